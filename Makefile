@@ -1,0 +1,113 @@
+# Foldwise: from a folder of images to a checked Kaggle submission. `make` alone tells what can be done.
+
+COMPETITION ?= digits
+PYTHON      ?= python3
+VENV        := .venv
+PY          := $(VENV)/bin/python
+READY       := $(VENV)/ready
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+# --- what a call comes to ---------------------------------------------------------------------------------------
+# COMPETITION, RECIPE, SET and FOLDS name a run; plan.py reads the TOML and answers with the run's name and folds.
+STAGES := prepare manifest folds train predict ensemble submit
+ifneq ($(filter $(STAGES),$(MAKECMDGOALS)),)
+  PLAN := $(shell $(PYTHON) -m pipeline.records.plan "$(COMPETITION)" --recipe "$(RECIPE)" --folds "$(FOLDS)" --set $(SET) || echo failed)
+  ifneq ($(filter failed,$(PLAN)),)
+    $(error nothing was done)
+  endif
+  $(foreach variable,$(PLAN),$(eval $(subst |, ,$(variable))))
+endif
+
+HOME_DIR := data/$(COMPETITION)
+MADE     := $(HOME_DIR)$(if $(DRY),/dry)
+RUN_DIR  := $(MADE)/runs/$(RUN)
+SUFFIX   := $(if $(PARTIAL),~folds=$(PARTIAL))
+CSV      := submissions/$(COMPETITION)/$(if $(DRY),dry/)$(NAME).csv
+SCORE    := $(RUN_DIR)/score$(SUFFIX).json
+# FOLD names one fold for train and predict; without it they take FOLDS, or all.
+WANTED   := $(or $(FOLD),$(CHOSEN))
+EVERY    := $(sort $(CHOSEN) $(FOLD))
+
+WHICH    := --competition $(COMPETITION) $(if $(DRY),--dry-run)
+WHICH_RUN = $(WHICH) $(if $(RECIPE),--recipe $(RECIPE)) $(if $(SET),--set $(SET))
+# `make -j2` trains folds side by side: each then takes its part of the cores.
+JOBS      = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),1)
+MACHINE   = $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS)) --jobs $(JOBS)
+
+# --- set-up -----------------------------------------------------------------------------------------------------
+.PHONY: help setup check test clean force $(STAGES)
+
+help: ## what can be done here
+	@echo "Foldwise: from a folder of images to a checked Kaggle submission. Start with: make submit"
+	@echo
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
+	@echo
+	@echo "  COMPETITION=digits   a folder of data/ with a competition.toml; here: $(notdir $(patsubst %/,%,$(dir $(wildcard data/*/competition.toml))))"
+	@echo "  RECIPE=resnet18      a file of pipeline/recipes/; here: $(basename $(notdir $(wildcard pipeline/recipes/*.toml)))"
+	@echo "  SET=\"epochs=2 lr=1e-3\"   change keys of the recipe; makes a run of its own"
+	@echo "  FOLD=0  FOLDS=0,1    one fold to train; the folds to submit    DRY=1   a rehearsal of every stage in seconds"
+	@echo "  DEVICE=cuda:1  WORKERS=4  the machine, found by itself         -j2     folds side by side"
+
+setup: $(READY) ## install into .venv what constraints.txt names (the other targets do it too)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 15) else "error: Foldwise needs Python 3.11 to 3.14, this is %d.%d; name another: make PYTHON=python3.12" % sys.version_info[:2])'
+	@echo "[setup] installing about 6 GB of packages into $(VENV), once"
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@if command -v uv >/dev/null; then uv pip install --quiet --python $(PY) -c constraints.txt -e '.[dev]'; \
+	else $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; fi
+	@$(PY) -c 'import cv2' 2>/dev/null || { \
+	  echo "[setup] OpenCV's window build finds no libGL here; putting the headless build of the same version on top"; \
+	  $(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null; \
+	  $(PY) -m pip install --quiet --force-reinstall --no-deps $$(grep '^opencv-python-headless==' constraints.txt) && $(PY) -c 'import cv2'; }
+	@touch $@
+
+# --- the stages, in order: each target is the file that its stage writes last -------------------------------------
+prepare: $(HOME_DIR)/prepared.json ## unpack what you dropped into data/<competition>/raw/
+manifest: $(MADE)/manifest.csv ## check every image: manifest.csv, problems.csv, a contact sheet
+folds: $(MADE)/folds.csv ## split into stratified folds, once (FORCE=1 replaces folds that runs were made with)
+train: $(WANTED:%=$(RUN_DIR)/fold%/trained.json) ## train FOLD=0, or all folds
+predict: $(WANTED:%=$(RUN_DIR)/fold%/predicted.json) ## out-of-fold and test probabilities of FOLD=0, or all
+ensemble: $(SCORE) ## average the folds, print the honest score
+submit: $(CSV) ## everything up to submissions/<competition>/<run>.csv
+	@$(if $(SUBMITTED),:,echo "[submit] nothing to do: $(CSV) is up to date")
+
+$(HOME_DIR)/prepared.json: $(HOME_DIR)/competition.toml $(wildcard $(HOME_DIR)/raw $(HOME_DIR)/raw/*) | $(READY)
+	@$(PY) -m pipeline.prepare $(WHICH)
+	@touch $@
+
+$(MADE)/manifest.csv: $(HOME_DIR)/prepared.json
+	@$(PY) -m pipeline.manifest $(WHICH)
+
+$(MADE)/folds.csv: $(MADE)/manifest.csv $(if $(FORCE),force)
+	@$(PY) -m pipeline.folds $(WHICH) $(if $(FORCE),--force)
+
+# Order-only: a touched file never trains for hours again. What a run was made of is compared by content instead.
+ifneq ($(RUN),)
+$(EVERY:%=$(RUN_DIR)/fold%/trained.json): $(RUN_DIR)/fold%/trained.json: | $(MADE)/folds.csv
+	@$(PY) -m pipeline.train $(WHICH_RUN) --fold $* $(MACHINE)
+
+$(EVERY:%=$(RUN_DIR)/fold%/predicted.json): $(RUN_DIR)/fold%/predicted.json: | $(RUN_DIR)/fold%/trained.json
+	@$(PY) -m pipeline.predict $(WHICH_RUN) --fold $* $(MACHINE)
+
+$(SCORE): $(CHOSEN:%=$(RUN_DIR)/fold%/predicted.json) $(MADE)/folds.csv pipeline/recipes/$(RECIPE_NAME).toml
+	@$(PY) -m pipeline.ensemble $(WHICH_RUN) $(if $(PARTIAL),--folds $(PARTIAL))
+
+$(CSV): $(SCORE)
+	@$(PY) -m pipeline.submit $(WHICH_RUN) $(if $(PARTIAL),--folds $(PARTIAL))
+	@$(eval SUBMITTED := 1)
+endif
+
+force:
+
+# --- for those who work on Foldwise itself ------------------------------------------------------------------------
+check: $(READY) ## ruff and mypy
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+
+test: $(READY) ## the tests, in a few minutes
+	@FOLDWISE_SHARED_DATA="$${FOLDWISE_SHARED_DATA-$(wildcard ../shared/data)}" $(PY) -m pytest $(TESTS)
+
+clean: ## remove the caches of pixels and of tools; runs and submissions stay
+	rm -rf data/*/cache data/*/dry submissions/*/dry .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,171 @@
+"""Stage 6: the folds of a run become one prediction and an honest score.
+
+    make ensemble COMPETITION=dogs-vs-cats RECIPE=resnet18
+    python -m pipeline.ensemble --competition dogs-vs-cats --recipe resnet18 --folds 0,1
+
+Reads   manifest.csv, folds.csv, runs/<run>/fold<k>/oof.npz and test.npz
+Writes  runs/<run>/oof.csv (id, fold, target, p_<class>...), test.csv (id, p_<class>...) and, last, score.json;
+        with some of the folds only, files named ...~folds=0,1
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.records.competition import load_competition
+from pipeline.records.console import make_line, parser_for, paths_of, run_stage, say
+from pipeline.records.errors import FoldwiseError, count_of
+from pipeline.records.files import fingerprint, write_json
+from pipeline.records.metrics import METRICS, Metric, averaging_gain, score_interval
+from pipeline.records.paths import Paths, parse_folds, partial_name, shown
+from pipeline.records.predictions import Predictions
+from pipeline.records.provenance import provenance
+from pipeline.records.runs import asked_run, check_run, identity
+from pipeline.records.tables import (
+    class_names,
+    one_hot,
+    read_folds,
+    read_manifest,
+    require_same_ids,
+    write_csv,
+)
+
+
+def load_fold(
+    paths: Paths, run: str, fold: int, kind: str, ids: pd.Series, names: list[str], advice: str
+) -> np.ndarray:
+    """Probabilities (N, C) of one fold in the order of ``ids``; raises FoldwiseError unless ids and classes agree."""
+    path = paths.fold(run, fold) / f"{kind}.npz"
+    if not path.exists():
+        raise FoldwiseError(f"fold {fold} of {run} has no {kind}.npz; {advice} FOLD={fold}")
+    loaded = Predictions.load(path)
+    if list(loaded.class_names) != names:
+        raise FoldwiseError(
+            f"{shown(path)} holds the classes {', '.join(loaded.class_names)}, not {', '.join(names)}; "
+            f"delete {shown(path.parent)} and train that fold again"
+        )
+    require_same_ids(
+        ids,
+        loaded.image_ids,
+        shown(path),
+        f"the images have changed since; delete {shown(path.parent / 'predicted.json')} and {advice} FOLD={fold}",
+    )
+    order = pd.Index(loaded.image_ids).get_indexer(ids)
+    return loaded.probs[order].astype(np.float64)
+
+
+def stitch(
+    paths: Paths, run: str, chosen: list[int], folds: pd.DataFrame, names: list[str], advice: str
+) -> pd.DataFrame:
+    """Out-of-fold table (id, fold, target, p_<class>...) in the order of folds.csv: each row of the chosen folds once,
+    predicted by the model that did not see it."""
+    parts = []
+    for fold in chosen:
+        rows = folds[folds["fold"] == fold]
+        probs = load_fold(paths, run, fold, "oof", rows["image_id"], names, advice)
+        frame = pd.DataFrame(probs, index=rows.index, columns=[f"p_{name}" for name in names])
+        frame.insert(0, "id", rows["image_id"])
+        frame.insert(1, "fold", fold)
+        frame.insert(2, "target", rows["label"])
+        parts.append(frame)
+    return pd.concat(parts).sort_index()
+
+
+def summarize(oof: pd.DataFrame, names: list[str], metric: Metric, test_probs: list[np.ndarray]) -> dict[str, Any]:
+    """The score of the out-of-fold rows, and what it lets expect of the test rows (see metrics.py)."""
+    labels = one_hot(oof["target"], names).argmax(axis=1)
+    probs = oof[[f"p_{name}" for name in names]].to_numpy()
+    in_fold = [(oof["fold"] == fold).to_numpy() for fold in sorted(set(oof["fold"]))]
+    by_fold = [metric(labels[rows], probs[rows]) for rows in in_fold]
+    pooled = metric(labels, probs)
+    new_rows = len(test_probs[0]) if test_probs else len(oof)
+    interval = score_interval(metric, labels, probs, new_rows)
+    gain = averaging_gain(metric, test_probs)
+    return {
+        "metric value": pooled,
+        "rows": len(oof),
+        "by fold": by_fold,
+        "mean of folds": float(np.mean(by_fold)),
+        "sd of folds": float(np.std(by_fold, ddof=1)) if len(by_fold) > 1 else None,
+        "gain of averaging": gain,
+        "expected": metric.clip(pooled + gain),
+        "interval": [metric.clip(bound + gain) for bound in interval],
+        "interval is for rows": new_rows,
+    }
+
+
+def report(score: dict[str, Any], test_images: int) -> None:
+    """Prints the score of the run and what to expect of the submission."""
+    by_fold = ", ".join(f"{value:.4f}" for value in score["by fold"])
+    spread = ""
+    if score["sd of folds"] is not None:
+        spread = f"; mean {score['mean of folds']:.4f} ± {score['sd of folds']:.4f}"
+    say(
+        "ensemble",
+        f"out-of-fold {score['metric']} {score['metric value']:.4f} on {count_of(score['rows'], 'image')} "
+        f"(by fold {by_fold}{spread})",
+    )
+    low, high = score["interval"]
+    if not test_images:
+        say("ensemble", f"95 % interval for as many unseen images: {low:.4f} to {high:.4f}")
+        return
+    how = f"averaging {count_of(len(score['folds']), 'fold')} is worth {score['gain of averaging']:+.4f}; "
+    say(
+        "ensemble",
+        f"{how if len(score['folds']) > 1 else ''}expect {score['expected']:.4f} on the {test_images:,} test images, "
+        f"95 % interval {low:.4f} to {high:.4f}",
+    )
+
+
+def main() -> None:
+    args = parser_for(__doc__, run=True, folds=True).parse_args()
+    paths = paths_of(args)
+    competition = load_competition(paths)
+    run, recipe = asked_run(args, competition)
+    chosen = parse_folds(args.folds, competition.folds.n)
+    folds, manifest = read_folds(paths.folds, competition.folds.n), read_manifest(paths.manifest)
+    names = class_names(folds, competition.classes)
+    check_run(paths, run, identity(recipe, competition, paths, names))
+
+    advice = f"type: {make_line('predict', args)}"
+    metric = METRICS[competition.metric]
+    oof = stitch(paths, run, chosen, folds, names, advice)
+    test_ids = manifest.loc[manifest["split"] == "test", "image_id"]
+    test_probs = []
+    if len(test_ids):
+        test_probs = [load_fold(paths, run, fold, "test", test_ids, names, advice) for fold in chosen]
+    score = {
+        "run": run,
+        "folds": chosen,
+        "partial": len(chosen) < competition.folds.n,
+        "metric": competition.metric,
+        **summarize(oof, names, metric, test_probs),
+        "folds.csv": fingerprint(paths.folds),
+        "manifest.csv": fingerprint(paths.manifest),
+    }
+
+    oof_path, test_path, score_path = (
+        paths.run(run) / partial_name(name, chosen, competition.folds.n, suffix)
+        for name, suffix in (("oof", ".csv"), ("test", ".csv"), ("score", ".json"))
+    )
+    write_csv(oof_path, oof)
+    if test_probs:
+        test = pd.DataFrame(np.mean(test_probs, axis=0), columns=[f"p_{name}" for name in names])
+        test.insert(0, "id", test_ids.to_numpy())
+        write_csv(test_path, test)
+    write_json(score_path, {**score, **provenance()})
+    report(score, len(test_ids))
+    if test_probs:
+        say(
+            "ensemble",
+            f"{count_of(len(chosen), 'fold')} averaged -> {shown(test_path)}; next: {make_line('submit', args)}",
+        )
+    else:
+        say("ensemble", f"no test images, so the score is the end -> {shown(oof_path)}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

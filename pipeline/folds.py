@@ -1,0 +1,168 @@
+"""Stage 3: stratified folds, made once.
+
+    make folds COMPETITION=dogs-vs-cats
+    python -m pipeline.folds --competition dogs-vs-cats
+
+Reads   manifest.csv, or also the CSV of your own that [folds] file names (image_id, fold)
+Writes  folds.csv (image_id, label, group, fold); rows of a group, and byte-identical images, share a fold
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.records.competition import Competition, Folds, load_competition
+from pipeline.records.console import make_line, parser_for, paths_of, run_stage, say
+from pipeline.records.errors import FoldwiseError, count_of
+from pipeline.records.paths import Paths, shown
+from pipeline.records.tables import (
+    FOLDS_COLUMNS,
+    fold_numbers,
+    read_csv,
+    read_manifest,
+    require_same_ids,
+    sorted_ids,
+    write_csv,
+)
+
+
+def resolve_groups(train: pd.DataFrame) -> pd.Series:
+    """The group of each row: rows that share the user's group or their bytes, directly or in a chain, share it.
+
+    A row alone has an empty group. A group is named after its first row.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    named = train["group"].where(train["group"] != "", "row " + train["image_id"])
+    by_name, by_bytes = (pd.factorize(column)[0] for column in (named, train["sha256"]))
+    # Rows are the edges between the two kinds of nodes: each joins its named group to its bytes.
+    nodes = by_name.max() + 1 + by_bytes.max() + 1
+    edges = coo_array((np.ones(len(train), np.int8), (by_name, by_name.max() + 1 + by_bytes)), shape=(nodes, nodes))
+    component = pd.Series(connected_components(edges, directed=False)[1][by_name])
+    first = (
+        train["group"].where(train["group"] != "", train["image_id"]).groupby(component.to_numpy()).transform("first")
+    )
+    return first.where((component.map(component.value_counts()) > 1).to_numpy() | (train["group"] != ""), "")
+
+
+def assign_folds(train: pd.DataFrame, groups: pd.Series, has_real_groups: bool, settings: Folds) -> np.ndarray:
+    """Fold (N,) of each row. Stratified by label with scikit-learn's splitters, shuffled by the seed.
+
+    Without groups of the user's, byte-identical images are split as one image, so that folds keep equal sizes.
+    Raises FoldwiseError when there are fewer images or groups than folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    units = groups.where(groups != "", "row " + train["image_id"])
+    if units.nunique() < settings.n:
+        raise FoldwiseError(
+            f"{count_of(units.nunique(), 'image or group')} cannot make {settings.n} folds; "
+            "lower n of [folds] in competition.toml"
+        )
+    arguments = {"n_splits": settings.n, "shuffle": True, "random_state": settings.seed}
+    fold = np.empty(len(train), int)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # small classes are said in our own words
+        if has_real_groups:
+            for number, (_, rows) in enumerate(StratifiedGroupKFold(**arguments).split(train, train["label"], units)):
+                fold[rows] = number
+            return fold
+        first = train[~units.duplicated()]
+        largest = first["label"].value_counts().max()
+        if largest < settings.n:
+            raise FoldwiseError(
+                f"the largest class has {count_of(largest, 'image')}, fewer than {settings.n} folds; "
+                "lower n of [folds] in competition.toml"
+            )
+        of_first = np.empty(len(first), int)
+        for number, (_, rows) in enumerate(StratifiedKFold(**arguments).split(first, first["label"])):
+            of_first[rows] = number
+    return units.map(dict(zip(units[first.index], of_first, strict=True))).to_numpy()
+
+
+def given_folds(train: pd.DataFrame, path: Path, settings: Folds) -> np.ndarray:
+    """Fold (N,) of each row from the user's own CSV; raises FoldwiseError when it does not fit the train rows."""
+    table = read_csv(path, ["image_id", "fold"])
+    require_same_ids(
+        train["image_id"],
+        table["image_id"],
+        shown(path),
+        "it needs one row for each train row of manifest.csv",
+    )
+    table["fold"] = fold_numbers(table["fold"], settings.n, path)
+    return table.set_index("image_id")["fold"].loc[train["image_id"]].to_numpy()
+
+
+def make_folds(manifest: pd.DataFrame, competition: Competition, paths: Paths) -> pd.DataFrame:
+    """The table of folds.csv, in the order of the manifest's train rows."""
+    train = manifest[manifest["split"] == "train"].reset_index(drop=True)
+    groups = resolve_groups(train)
+    if competition.folds.file is not None:
+        fold = given_folds(train, paths.find(competition.folds.file), competition.folds)
+        apart = pd.Series(fold).groupby(groups[groups != ""]).nunique()
+        if (apart > 1).any():
+            say(
+                "folds",
+                f"note: {shown(paths.find(competition.folds.file))} splits {count_of(int((apart > 1).sum()), 'group')} "
+                f"of rows that belong together, such as '{apart[apart > 1].index[0]}'; their score is too good",
+            )
+    else:
+        fold = assign_folds(train, groups, bool((train["group"] != "").any()), competition.folds)
+    return train.assign(group=groups, fold=fold)[FOLDS_COLUMNS]
+
+
+def report(folds: pd.DataFrame) -> None:
+    """Prints classes by fold, and what small classes mean."""
+    table = pd.crosstab(folds["label"], folds["fold"]).loc[sorted_ids(folds["label"].unique())]
+    shown_rows = table if len(table) <= 20 else table.iloc[:20]
+    print(shown_rows.rename_axis(index=None, columns="fold").to_string())
+    if len(table) > 20:
+        print(f"... and {len(table) - 20} more classes")
+    small = table[(table == 0).any(axis=1)]
+    if len(small):
+        names = ", ".join(f"'{label}'" for label in small.index[:3])
+        say(
+            "folds",
+            f"note: {count_of(len(small), 'class')} with fewer images or groups than folds ({names}): some folds "
+            "validate none of it; the score counts each image once all the same",
+        )
+    shared = folds[folds["group"] != ""]
+    if len(shared):
+        say(
+            "folds",
+            f"{count_of(len(shared), 'image')} in {count_of(shared['group'].nunique(), 'group')} kept together",
+        )
+
+
+def main() -> None:
+    parser = parser_for(__doc__)
+    parser.add_argument("--force", action="store_true", help="replace folds that runs were made with")
+    args = parser.parse_args()
+    paths = paths_of(args)
+    competition = load_competition(paths)
+    folds = make_folds(read_manifest(paths.manifest), competition, paths)
+    text = folds.to_csv(index=False, lineterminator="\n")
+    same = paths.folds.exists() and paths.folds.read_bytes() == text.encode()
+    runs = sorted(path.parent.parent.name + "/" + path.parent.name for path in paths.runs.glob("*/fold*/trained.json"))
+    if paths.folds.exists() and not same and runs and not args.force and not paths.dry_run:
+        raise FoldwiseError(
+            f"the facts have changed and would make other folds, but {count_of(len(runs), 'trained fold')} "
+            f"({', '.join(runs[:5])}{', ...' if len(runs) > 5 else ''}) would become invalid; undo the change in "
+            f"competition.toml or the images, or type: {make_line('folds', args)} FORCE=1"
+        )
+    report(folds)
+    write_csv(paths.folds, folds)
+    say(
+        "folds",
+        f"{count_of(len(folds), 'image')} in {competition.folds.n} folds -> {shown(paths.folds)}"
+        f"{' (unchanged)' if same else ''}; next: {make_line('train', args)} FOLD=0",
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

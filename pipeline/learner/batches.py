@@ -1,0 +1,51 @@
+"""What happens to a batch on the device: normalisation, mixing, loss.
+
+Legend: B batch, C classes, S side; images (B, S, S, 3) uint8 -> inputs (B, 3, S, S) float; targets (B, C) float.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from torchvision.transforms import v2
+
+from pipeline.records.recipe import Recipe
+
+
+class Normalize(nn.Module):
+    """uint8 (B, S, S, 3) to float (B, 3, S, S), (pixel / 255 - mean) / std; buffers move with ``to(device)``."""
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.shift = nn.Buffer(torch.tensor(mean).view(3, 1, 1) * 255)
+        self.scale = nn.Buffer(1 / (torch.tensor(std).view(3, 1, 1) * 255))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        # Memory as the model will read it: a contiguous NCHW copy is over twice as fast as broadcasting over NHWC.
+        inputs = images.permute(0, 3, 1, 2).contiguous().float()
+        return inputs.sub_(self.shift).mul_(self.scale)
+
+
+class Mixer:
+    """Mixup (Zhang et al., 2018) and CutMix (Yun et al., 2019) of a batch, one of the two at random; draws from
+    torch's generator, which the loop seeds with (seed, epoch, step)."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        kinds = [(v2.MixUp, recipe.mixup), (v2.CutMix, recipe.cutmix)]
+        self.choices = [kind(alpha=alpha) for kind, alpha in kinds if alpha > 0]
+        self.probability = recipe.mix_probability
+
+    def __call__(self, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.choices or torch.rand(()) >= self.probability:
+            return inputs, targets
+        return self.choices[int(torch.randint(len(self.choices), ()))](inputs, targets)
+
+
+def build_loss(targets: np.ndarray, recipe: Recipe) -> nn.Module:
+    """Cross-entropy of soft targets (B, C), smoothed; classes weighted by N / (C * count) when balanced."""
+    weight = None
+    if recipe.class_weights == "balanced":
+        counts = targets.sum(axis=0)
+        weight = torch.tensor(counts.sum() / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32)
+    return nn.CrossEntropyLoss(weight=weight, label_smoothing=recipe.label_smoothing)

@@ -1,0 +1,229 @@
+"""Stage 2: one checked row for each image.
+
+    make manifest COMPETITION=dogs-vs-cats
+    python -m pipeline.manifest --competition dogs-vs-cats
+
+Reads   data/<competition>/competition.toml and the images it names
+Writes  manifest.csv (image_id, path, split, label, group, width, height, sha256), problems.csv (every finding)
+        and contact_sheet.png (some images of each class)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.pixels.decode import Inspection, Unreadable, decode_to_side, inspect
+from pipeline.pixels.pictures import save_grid
+from pipeline.records.competition import Competition, Test, load_competition
+from pipeline.records.console import cores, make_line, parser_for, paths_of, progress, run_stage, say
+from pipeline.records.errors import FoldwiseError, count_of
+from pipeline.records.paths import Paths, shown
+from pipeline.records.sources import (
+    Problem,
+    list_images,
+    require_some,
+    settle_labels,
+    shared_ids,
+    test_table,
+    train_ids,
+    train_table,
+)
+from pipeline.records.tables import MANIFEST_COLUMNS, sorted_ids, write_csv
+
+#: Findings that cost a train image its place; with the others it is named and used.
+DROPPED = {"unreadable", "name does not match", "no label", "label outside classes", "file missing"}
+
+
+def inspect_all(files: list[Path], doing: str) -> list[Inspection | Unreadable]:
+    """Inspections in the order of the files, by as many threads as there are cores (decoding frees the GIL)."""
+
+    def look(path: Path) -> Inspection | Unreadable:
+        try:
+            return inspect(path)
+        except Unreadable as fault:
+            return fault
+
+    with ThreadPoolExecutor(cores()) as pool:
+        return list(progress(pool.map(look, files), len(files), "manifest", doing))
+
+
+def checked(table: pd.DataFrame, folder: Path, doing: str) -> tuple[pd.DataFrame, list[Problem]]:
+    """The table with width, height and sha256 (0, 0 and empty for a file that is missing or cannot be read)."""
+    problems, facts = [], {}
+    present = table["name"][table["name"] != ""]
+    for name, seen in zip(present, inspect_all([folder / name for name in present], doing), strict=True):
+        notes = [("unreadable", str(seen))] if isinstance(seen, Unreadable) else seen.notes
+        problems += [Problem(name, *note) for note in notes]
+        if isinstance(seen, Inspection):
+            facts[name] = (seen.width, seen.height, seen.sha256)
+    columns = zip(*(facts.get(name, (0, 0, "")) for name in table["name"]), strict=True)
+    return table.assign(**dict(zip(["width", "height", "sha256"], map(list, columns), strict=True))), problems
+
+
+def train_part(paths: Paths, competition: Competition) -> tuple[pd.DataFrame, list[Problem]]:
+    """Train rows and findings; raises FoldwiseError when too many files are bad, or one class is left."""
+    source = competition.train
+    folder, names = list_images(paths, source.images, "train")
+    require_some(names, folder, "train")
+    table, problems = train_table(source, names, folder, paths)
+    if paths.dry_run:
+        per_class = max(competition.folds.n, 40 // table["label"].nunique())
+        table, problems = table.groupby("label").head(per_class).reset_index(drop=True), []
+    files = len(table) + len(problems)
+    table, found = settle_labels(table, competition.classes)
+    problems += found
+    table, found = checked(table, folder, "checking train images") if len(table) else (table, [])
+    problems += found
+    table = table[table["width"] > 0].reset_index(drop=True) if len(table) else table
+    problems += shared_ids(table, source.pattern)
+    problems = located(problems, folder, paths)
+
+    bad = [problem for problem in problems if problem.problem in DROPPED]
+    if len(bad) > source.max_bad * files or table.empty:
+        write_problems(paths, problems)
+        kinds = Counter(problem.problem for problem in bad)
+        listing = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+        raise FoldwiseError(
+            f"{len(bad)} of {count_of(files, 'train file')} cannot be used ({listing}), more than "
+            f"max_bad = {source.max_bad} allows; look at {shown(paths.problems)}, such as '{bad[0].path}' "
+            f"({bad[0].detail}), then mend the pattern or the files, or raise max_bad of [train] in competition.toml"
+        )
+    if table["label"].nunique() < 2:
+        raise FoldwiseError(f"all train images have the label '{table['label'].iloc[0]}'; two classes are needed")
+    return table.assign(image_id=train_ids(table["name"]), split="train", path=where(table, folder, paths)), problems
+
+
+def test_part(paths: Paths, source: Test) -> tuple[pd.DataFrame, list[Problem]]:
+    """Test rows and findings. A test image never loses its row, since the competition wants every id."""
+    folder, names = list_images(paths, source.images, "test")
+    if source.pattern is not None:
+        require_some(names, folder, "test")
+    table, problems = test_table(source, names, folder, paths)
+    if paths.dry_run:
+        table, problems = table.head(16), []
+    table, found = checked(table, folder, "checking test images")
+    prior = "; it is predicted as the share of each class"
+    problems = [
+        problem._replace(detail=problem.detail + prior)
+        if problem.problem in ("unreadable", "file missing")
+        else problem
+        for problem in problems + found
+    ]
+    rows = table.assign(split="test", label="", group="", path=where(table, folder, paths))
+    return rows, located(problems, folder, paths)
+
+
+def where(table: pd.DataFrame, folder: Path, paths: Paths) -> list[str]:
+    """Paths as the manifest holds them: below the competition's folder, absolute when elsewhere, '' for no file."""
+    base = folder.relative_to(paths.home) if folder.is_relative_to(paths.home) else folder
+    return [(base / name).as_posix() if name else "" for name in table["name"]]
+
+
+def located(problems: list[Problem], folder: Path, paths: Paths) -> list[Problem]:
+    """The problems under the paths of the manifest."""
+    table = pd.DataFrame({"name": [problem.path for problem in problems]}, dtype=str)
+    places = where(table, folder, paths)
+    return [problem._replace(path=path) for problem, path in zip(problems, places, strict=True)]
+
+
+def find_twins(manifest: pd.DataFrame) -> list[Problem]:
+    """Byte-identical images: within train, across train and test, with labels that agree or not."""
+    problems = []
+    known = manifest[manifest["sha256"] != ""]
+    for _, twins in known[known["sha256"].duplicated(keep=False)].groupby("sha256", sort=False):
+        first = twins.iloc[0]
+        for twin in twins.iloc[1:].itertuples():
+            if twin.split != first["split"]:
+                kind, detail = "identical in train and test", f"the same bytes as {first['path']} ({first['label']})"
+            elif twin.label != first["label"]:
+                kind, detail = "identical with another label", f"{twin.label}, but {first['label']} in {first['path']}"
+            else:
+                kind, detail = "identical", f"the same bytes as {first['path']}"
+            problems.append(Problem(twin.path, kind, detail))
+    return problems
+
+
+def make_manifest(paths: Paths, competition: Competition) -> tuple[pd.DataFrame, list[Problem]]:
+    """The manifest, train rows before test rows and each by id, and all findings."""
+    table, problems = train_part(paths, competition)
+    parts = [table]
+    if competition.test is not None:
+        table, found = test_part(paths, competition.test)
+        parts.append(table)
+        problems += found
+    ordered = [part.set_index("image_id").loc[sorted_ids(part["image_id"])].reset_index() for part in parts]
+    manifest = pd.concat(ordered, ignore_index=True)[MANIFEST_COLUMNS]
+    return manifest, problems + find_twins(manifest)
+
+
+def write_problems(paths: Paths, problems: list[Problem]) -> None:
+    """Writes problems.csv."""
+    write_csv(paths.problems, pd.DataFrame(problems, columns=list(Problem._fields)))
+
+
+def report(manifest: pd.DataFrame, problems: list[Problem], competition: Competition, paths: Paths) -> None:
+    """Prints classes, sizes and problems, three of a kind."""
+    train = manifest[manifest["split"] == "train"]
+    counts = train["label"].value_counts()
+    counts = counts.loc[sorted_ids(counts.index)]
+    listing = ", ".join(f"{label} {count:,}" for label, count in islice(counts.items(), 12))
+    more = f", ... ({counts.min():,} to {counts.max():,} each)" if len(counts) > 12 else ""
+    say("manifest", f"{count_of(len(counts), 'class')}: {listing}{more}")
+    for name in sorted(set(competition.classes or []) - set(counts.index)):
+        say("manifest", f"note: no train image has the label '{name}' of classes")
+    sizes = manifest.loc[manifest["width"] > 0, ["width", "height"]]
+    spans = [f"{side} {sizes[side].min()} to {sizes[side].max()} (median {sizes[side].median():.0f})" for side in sizes]
+    say("manifest", f"sizes: {', '.join(spans)} pixels")
+    used = set(manifest["path"])
+    for kind in sorted({problem.problem for problem in problems}, key=lambda kind: (kind not in DROPPED, kind)):
+        found = [problem for problem in problems if problem.problem == kind]
+        dropped = sum(problem.path not in used for problem in found)
+        fate = f", {dropped:,} dropped" if dropped else ""
+        say("manifest", f"note: {kind}: {count_of(len(found), 'file')}{fate}")
+        for problem in found[:3]:
+            print(f"    {problem.path}: {problem.detail}")
+        if len(found) > 3:
+            print(f"    ... all of them in {shown(paths.problems)}")
+
+
+def draw_contact_sheet(manifest: pd.DataFrame, paths: Paths, per_class: int = 6, max_classes: int = 12) -> None:
+    """A picture with some images of each class, evenly picked."""
+    train = manifest[manifest["split"] == "train"]
+    images, titles = [], []
+    labels = sorted_ids(train["label"].unique())
+    for label in labels[:max_classes]:
+        rows = train[train["label"] == label]
+        picked = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, per_class).astype(int))]
+        shots = [decode_to_side(paths.home / path, 160) for path in picked["path"]]
+        blanks = [np.full((1, 1, 3), 255, np.uint8)] * (per_class - len(shots))
+        images += [*shots, *blanks]
+        titles += [label] * len(shots) + [""] * len(blanks)
+    more = f", the first {max_classes} of {len(labels)} classes" if len(labels) > max_classes else ""
+    save_grid(paths.contact_sheet, images, titles, per_class, f"{paths.competition}: {len(train):,} train images{more}")
+
+
+def main() -> None:
+    args = parser_for(__doc__).parse_args()
+    paths = paths_of(args)
+    competition = load_competition(paths)
+    manifest, problems = make_manifest(paths, competition)
+    write_problems(paths, problems)
+    report(manifest, problems, competition, paths)
+    draw_contact_sheet(manifest, paths)
+    write_csv(paths.manifest, manifest)
+    train, test = ((manifest["split"] == split).sum() for split in ("train", "test"))
+    say(
+        "manifest",
+        f"{count_of(train, 'train image')} and {count_of(test, 'test image')} "
+        f"-> {shown(paths.manifest)}; next: {make_line('folds', args)}",
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,115 @@
+"""Stage 1: what you dropped into raw/ becomes images/.
+
+    make prepare COMPETITION=dogs-vs-cats
+    python -m pipeline.prepare --competition dogs-vs-cats
+
+Reads   data/<competition>/raw/: archives as Kaggle hands them out (zip, tar; one in another is fine) or plain
+        folders, which stay where they are
+Writes  data/<competition>/images/ and, last, prepared.json; for the built-in digits also test_labels.csv
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.records.archives import is_archive, unpack_all
+from pipeline.records.competition import Competition, load_competition
+from pipeline.records.console import make_line, parser_for, paths_of, progress, run_stage, say
+from pipeline.records.errors import FoldwiseError, count_of
+from pipeline.records.files import read_json, write_json, write_text
+from pipeline.records.paths import Paths, shown
+
+NUM_DIGITS_TEST = 360
+
+
+def write_digits(paths: Paths, folder: Path) -> int:
+    """scikit-learn's 1,797 handwritten digits (8x8 scans, 16 grey levels; Alpaydin & Kaynak, UCI 1998) as
+    ``train/<label>_<number>.png`` and ``test/<id>.png``, the labels of the test images kept aside."""
+    import cv2
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8)
+    train, test = train_test_split(
+        np.arange(len(pixels)), test_size=NUM_DIGITS_TEST, stratify=digits.target, random_state=42
+    )
+    named = {f"train/{digits.target[row]}_{row}.png": row for row in sorted(train)}
+    named |= {f"test/{number}.png": row for number, row in enumerate(test, start=1)}
+    for name, row in named.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(cv2.imencode(".png", pixels[row])[1].tobytes())
+    labels = "".join(f"{number},{digits.target[row]}\n" for number, row in enumerate(test, start=1))
+    write_text(paths.home / "test_labels.csv", "id,label\n" + labels)
+    return len(named)
+
+
+def contents_of_raw(paths: Paths) -> list[list[Any]]:
+    """Name, size and time of each thing in raw/: when these are as before, there is nothing to do."""
+    stats = [(path.name, path.stat()) for path in sorted(paths.raw.glob("*")) if not path.name.startswith(".")]
+    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+
+
+def missing_raw(paths: Paths, competition: Competition) -> FoldwiseError:
+    """What to download, and where to put it."""
+    advice = f"put the archives or folders of the competition into {shown(paths.raw)}/"
+    if competition.slug:
+        advice = (
+            f"accept the rules on the competition's page, then type: "
+            f"kaggle competitions download {competition.slug} -p {shown(paths.raw)}   (or {advice})"
+        )
+    return FoldwiseError(f"no images yet for '{paths.competition}': {advice}")
+
+
+def prepare(paths: Paths, competition: Competition) -> str:
+    """Makes images/ whole or leaves it as it was; returns what was done."""
+    record = {"builtin": competition.builtin, "raw": contents_of_raw(paths)}
+    if paths.prepared.exists() and read_json(paths.prepared) == record:
+        return "nothing new in raw/"
+    if Path(competition.train.images).is_absolute():
+        write_json(paths.prepared, record)
+        return f"the images stay in {competition.train.images}"
+    if paths.images.exists() and not paths.prepared.exists():
+        raise FoldwiseError(
+            f"{shown(paths.images)} was not made by this stage, which would replace it; "
+            f"move what you put there to {shown(paths.raw)}/"
+        )
+    archives = [path for path in sorted(paths.raw.glob("*")) if is_archive(path)]
+    if not competition.builtin and not record["raw"]:
+        raise missing_raw(paths, competition)
+
+    # All of images/ is made in a folder beside it that takes its place at the end, so that it is never half full.
+    temporary = paths.home / f".images.tmp{os.getpid()}"
+    temporary.mkdir()
+
+    def watched(items: list, doing: str) -> Iterator:
+        return progress(items, len(items), "prepare", doing)
+
+    try:
+        count = write_digits(paths, temporary) if competition.builtin else unpack_all(archives, temporary, watched)
+        if paths.images.exists():
+            shutil.rmtree(paths.images)
+        temporary.replace(paths.images)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    write_json(paths.prepared, record)
+    source = "the built-in digits" if competition.builtin else count_of(len(archives), "archive")
+    return f"{count_of(count, 'file')} from {source} -> {shown(paths.images)}"
+
+
+def main() -> None:
+    args = parser_for(__doc__).parse_args()
+    paths = paths_of(args)
+    done = prepare(paths, load_competition(paths))
+    say("prepare", f"{done}; next: {make_line('manifest', args)}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,131 @@
+"""What every stage shares on the command line: its options, one sentence for a fault, progress on any output."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from pipeline.records.errors import FoldwiseError
+from pipeline.records.paths import ROOT, Paths, shown
+
+T = TypeVar("T")
+
+#: Exit status of a stage that was interrupted (the shell's own for Ctrl-C).
+INTERRUPTED = 130
+
+_FAULTS_OF_THE_MACHINE = {
+    errno.ENOSPC: "the disk is full; free some space and run the same command again",
+    errno.EDQUOT: "your disk quota is used up; free some space and run the same command again",
+    errno.EROFS: "it is on a read-only disk; set FOLDWISE_ROOT to a folder that can be written, or move the project",
+    errno.EACCES: "permission is denied; make it readable and writable for you (chmod u+rwX)",
+    errno.EPERM: "permission is denied; make it readable and writable for you (chmod u+rwX)",
+}
+
+
+def parser_for(
+    doc: str | None, *, run: bool = False, fold: bool = False, folds: bool = False
+) -> argparse.ArgumentParser:
+    """Options of a stage. run: it works on a run (a recipe with settings); fold: on one fold; folds: on several."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--competition", default="digits", metavar="NAME", help="a folder of data/ (default: digits)")
+    parser.add_argument("--dry-run", action="store_true", help="a few images and two steps, kept apart from real runs")
+    if run:
+        parser.add_argument("--recipe", metavar="NAME", help="a file of pipeline/recipes/ (default: the competition's)")
+        parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="recipe keys to change")
+    if folds:
+        parser.add_argument("--folds", default="", metavar="K,K", help="the folds to take (default: all)")
+    if fold:
+        parser.add_argument("--fold", type=int, required=True, metavar="K", help="which fold, from 0")
+        parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+        parser.add_argument("--workers", type=int, metavar="N", help="loader processes (default: chosen by device)")
+        parser.add_argument("--jobs", type=int, default=1, metavar="N", help="folds that share the cores (default: 1)")
+    return parser
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Runs a stage's main: an expected fault ends in one sentence and exit 1, an unexpected one in a sentence
+    that names the log with its traceback, Ctrl-C in exit 130."""
+    try:
+        main()
+    except FoldwiseError as fault:
+        sys.exit(f"error: {fault}")
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from the last finished step", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except Exception as error:  # the last resort, which hides nothing: the log holds it whole
+        if isinstance(error, OSError) and error.errno in _FAULTS_OF_THE_MACHINE:
+            where = f"{error.filename}: " if error.filename else ""
+            sys.exit(f"error: {where}{_FAULTS_OF_THE_MACHINE[error.errno]}")
+        log = ROOT / "data" / "error.log"
+        try:
+            log.write_text(traceback.format_exc(), encoding="utf-8")
+        except OSError:
+            traceback.print_exc()
+        sys.exit(
+            f"error: unexpected {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} "
+            f"(the traceback is in {shown(log)})"
+        )
+
+
+def say(stage: str, message: str) -> None:
+    """One line of a stage, flushed so that stages running side by side keep their order."""
+    print(f"[{stage}] {message}", flush=True)
+
+
+def progress(items: Iterable[T], total: int, stage: str, doing: str, every_s: float = 15) -> Iterator[T]:
+    """Yields the items behind a bar with the time left, or, where no terminal looks, a line every ``every_s``."""
+    if sys.stderr.isatty():
+        yield from tqdm(items, total=total, desc=f"[{stage}] {doing}", leave=False)
+        return
+    start = last = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if done and now - last >= every_s:
+            last = now
+            left = (now - start) / done * (total - done)
+            say(stage, f"{doing}: {done:,} of {total:,}, about {duration(left)} left")
+        yield item
+
+
+def duration(seconds: float) -> str:
+    """``"48 s"``, ``"12 min 5 s"`` or ``"2 h 40 min"``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def paths_of(args: argparse.Namespace) -> Paths:
+    """The competition's paths that the options name."""
+    return Paths(args.competition, args.dry_run)
+
+
+def make_line(target: str, args: argparse.Namespace) -> str:
+    """The make command for a next step on the same competition and run."""
+    words = [f"make {target}"]
+    if args.competition != "digits":
+        words.append(f"COMPETITION={args.competition}")
+    if getattr(args, "recipe", None):
+        words.append(f"RECIPE={args.recipe}")
+    if getattr(args, "set", None):
+        words.append(f'SET="{" ".join(args.set)}"')
+    if getattr(args, "folds", None):
+        words.append(f"FOLDS={args.folds}")
+    if args.dry_run:
+        words.append("DRY=1")
+    return " ".join(words)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,26 @@
+"""Faults that a user can mend, said in one sentence."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FoldwiseError(Exception):
+    """An expected fault. Its message says what is wrong, where, and what to do; it is shown without a traceback."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the known name closest to ``name``, else the known names listed."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return f"; known: {shown}" if names else ""
+
+
+def count_of(number: int, noun: str) -> str:
+    """``count_of(1, "image")`` is ``"1 image"``, ``count_of(2, "image")`` is ``"2 images"``."""
+    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + ("es" if noun.endswith(("s", "x")) else "s")
+    return f"{number:,} {noun if number == 1 else plural}"

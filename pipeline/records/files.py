@@ -1,0 +1,55 @@
+"""Files that appear whole or not at all, and the identity of their content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside ``path`` to write to; on leaving it is synced and takes the final name.
+
+    An error or an interrupt inside leaves the old file as it was and no temporary file behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last, since some writers choose the format by it.
+    temporary = path.with_name(f".{path.stem}.tmp{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text with LF line ends, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes readable JSON atomically."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file of ours."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def fingerprint(content: Path | bytes | str | Any) -> str:
+    """sha256 (hex) of a file's bytes, of bytes, of text, or of anything that JSON can say."""
+    if isinstance(content, Path):
+        with content.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    if not isinstance(content, bytes | str):
+        content = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()

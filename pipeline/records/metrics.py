@@ -1,0 +1,125 @@
+"""Metrics by short name, each a scikit-learn function; intervals by bootstrap.
+
+Legend: N rows, C classes; labels (N,) int; probs (N, C) float.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score of class probabilities.
+
+    function: (labels (N,), probs (N, C)) -> float. greater_is_better: its direction. bounds: its range.
+    """
+
+    function: Callable[[np.ndarray, np.ndarray], float]
+    greater_is_better: bool
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def clip(self, value: float) -> float:
+        """The value, or the end of the metric's range that it lies beyond."""
+        return float(np.clip(value, *self.bounds))
+
+    def __call__(self, labels: np.ndarray, probs: np.ndarray) -> float:
+        """The score, or nan where it is undefined (roc_auc of rows that lack a class)."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # scikit-learn warns of absent classes and answers with nan
+                return float(self.function(labels, probs))
+        except ValueError:
+            return float("nan")
+
+
+def sklearn_metric(name: str, **arguments: object) -> Callable[[np.ndarray, np.ndarray], float]:
+    """A function of sklearn.metrics over the most probable classes."""
+
+    def score(labels: np.ndarray, probs: np.ndarray) -> float:
+        # Imported when used: it takes longer than a stage's --help may.
+        import sklearn.metrics
+
+        return getattr(sklearn.metrics, name)(labels, probs.argmax(axis=1), **arguments)
+
+    return score
+
+
+def log_loss(labels: np.ndarray, probs: np.ndarray) -> float:
+    """Mean negative log likelihood, probabilities clipped as scikit-learn does."""
+    from sklearn.metrics import log_loss as sklearn_log_loss
+
+    return sklearn_log_loss(labels, probs, labels=np.arange(probs.shape[1]))
+
+
+def roc_auc(labels: np.ndarray, probs: np.ndarray) -> float:
+    """Area under the ROC curve; the mean of one-against-rest for more than two classes."""
+    from sklearn.metrics import roc_auc_score
+
+    if probs.shape[1] == 2:
+        return roc_auc_score(labels, probs[:, 1])
+    return roc_auc_score(labels, probs, multi_class="ovr", labels=np.arange(probs.shape[1]))
+
+
+#: To add a metric, add a line: a function of labels and probabilities, and its direction.
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric(sklearn_metric("accuracy_score"), True),
+    "balanced_accuracy": Metric(sklearn_metric("balanced_accuracy_score"), True),
+    "macro_f1": Metric(sklearn_metric("f1_score", average="macro", zero_division=0), True),
+    "matthews": Metric(sklearn_metric("matthews_corrcoef"), True, (-1, 1)),
+    "quadratic_kappa": Metric(sklearn_metric("cohen_kappa_score", weights="quadratic"), True, (-1, 1)),
+    "log_loss": Metric(log_loss, False, (0, np.inf)),
+    "roc_auc": Metric(roc_auc, True),
+}
+
+
+def draws_for(num_rows: int) -> int:
+    """How many bootstrap draws: a thousand, fewer where the rows are so many that each draw is close anyway."""
+    return int(np.clip(2e7 / max(num_rows, 1), 100, 1000))
+
+
+def bootstrap(metric: Metric, labels: np.ndarray, probs: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Scores (draws,) of samples of ``size`` rows drawn with replacement (Efron, 1979)."""
+    samples = (rng.integers(len(labels), size=size) for _ in range(draws_for(max(size, len(labels)))))
+    return np.array([metric(labels[rows], probs[rows]) for rows in samples])
+
+
+def score_interval(
+    metric: Metric, labels: np.ndarray, probs: np.ndarray, new_rows: int, seed: int = 0
+) -> tuple[float, float]:
+    """95 % prediction interval for the score of ``new_rows`` unseen rows, from scored rows of the same kind.
+
+    Two errors add up: these rows are a sample (drawn again with N rows), and so will the new ones be (drawn
+    with ``new_rows``). An interval for these rows alone would be too narrow as a promise about others.
+    """
+    score = metric(labels, probs)
+    rng = np.random.default_rng(seed)
+    here = bootstrap(metric, labels, probs, len(labels), rng)
+    there = bootstrap(metric, labels, probs, new_rows, rng)
+    draws = min(len(here), len(there))
+    low, high = np.nanpercentile(here[:draws] + there[:draws] - score, [2.5, 97.5])
+    return metric.clip(low), metric.clip(high)
+
+
+def averaging_gain(metric: Metric, members: list[np.ndarray], seed: int = 0, draws: int = 20) -> float:
+    """What averaging the members' probabilities (each (M, C)) should add to the score of one member alone.
+
+    Out-of-fold rows are scored by one model each, the submission is the mean of all, which is better as far as
+    they disagree (Krogh & Vedelsby, 1995). No labels are needed: they are drawn from the averaged probabilities,
+    which assumes that those are calibrated.
+    """
+    if len(members) < 2:
+        return 0.0
+    mean = np.mean(members, axis=0)
+    mean = mean / mean.sum(axis=1, keepdims=True)
+    rng = np.random.default_rng(seed)
+    gains = []
+    for _ in range(draws):
+        labels = (rng.random((len(mean), 1)) > mean.cumsum(axis=1)[:, :-1]).sum(axis=1)
+        gains.append(metric(labels, mean) - np.mean([metric(labels, member) for member in members]))
+    gain = float(np.nanmean(gains))
+    return gain if np.isfinite(gain) else 0.0

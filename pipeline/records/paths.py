@@ -1,0 +1,150 @@
+"""The one place that knows where each file lies, and what a run is called. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.records.errors import FoldwiseError, nearest
+
+#: data/ and submissions/ lie here: the checkout, or FOLDWISE_ROOT (tests, read-only checkouts).
+ROOT = Path(os.environ.get("FOLDWISE_ROOT") or Path(__file__).parents[2])
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+def known_competitions() -> list[str]:
+    """Names of the folders below data/ that hold a competition.toml."""
+    return sorted(path.parent.name for path in (ROOT / "data").glob("*/competition.toml"))
+
+
+def known_recipes() -> list[str]:
+    """Names of the TOML files in pipeline/recipes/."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def recipe_path(name: str) -> Path:
+    """Path of a recipe's TOML; raises FoldwiseError for an unknown name."""
+    if name not in known_recipes():
+        raise FoldwiseError(f"unknown recipe '{name}'{nearest(name, known_recipes())}")
+    return RECIPES / f"{name}.toml"
+
+
+def run_name(recipe: str, settings: list[str]) -> str:
+    """``run_name("resnet18", ["lr=1e-3", "epochs=2"])`` is ``"resnet18~epochs=2~lr=1e-3"``."""
+    safe = (re.sub(r"[^\w.,+=-]", "-", setting) for setting in sorted(settings))
+    return "~".join([recipe, *safe])
+
+
+def parse_folds(text: str, num_folds: int) -> list[int]:
+    """Fold numbers in ``"0,2"`` or ``"0 2"``; empty text means all. Raises FoldwiseError out of range."""
+    folds = []
+    for word in text.replace(",", " ").split():
+        if not word.isdecimal() or int(word) >= num_folds:
+            raise FoldwiseError(f"fold {word} is out of range: this competition has folds 0 to {num_folds - 1}")
+        folds.append(int(word))
+    return sorted(set(folds)) or list(range(num_folds))
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Files of one competition. A dry run makes its files in folders of its own, from the same images."""
+
+    competition: str
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        if self.competition not in known_competitions():
+            raise FoldwiseError(
+                f"unknown competition '{self.competition}': there is no "
+                f"{shown(ROOT / 'data' / self.competition / 'competition.toml')}"
+                f"{nearest(self.competition, known_competitions())}"
+            )
+
+    @property
+    def home(self) -> Path:
+        return ROOT / "data" / self.competition
+
+    @property
+    def toml(self) -> Path:
+        return self.home / "competition.toml"
+
+    @property
+    def raw(self) -> Path:
+        return self.home / "raw"
+
+    @property
+    def images(self) -> Path:
+        return self.home / "images"
+
+    @property
+    def prepared(self) -> Path:
+        """Written last by prepare: what raw/ held when images/ was made."""
+        return self.home / "prepared.json"
+
+    @property
+    def made(self) -> Path:
+        return self.home / "dry" if self.dry_run else self.home
+
+    @property
+    def manifest(self) -> Path:
+        return self.made / "manifest.csv"
+
+    @property
+    def problems(self) -> Path:
+        return self.made / "problems.csv"
+
+    @property
+    def contact_sheet(self) -> Path:
+        return self.made / "contact_sheet.png"
+
+    @property
+    def folds(self) -> Path:
+        return self.made / "folds.csv"
+
+    @property
+    def cache(self) -> Path:
+        return self.made / "cache"
+
+    @property
+    def runs(self) -> Path:
+        return self.made / "runs"
+
+    def run(self, run: str) -> Path:
+        return self.runs / run
+
+    def fold(self, run: str, fold: int) -> Path:
+        return self.runs / run / f"fold{fold}"
+
+    @property
+    def submissions(self) -> Path:
+        folder = ROOT / "submissions" / self.competition
+        return folder / "dry" if self.dry_run else folder
+
+    def find(self, name: str) -> Path:
+        """A file or folder that the TOML names: absolute, or below images/, raw/ or the competition's folder.
+
+        Raises FoldwiseError with the places searched.
+        """
+        for base in (self.home, self.images, self.raw):
+            if (base / name).exists():
+                return base / name
+        here = sorted(p.name + ("/" if p.is_dir() else "") for p in [*self.images.glob("*"), *self.raw.glob("*")])
+        raise FoldwiseError(
+            f"{shown(self.toml)} names '{name}', which is neither in {shown(self.images)} nor in {shown(self.raw)}"
+            f" (they hold: {', '.join(here[:8]) or 'nothing'})"
+        )
+
+
+def partial_name(name: str, folds: list[int], num_folds: int, suffix: str = "") -> str:
+    """The name of what is made from these folds: it says which when some are left out (``test~folds=0,1.csv``)."""
+    return (name if len(folds) == num_folds else f"{name}~folds={','.join(map(str, folds))}") + suffix
+
+
+def shown(path: Path) -> str:
+    """The path as a user would type it: relative to the working folder where that is shorter."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,51 @@
+"""Where a result came from: versions, commit, command, hardware."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from typing import Any
+
+from pipeline.records.paths import ROOT
+
+PACKAGES = [
+    "torch",
+    "torchvision",
+    "timm",
+    "albumentations",
+    "opencv-python",
+    "scikit-learn",
+    "pandas",
+    "numpy",
+]
+
+
+def commit() -> str | None:
+    """The checkout's commit, with ``+changes`` when files differ from it; None outside git."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+changes", "--abbrev=40", "--exclude=*"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip()
+
+
+def provenance() -> dict[str, Any]:
+    """Plain values that a reader needs to make the result again."""
+    return {
+        "command": " ".join(["python", *sys.orig_argv[1:]]),
+        "commit": commit(),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "system": platform.platform(),
+        "cpus": os.cpu_count(),
+    }

@@ -1,0 +1,91 @@
+"""Choices: what we try on a competition. One TOML each in pipeline/recipes/."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.records.errors import FoldwiseError
+from pipeline.records.paths import recipe_path, shown
+from pipeline.records.settings import Settings, read_toml, validated
+
+
+class Recipe(Settings):
+    """All choices of one run. Sizes are in pixels, rates per step, warm-up in epochs."""
+
+    # model
+    model: str  # a timm name, torchvision/<name>, or one registered in pipeline/learner/models.py
+    model_args: dict[str, Any] = {}  # keyword arguments of its builder, such as drop_path_rate
+    pretrained: bool = False
+    # pixels
+    image_size: int = Field(ge=4, le=2048)
+    resize: Literal["squash", "crop"] = "squash"  # how a whole picture becomes a square when predicting
+    crop_share: float = Field(0.875, gt=0, le=1)  # with "crop": side of the centre crop / shorter side
+    symmetries: bool = True  # augment by the symmetries that the competition grants
+    augment: dict[str, dict[str, Any]] = {}  # functions of pipeline/pixels/augment.py with their arguments
+    tta: bool = True  # predict over the symmetries too
+    # optimization
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(64, ge=1)  # images per optimizer step
+    accumulate: int = Field(1, ge=1)  # in how many parts a batch passes through the model
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    lr: float = Field(gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)  # of sgd
+    weight_decay: float = Field(0.05, ge=0)  # not on norms and biases
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_epochs: float = Field(0, ge=0)
+    clip_grad: float = Field(0, ge=0)  # largest norm of the gradient; 0 = off
+    ema_decay: float = Field(0, ge=0, lt=1)  # moving average of the weights; 0 = off
+    amp: Literal["auto", "bf16", "fp16", "off"] = "auto"  # autocast on CUDA: auto takes bf16 where the GPU has it
+    # loss
+    label_smoothing: float = Field(0, ge=0, lt=1)
+    class_weights: Literal["none", "balanced"] = "none"
+    mixup: float = Field(0, ge=0)  # alpha of the Beta distribution; 0 = off
+    cutmix: float = Field(0, ge=0)
+    mix_probability: float = Field(1, ge=0, le=1)  # share of the batches that are mixed
+    seed: int = Field(0, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def consistent(self) -> Recipe:
+        if self.accumulate > self.batch_size:
+            raise ValueError(
+                f"accumulate = {self.accumulate} leaves no image in a part of a batch of {self.batch_size}"
+            )
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs = {self.warmup_epochs} is longer than epochs = {self.epochs}")
+        return self
+
+    @property
+    def cache_side(self) -> int:
+        """Shorter side (pixels) of the decoded pictures that a run keeps: room for crops, in steps of 8 so that
+        recipes of like size share a cache."""
+        return math.ceil(self.image_size * 1.5 / 8) * 8
+
+
+def load_recipe(name: str, settings: list[str]) -> Recipe:
+    """The recipe of this name with ``key=value`` settings on top (``augment.affine.degrees=5`` reaches into tables).
+
+    Raises FoldwiseError for an unknown recipe or key, or a value of the wrong kind.
+    """
+    path = recipe_path(name)
+    content = read_toml(path)
+    source = shown(path)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise FoldwiseError(f"--set takes key=value, such as epochs=2, not '{setting}'")
+        table = content
+        *tables, last = key.split(".")
+        for part in tables:
+            table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise FoldwiseError(f"--set {setting}: '{part}' is a value, not a table")
+        try:
+            table[last] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            table[last] = text  # a bare word: model=resnet34
+        source = f"{shown(path)} with --set {' '.join(settings)}"
+    return validated(Recipe, content, source)

@@ -1,0 +1,57 @@
+"""What a run is made of, and the check that what lies in its folder was made of the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.records.competition import Competition
+from pipeline.records.errors import FoldwiseError
+from pipeline.records.files import fingerprint, read_json, write_json, write_text
+from pipeline.records.paths import Paths, run_name, shown
+from pipeline.records.provenance import provenance
+from pipeline.records.recipe import Recipe, load_recipe
+from pipeline.records.settings import toml_text
+
+
+def asked_run(args: Any, competition: Competition) -> tuple[str, Recipe]:
+    """Name and resolved recipe of the run that the command line asks for; a dry run has one epoch."""
+    name = args.recipe or competition.recipe
+    recipe = load_recipe(name, args.set)
+    if args.dry_run:
+        recipe = recipe.model_copy(update={"epochs": 1, "warmup_epochs": 0.0})
+    return run_name(name, args.set), recipe
+
+
+def identity(recipe: Recipe, competition: Competition, paths: Paths, class_names: list[str]) -> dict[str, Any]:
+    """All that decides what the folds of a run learn."""
+    return {
+        **recipe.model_dump(),
+        "symmetries granted": list(competition.symmetries),
+        "class names": class_names,
+        "folds.csv": fingerprint(paths.folds),
+    }
+
+
+def check_run(paths: Paths, run: str, wanted: dict[str, Any]) -> None:
+    """Raises FoldwiseError when the run's folder was made of other things, naming the keys that differ."""
+    record = paths.run(run) / "run.json"
+    if not record.exists():
+        return
+    made_of = read_json(record)["made of"]
+    keys = [key for key in {**made_of, **wanted} if made_of.get(key) != wanted.get(key)]
+    if keys:
+        changes = [f"{key} was {made_of.get(key)!r} and is now {wanted.get(key)!r}" for key in keys]
+        said = "; ".join(change if len(change) <= 100 else f"{keys[i]} differs" for i, change in enumerate(changes))
+        raise FoldwiseError(
+            f"{shown(paths.run(run))} was made of something else ({said}); undo the change, or name a new run "
+            f"(SET=... or a recipe file of another name), or delete that folder to make it again"
+        )
+
+
+def start_run(paths: Paths, run: str, recipe: Recipe, wanted: dict[str, Any]) -> None:
+    """Writes what the run is made of into its folder, once."""
+    check_run(paths, run, wanted)
+    folder = paths.run(run)
+    if not (folder / "run.json").exists():
+        write_text(folder / "recipe.toml", toml_text(recipe.model_dump()))
+        write_json(folder / "run.json", {"run": run, "made of": wanted, **provenance()})

@@ -1,0 +1,66 @@
+"""Reading TOML into frozen, typed settings that refuse unknown keys by name."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.records.errors import FoldwiseError, nearest
+from pipeline.records.paths import shown
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file; raises FoldwiseError with the line that is wrong."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FoldwiseError(f"{shown(path)} is not valid TOML: {error}") from error
+
+
+def validated(kind: type[S], content: dict[str, Any], source: str) -> S:
+    """``content`` as settings of this kind; the first fault is raised as one sentence with the nearest known key."""
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            table: Any = kind
+            for part in first["loc"][:-1]:
+                table = table.model_fields[part].annotation
+                # Optional tables (`Submission | None`) are unions: take the member that is a table.
+                table = next((t for t in getattr(table, "__args__", ()) if hasattr(t, "model_fields")), table)
+            reason = f"unknown key '{where}'{nearest(str(first['loc'][-1]), table.model_fields)}"
+        elif first["type"] == "missing":
+            reason = f"the key '{where}' is missing"
+        elif where:
+            reason = (
+                f"{where} = {json.dumps(first['input'], default=str)}: {first['msg'].removeprefix('Value error, ')}"
+            )
+        else:
+            reason = first["msg"].removeprefix("Value error, ")
+        raise FoldwiseError(f"{source}: {reason}") from error
+
+
+def toml_text(content: dict[str, Any], table: str = "") -> str:
+    """TOML of nested dicts of plain values (JSON and TOML write those alike); None is left out."""
+    plain = {key: value for key, value in content.items() if value is not None and not isinstance(value, dict)}
+    text = f"[{table}]\n" if table else ""
+    text += "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in plain.items())
+    for key, value in content.items():
+        if isinstance(value, dict):
+            text += "\n" + toml_text(value, f"{table}.{key}" if table else key)
+    return text

@@ -1,0 +1,162 @@
+"""Stage 7: a prediction becomes the file to upload, checked against the competition's own sample.
+
+    make submit COMPETITION=dogs-vs-cats RECIPE=resnet18
+    python -m pipeline.submit --competition dogs-vs-cats --recipe resnet18 --folds 0
+
+Reads   runs/<run>/test.csv and score.json, the sample submission, and the test labels where they are known
+Writes  submissions/<competition>/<run>.csv and <run>.json, where it came from; an older different file of that name
+        is kept as <run>.<fingerprint>.csv, since it may have been uploaded
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.records.competition import Competition, Submission, load_competition
+from pipeline.records.console import make_line, parser_for, paths_of, run_stage, say
+from pipeline.records.errors import FoldwiseError, count_of
+from pipeline.records.files import fingerprint, read_json, write_json, write_text
+from pipeline.records.metrics import METRICS
+from pipeline.records.paths import Paths, parse_folds, partial_name, shown
+from pipeline.records.provenance import provenance
+from pipeline.records.runs import asked_run
+from pipeline.records.tables import one_hot, read_csv, read_manifest, require_same_ids, sorted_ids
+
+
+def format_submission(ids: pd.Series, probs: np.ndarray, names: list[str], form: Submission) -> pd.DataFrame:
+    """The table that the competition asks for, sorted by id: text cells only, so that they are written as they are.
+
+    ids (N,) str; probs (N, C). Raises FoldwiseError when the form names a class that there is not.
+    """
+    if form.value == "probability":
+        if form.positive not in names:
+            raise FoldwiseError(
+                f"[submission] positive = '{form.positive}' is not one of the classes {', '.join(names)}"
+            )
+        values = pd.DataFrame({form.columns[1]: [f"{p:.8g}" for p in probs[:, names.index(form.positive)]]})
+    elif form.value == "columns":
+        header = form.columns[1:]
+        if sorted(header) != sorted(names):
+            raise FoldwiseError(
+                f"[submission] columns must be the id and every class, {', '.join(names)}, not {', '.join(header)}"
+            )
+        values = pd.DataFrame({name: [f"{p:.8g}" for p in probs[:, names.index(name)]] for name in header})
+    else:
+        best = probs.argmax(axis=1)
+        values = pd.DataFrame({form.columns[1]: [names[c] if form.value == "class" else str(c) for c in best]})
+    values.insert(0, form.columns[0], ids.to_numpy())
+    return values.set_index(form.columns[0]).loc[sorted_ids(ids)].reset_index()
+
+
+def check_sample(table: pd.DataFrame, path: Path, form: Submission) -> pd.DataFrame:
+    """The table, in the sample's row order where the form says so; raises FoldwiseError unless header and ids agree."""
+    sample = read_csv(path)
+    if list(sample.columns) != list(table.columns):
+        raise FoldwiseError(
+            f"{shown(path)} has the columns {','.join(sample.columns)}, but [submission] columns = "
+            f"{','.join(table.columns)}; mend competition.toml"
+        )
+    key = table.columns[0]
+    require_same_ids(
+        sample[key],
+        table[key],
+        "the submission",
+        f"the test images and {shown(path)} must name the same ids; mend [test] in competition.toml",
+    )
+    return table.set_index(key).loc[sample[key]].reset_index() if form.order == "sample" else table
+
+
+def known_score(paths: Paths, competition: Competition, test: pd.DataFrame, names: list[str]) -> float | None:
+    """The score on test labels, where [test] labels names them."""
+    assert competition.test is not None
+    if competition.test.labels is None:
+        return None
+    path = paths.find(competition.test.labels)
+    known = read_csv(path)
+    labels = known.set_index(known.columns[0])[known.columns[1]]
+    here = test[test["id"].isin(labels.index)]
+    if here.empty:
+        raise FoldwiseError(f"{shown(path)} names none of the test ids, such as '{test['id'].iloc[0]}'")
+    targets = one_hot(labels.loc[here["id"]].reset_index(drop=True), names).argmax(axis=1)
+    return METRICS[competition.metric](targets, here[[f"p_{name}" for name in names]].to_numpy())
+
+
+def keep_older(path: Path, text: str) -> None:
+    """Renames a submission of other content, and its JSON, after its fingerprint."""
+    if path.exists() and path.read_bytes() != text.encode():
+        mark = fingerprint(path)[:8]
+        for old in (path, path.with_name(f"{path.stem}.json")):
+            if old.exists():
+                old.replace(old.with_name(f"{path.stem}.{mark}{old.suffix}"))
+        say("submit", f"the older, different {path.name} is kept as {path.stem}.{mark}.csv")
+
+
+def main() -> None:
+    args = parser_for(__doc__, run=True, folds=True).parse_args()
+    paths = paths_of(args)
+    competition = load_competition(paths)
+    run, _ = asked_run(args, competition)
+    chosen = parse_folds(args.folds, competition.folds.n)
+    score_path, test_path = (
+        paths.run(run) / partial_name(name, chosen, competition.folds.n, suffix)
+        for name, suffix in (("score", ".json"), ("test", ".csv"))
+    )
+    if not score_path.exists():
+        raise FoldwiseError(f"the folds of {run} are not put together yet; type: {make_line('ensemble', args)}")
+    score = read_json(score_path)
+    form = competition.submission
+    if form is None:
+        say("submit", f"no test images: {run} ends with out-of-fold {score['metric']} {score['metric value']:.4f}")
+        return
+
+    test = read_csv(test_path, ["id"])
+    names = [column.removeprefix("p_") for column in test.columns[1:]]
+    test = test.astype({f"p_{name}": float for name in names})
+    manifest = read_manifest(paths.manifest)
+    test_ids = manifest.loc[manifest["split"] == "test", "image_id"]
+    require_same_ids(test_ids, test["id"], shown(test_path), f"type: {make_line('ensemble', args)}")
+    table = format_submission(test["id"], test[[f"p_{name}" for name in names]].to_numpy(), names, form)
+    sample = paths.find(form.sample) if form.sample and not paths.dry_run else None
+    if sample:
+        table = check_sample(table, sample, form)
+    score_on_labels = known_score(paths, competition, test, names)
+
+    path = paths.submissions / partial_name(run, chosen, competition.folds.n, ".csv")
+    text = table.to_csv(index=False, lineterminator="\n")
+    keep_older(path, text)
+    about = {
+        "competition": paths.competition,
+        "submission": path.name,
+        "fingerprint": fingerprint(text),
+        "rows": len(table),
+        "checked against": sample.name if sample else None,
+        "score on known test labels": score_on_labels,
+        "score": score,
+        "competition.toml": fingerprint(paths.toml),
+        "made of": read_json(paths.run(run) / "run.json")["made of"],
+        **provenance(),
+    }
+    write_json(path.with_name(f"{path.stem}.json"), about)
+    write_text(path, text)  # the CSV comes last: it is what make asks for
+
+    low, high = score["interval"]
+    partial = f", PARTIAL: {len(chosen)} of {competition.folds.n} folds" if score["partial"] else ""
+    checked = f", ids and header as in {sample.name}" if sample else ""
+    say("submit", f"{count_of(len(table), 'row')}{checked}{partial} -> {shown(path)}")
+    say(
+        "submit",
+        f"out-of-fold {score['metric']} {score['metric value']:.4f}; expect {score['expected']:.4f} on the "
+        f"leaderboard, 95 % interval {low:.4f} to {high:.4f}",
+    )
+    if score_on_labels is not None:
+        say("submit", f"{score['metric']} on the test labels kept aside: {score_on_labels:.4f}")
+    if competition.slug and not paths.dry_run:
+        message = f"{path.stem} cv={score['metric value']:.4f}"
+        say("submit", f'upload: kaggle competitions submit {competition.slug} -f {shown(path)} -m "{message}"')
+
+
+if __name__ == "__main__":
+    run_stage(main)
