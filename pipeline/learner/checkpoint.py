@@ -24,7 +24,8 @@ def save_weights(path: Path, module: nn.Module, about: dict[str, Any]) -> None:
     """Writes a module's weights and buffers with what a reader needs to build the module again."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     with atomic_path(path) as temporary:
-        safetensors.torch.save_file(weights, temporary, metadata={"foldwise": json.dumps(about)})
+        # Written by Python, so that a full disk is an OSError and the file has the user's usual permissions.
+        temporary.write_bytes(safetensors.torch.save(weights, metadata={"foldwise": json.dumps(about)}))
 
 
 def load_about(path: Path) -> dict[str, Any]:
@@ -51,7 +52,12 @@ def load_weights(path: Path, module: nn.Module) -> None:
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Writes trainer state (tensors and plain types), whole or not at all."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        torch.save(state, file)  # through a file object: a full disk is then an OSError
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # a full disk, which torch's own clean-up hides
+                raise error.__context__ from None
+            raise
 
 
 def load_state(path: Path) -> dict[str, Any] | None:

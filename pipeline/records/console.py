@@ -14,7 +14,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from pipeline.records.errors import FoldwiseError
-from pipeline.records.paths import ROOT, Paths, shown
+from pipeline.records.paths import Paths, error_log, shown
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ def run_stage(main: Callable[[], None]) -> None:
         if isinstance(error, OSError) and error.errno in _FAULTS_OF_THE_MACHINE:
             where = f"{error.filename}: " if error.filename else ""
             sys.exit(f"error: {where}{_FAULTS_OF_THE_MACHINE[error.errno]}")
-        log = ROOT / "data" / "error.log"
+        log = error_log()
         try:
             log.write_text(traceback.format_exc(), encoding="utf-8")
         except OSError:

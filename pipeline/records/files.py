@@ -25,6 +25,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a failed write does not know whose it was
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -14,6 +14,11 @@ ROOT = Path(os.environ.get("FOLDWISE_ROOT") or Path(__file__).parents[2])
 RECIPES = Path(__file__).parents[1] / "recipes"
 
 
+def error_log() -> Path:
+    """Where the traceback of an unexpected fault is kept."""
+    return ROOT / "data" / "error.log"
+
+
 def known_competitions() -> list[str]:
     """Names of the folders below data/ that hold a competition.toml."""
     return sorted(path.parent.name for path in (ROOT / "data").glob("*/competition.toml"))

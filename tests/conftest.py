@@ -1,0 +1,147 @@
+"""A synthetic competition of tiny images with a learnable signal, and the stages as functions to call."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.records import paths as paths_module
+from pipeline.records.console import run_stage
+from pipeline.records.paths import Paths
+
+SHAPES_TOML = r"""
+title   = "Squares and circles"
+metric  = "accuracy"
+recipe  = "tiny"
+[train]
+images  = "train"
+pattern = '^(?P<label>.*?)_(?P<id>\d+)\.png$'
+[test]
+images  = "test"
+pattern = '^(?P<id>\d+)\.png$'
+[folds]
+n    = 3
+seed = 42
+[submission]
+columns = ["id", "label"]
+value   = "class"
+sample  = "sample_submission.csv"
+"""
+
+
+def draw_shape(kind: str, rng: np.random.Generator) -> np.ndarray:
+    """A bright square or circle on a dark ground, uint8 (20, 20, 3)."""
+    image = rng.integers(0, 60, (20, 20, 3), dtype=np.uint8)
+    x, y, size = (int(value) for value in rng.integers((6, 6, 4), (14, 14, 6)))
+    color = [int(value) for value in rng.integers(160, 255, 3)]
+    if kind == "square":
+        cv2.rectangle(image, (x - size, y - size), (x + size, y + size), color, -1)
+    else:
+        cv2.circle(image, (x, y), size, color, 1)
+    return image
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Writes an image in the format of its extension."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty place for data/ and submissions/."""
+    monkeypatch.setattr(paths_module, "ROOT", tmp_path)
+    monkeypatch.setenv("FOLDWISE_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def shapes(root: Path) -> Paths:
+    """A competition of 60 train and 11 test images (ids 1 to 11, so that 10 sorts after 2), lying in raw/."""
+    home = root / "data" / "shapes"
+    rng = np.random.default_rng(0)
+    for number in range(60):
+        kind = "square" if number % 2 else "circle"
+        write_image(home / "raw" / "train" / f"{kind}_{number}.png", draw_shape(kind, rng))
+    for number in range(1, 12):
+        write_image(home / "raw" / "test" / f"{number}.png", draw_shape("square" if number % 2 else "circle", rng))
+    rows = "".join(f"{number},circle\n" for number in range(1, 12))
+    (home / "raw" / "sample_submission.csv").write_text("id,label\n" + rows)
+    (home / "competition.toml").write_text(SHAPES_TOML)
+    return Paths("shapes")
+
+
+Stage = Callable[..., None]
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """``stage("folds", "--force")`` runs a stage of the shapes as its command line would."""
+
+    def run(name: str, *arguments: str, competition: str = "shapes") -> None:
+        module = importlib.import_module(f"pipeline.{name}")
+        monkeypatch.setattr(sys, "argv", [f"pipeline.{name}", "--competition", competition, *arguments])
+        run_stage(module.main)
+
+    return run
+
+
+@pytest.fixture
+def failure(stage: Stage, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a stage that must fail as expected faults do, and returns its sentence."""
+
+    def run(name: str, *arguments: str, competition: str = "shapes") -> str:
+        with pytest.raises(SystemExit) as stopped:
+            stage(name, *arguments, competition=competition)
+        message = str(stopped.value.code)
+        assert message.startswith("error: ")
+        assert "traceback" not in message
+        assert "Traceback" not in message + capsys.readouterr().err
+        assert "\n" not in message
+        return message
+
+    return run
+
+
+@pytest.fixture
+def edit(shapes: Paths) -> Callable[[str, str], None]:
+    """Replaces a text in the shapes' competition.toml."""
+
+    def replace(old: str, new: str) -> None:
+        text = shapes.toml.read_text()
+        assert old in text
+        shapes.toml.write_text(text.replace(old, new))
+
+    return replace
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real data sets that FOLDWISE_SHARED_DATA names; the test is skipped visibly without it."""
+    folder = os.environ.get("FOLDWISE_SHARED_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("FOLDWISE_SHARED_DATA names no folder of data sets")
+    return Path(folder).resolve()
+
+
+@pytest.fixture
+def shared_competition(root: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Paths]:
+    """Sets up a competition from the shared data, with the TOML that ships with Foldwise or with the data."""
+
+    def set_up(name: str) -> Paths:
+        home = root / "data" / name
+        shutil.copytree(shared_data / name, home / "raw")
+        shipped = Path(__file__).parents[1] / "data" / name / "competition.toml"
+        shutil.copy(shipped if shipped.exists() else home / "raw" / "competition.toml", home / "competition.toml")
+        return Paths(name)
+
+    return set_up

@@ -1,0 +1,152 @@
+"""All stages on tiny images: it learns, it repeats, it goes on after an interrupt, it says what is partial."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import pipeline.train
+from pipeline.records.paths import Paths
+from tests.conftest import Stage
+
+SET = ["--set", "epochs=20"]
+RUN = "tiny~epochs=20"
+
+
+def run_all(stage: Stage, *settings: str, folds: tuple[int, ...] = (0, 1, 2), workers: int = 0) -> None:
+    """Every stage, as make would call them."""
+    for name in ("prepare", "manifest", "folds"):
+        stage(name)
+    for fold in folds:
+        for name in ("train", "predict"):
+            stage(name, "--fold", str(fold), "--workers", str(workers), *settings)
+    chosen = ["--folds", ",".join(map(str, folds))] if len(folds) < 3 else []
+    for name in ("ensemble", "submit"):
+        stage(name, *chosen, *settings)
+
+
+def test_from_images_to_a_checked_submission(shapes: Paths, stage: Stage, root: Path) -> None:
+    run_all(stage, *SET)
+    csv = root / "submissions" / "shapes" / f"{RUN}.csv"
+    table = pd.read_csv(csv, dtype=str)
+    assert list(table.columns) == ["id", "label"]
+    assert list(table["id"]) == [str(number) for number in range(1, 12)]  # 2 before 10
+    right = ["square" if number % 2 else "circle" for number in range(1, 12)]
+    assert (table["label"] == right).mean() > 0.8
+
+    about = json.loads(csv.with_suffix(".json").read_text())
+    oof = pd.read_csv(shapes.run(RUN) / "oof.csv")
+    folds = pd.read_csv(shapes.folds)
+    assert list(oof["id"]) == list(folds["image_id"]) and list(oof["fold"]) == list(folds["fold"])
+    right = oof[["p_circle", "p_square"]].idxmax(axis=1).str.removeprefix("p_") == oof["target"]
+    assert about["score"]["metric value"] == pytest.approx(right.mean())
+    assert right.mean() > 0.8
+    low, high = about["score"]["interval"]
+    assert low <= about["score"]["expected"] <= high
+    assert about["made of"]["folds.csv"] == about["score"]["folds.csv"]
+    for picture in ("curves.png", "augmented.png"):
+        assert (shapes.fold(RUN, 0) / picture).stat().st_size > 5000
+    assert shapes.contact_sheet.stat().st_size > 5000
+    assert not (shapes.fold(RUN, 0) / "state.pt").exists()
+
+    before = csv.read_bytes()
+    run_all(stage, *SET)  # finished folds are left alone, and nothing changes
+    assert csv.read_bytes() == before
+    assert not list(csv.parent.glob("*.????????.csv"))
+
+
+def test_the_same_seed_gives_the_same_bytes_for_any_number_of_workers(shapes: Paths, stage: Stage, root: Path) -> None:
+    csv = root / "submissions" / "shapes" / "tiny.csv"
+    written = []
+    for workers in (0, 2):
+        run_all(stage, workers=workers)
+        written.append((csv.read_bytes(), (shapes.run("tiny") / "test.csv").read_bytes()))
+        for fold in range(3):
+            (shapes.fold("tiny", fold) / "trained.json").unlink()
+            (shapes.fold("tiny", fold) / "test.npz").unlink()
+    assert written[0] == written[1]
+
+
+def test_an_interrupted_fold_ends_with_the_same_weights(
+    shapes: Paths, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("prepare", "manifest", "folds"):
+        stage(name)
+    settings = ["--set", "epochs=3", "mixup=0.4", "ema_decay=0.9", "augment.affine.degrees=5"]
+    stage("train", "--fold", "0", *settings)
+    fold = next(shapes.runs.glob("*/fold0"))
+    whole = load_file(fold / "weights.safetensors")
+    log = pd.read_csv(fold / "log.csv").drop(columns="seconds")
+    (fold / "trained.json").unlink()
+
+    save_state = pipeline.train.save_state
+
+    def save_then_stop(path: Path, state: dict) -> None:
+        save_state(path, state)
+        if state["epoch"] == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline.train, "save_state", save_then_stop)
+    with pytest.raises(SystemExit) as stopped:
+        stage("train", "--fold", "0", *settings)
+    assert stopped.value.code == 130
+    assert not (fold / "trained.json").exists()
+    monkeypatch.setattr(pipeline.train, "save_state", save_state)
+    torch.manual_seed(99)  # whatever happened to torch's generator in between
+    stage("train", "--fold", "0", *settings)
+    resumed = load_file(fold / "weights.safetensors")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    pd.testing.assert_frame_equal(pd.read_csv(fold / "log.csv").drop(columns="seconds"), log)
+
+
+def test_some_folds_make_a_partial_submission_that_says_so(
+    shapes: Paths, stage: Stage, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_all(stage, folds=(2,))
+    assert "PARTIAL: 1 of 3 folds" in capsys.readouterr().out
+    about = json.loads((root / "submissions" / "shapes" / "tiny~folds=2.json").read_text())
+    assert about["score"]["partial"] and about["score"]["folds"] == [2]
+    assert len(pd.read_csv(shapes.run("tiny") / "oof~folds=2.csv")) == 20
+
+
+def test_a_dry_run_goes_through_every_stage_apart_from_real_runs(shapes: Paths, stage: Stage, root: Path) -> None:
+    stage("prepare")
+    for name in ("manifest", "folds"):
+        stage(name, "--dry-run")
+    for fold in range(3):
+        stage("train", "--fold", str(fold), "--dry-run")
+        stage("predict", "--fold", str(fold), "--dry-run")
+    stage("ensemble", "--dry-run")
+    stage("submit", "--dry-run")
+    assert (root / "submissions" / "shapes" / "dry" / "tiny.csv").exists()
+    assert not shapes.manifest.exists() and not shapes.runs.exists()
+
+
+def test_an_unreadable_test_image_keeps_its_row_and_gets_the_class_prior(
+    shapes: Paths, stage: Stage, edit: Callable[[str, str], None]
+) -> None:
+    (shapes.raw / "test" / "4.png").write_bytes(b"<html>not found</html>")
+    (shapes.raw / "train" / "circle_0.png").unlink()  # 29 circles, 30 squares
+    run_all(stage)
+    problems = pd.read_csv(shapes.problems)
+    assert list(problems["problem"]) == ["unreadable"]
+    row = pd.read_csv(shapes.run("tiny") / "test.csv", dtype={"id": str}).set_index("id").loc["4"]
+    assert row["p_circle"] == pytest.approx(29 / 59)
+    assert row["p_square"] == pytest.approx(30 / 59)
+
+
+def test_a_competition_without_test_images_ends_with_its_score(
+    shapes: Paths, stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = shapes.toml.read_text()
+    start, end = text.index("[test]"), text.index("[folds]")
+    shapes.toml.write_text(text[:start] + text[end : text.index("[submission]")])
+    run_all(stage)
+    said = capsys.readouterr().out
+    assert "no test images" in said and "out-of-fold accuracy" in said

@@ -1,0 +1,206 @@
+"""The list of faults that a user can mend: one sentence, non-zero exit, no traceback, nothing lost."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import pipeline.folds
+import pipeline.train
+from pipeline.records.paths import Paths
+from tests.conftest import Stage
+
+Failure = Callable[..., str]
+Edit = Callable[[str, str], None]
+
+
+def test_unknown_competition_names_the_nearest(shapes: Paths, failure: Failure) -> None:
+    assert "did you mean 'shapes'?" in failure("folds", competition="shaeps")
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (["--recipe", "resnet19"], "unknown recipe 'resnet19'; did you mean 'resnet18'?"),
+        (["--set", "epoch=2"], "unknown key 'epoch'; did you mean 'epochs'?"),
+        (["--set", "epochs=many"], "epochs"),
+        (["--set", "epochs=0"], "greater than or equal to 1"),
+        (["--set", "lr"], "key=value"),
+        (["--set", "model=resnet81"], "unknown model 'resnet81'; did you mean 'resnet18"),
+        (["--set", "model=torchvision/resnet81"], "did you mean 'resnet18'?"),
+        (["--set", "model_args.widht=8"], "widht"),
+        (["--set", "augment.afine.degrees=5"], "did you mean 'affine'?"),
+        (["--set", "augment.affine.degree=5"], "did you mean 'degrees'?"),
+        (["--device", "cuda:7"], "no device 'cuda:7'"),
+        (["--device", "gpu"], "unknown device 'gpu'"),
+    ],
+)
+def test_wrong_choices(shapes: Paths, stage: Stage, failure: Failure, settings: list[str], expected: str) -> None:
+    for name in ("prepare", "manifest", "folds"):
+        stage(name)
+    assert expected in failure("train", "--fold", "0", *settings)
+
+
+@pytest.mark.parametrize("fold", ["3", "-1"])
+def test_fold_out_of_range(shapes: Paths, stage: Stage, failure: Failure, fold: str) -> None:
+    for name in ("prepare", "manifest", "folds"):
+        stage(name)
+    assert "folds 0 to 2" in failure("train", "--fold", fold)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("metric ", "metrik ", "unknown key 'metrik'; did you mean 'metric'?"),
+        ("seed = 42", "sed = 42", "unknown key 'folds.sed'; did you mean 'seed'?"),
+        ('"accuracy"', '"acuracy"', "did you mean 'accuracy'?"),
+        ("n    = 3", "n    = 1", "greater than or equal to 2"),
+        ("[train]", "[train", "not valid TOML"),
+        (r"^(?P<label>.*?)_(?P<id>\d+)\.png$", r"^(.*?)_(\d+)\.png$", r"^(?P<label>.*?)_(?P<id>\d+)\.png$"),
+        (r"^(?P<id>\d+)\.png$", r"^(\d+)\.png$", r"^(?P<id>\d+)\.png$"),
+        (r"(?P<id>\d+)\.png$'", r"(?P<id>\d+\.png$'", "not a regular expression"),
+        ("[test]", "[tests]", "did you mean 'test'?"),
+    ],
+)
+def test_wrong_facts(shapes: Paths, failure: Failure, edit: Edit, old: str, new: str, expected: str) -> None:
+    edit(old, new)
+    assert expected in failure("manifest")
+
+
+def test_a_pattern_that_matches_nothing_shows_three_names(shapes: Paths, failure: Failure, edit: Edit) -> None:
+    edit(r"\d+)\.png$'", r"\d+)\.jpeg$'")
+    message = failure("manifest")
+    assert "matches none of the 60 files" in message and message.count(".png'") == 3
+
+
+def test_an_empty_and_a_missing_folder(shapes: Paths, failure: Failure) -> None:
+    for path in (shapes.raw / "train").iterdir():
+        path.unlink()
+    assert "is empty" in failure("manifest")
+    (shapes.raw / "train").rmdir()
+    assert "names 'train', which is neither in" in failure("manifest")
+
+
+def test_too_many_bad_files(shapes: Paths, failure: Failure) -> None:
+    for number in range(0, 8, 2):
+        (shapes.raw / "train" / f"circle_{number}.png").write_bytes(b"")
+    message = failure("manifest")
+    assert "4 of 60 train files cannot be used (4 unreadable)" in message and "max_bad" in message
+    assert shapes.problems.read_text().count("the file is empty") == 4
+
+
+def test_two_test_files_with_one_id(shapes: Paths, failure: Failure, edit: Edit) -> None:
+    edit(r"^(?P<id>\d+)\.png$", r"^0*(?P<id>\d+)\.png$")
+    shutil.copy(shapes.raw / "test" / "7.png", shapes.raw / "test" / "007.png")
+    message = failure("manifest")
+    assert "id '7'" in message and "'007.png' and '7.png'" in message
+
+
+def test_a_csv_without_the_named_column(shapes: Paths, failure: Failure, edit: Edit) -> None:
+    (shapes.raw / "labels.csv").write_text("image,class\nsquare_1,square\n")
+    edit(r"pattern = '^(?P<label>.*?)_(?P<id>\d+)\.png$'", 'labels = "labels.csv"\nlabel_column = "clas"')
+    assert "no column 'clas'; did you mean 'class'?" in failure("manifest")
+
+
+def test_raw_data_missing_says_what_to_download(shapes: Paths, failure: Failure, edit: Edit) -> None:
+    shutil.rmtree(shapes.raw)
+    edit('recipe  = "tiny"', 'recipe = "tiny"\nslug = "shapes-2026"')
+    assert "kaggle competitions download shapes-2026 -p data/shapes/raw" in failure("prepare")
+
+
+def test_stages_out_of_order_say_what_is_missing(shapes: Paths, stage: Stage, failure: Failure) -> None:
+    assert "there is no data/shapes/manifest.csv" in failure("folds")
+    for name in ("prepare", "manifest", "folds"):
+        stage(name)
+    assert "make train COMPETITION=shapes FOLD=1" in failure("predict", "--fold", "1")
+    assert "make predict COMPETITION=shapes FOLD=0" in failure("ensemble")
+    assert "make ensemble COMPETITION=shapes" in failure("submit")
+
+
+def test_a_run_made_of_something_else_is_refused_by_key(
+    shapes: Paths, stage: Stage, failure: Failure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("prepare", "manifest", "folds"):
+        stage(name)
+    stage("train", "--fold", "0")
+    recipes = tmp_path / "recipes"
+    shutil.copytree(Path(pipeline.train.__file__).parent / "recipes", recipes)
+    monkeypatch.setattr("pipeline.records.paths.RECIPES", recipes)
+    tiny = recipes / "tiny.toml"
+    tiny.write_text(tiny.read_text().replace("batch_size = 16", "batch_size = 20"))
+    for name in ("train", "predict"):
+        assert "batch_size was 16 and is now 20" in failure(name, "--fold", "0")
+    assert "batch_size was 16 and is now 20" in failure("ensemble", "--folds", "0")
+
+
+def test_a_loss_that_is_not_a_number_stops_and_saves_nothing(shapes: Paths, stage: Stage, failure: Failure) -> None:
+    for name in ("prepare", "manifest", "folds"):
+        stage(name)
+    message = failure("train", "--fold", "0", "--set", "lr=1e30", "optimizer=sgd", "epochs=4")
+    assert "the loss is" in message and "lr" in message
+    assert not list(shapes.runs.glob("*/fold0/weights.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "read-only disk")]
+)
+def test_no_disk_space_and_a_read_only_folder(
+    shapes: Paths, stage: Stage, failure: Failure, monkeypatch: pytest.MonkeyPatch, number: int, expected: str
+) -> None:
+    stage("prepare")
+    stage("manifest")
+
+    def refuse(path: Path, *_: object) -> None:
+        raise OSError(number, "refused by the test", str(path))
+
+    monkeypatch.setattr(pipeline.folds, "write_csv", refuse)
+    message = failure("folds")
+    assert expected in message and "folds.csv" in message
+
+
+def test_a_really_full_disk_keeps_the_old_file(shapes: Paths, stage: Stage, failure: Failure) -> None:
+    """A disk of 64 KB, where the machine lets us mount one."""
+    small = shapes.home / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], capture_output=True).returncode:
+        pytest.skip("mounting a small disk is not allowed here")
+    try:
+        (shapes.home / "runs").symlink_to(small)
+        for name in ("prepare", "manifest", "folds"):
+            stage(name)
+        assert "the disk is full" in failure("train", "--fold", "0")
+        assert not [path for path in small.rglob("*") if "tmp" in path.name]
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_an_unexpected_fault_names_the_log_with_its_traceback(
+    shapes: Paths, stage: Stage, monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
+    monkeypatch.setattr(pipeline.folds, "make_folds", lambda *_: 1 / 0)
+    stage("prepare")
+    stage("manifest")
+    with pytest.raises(SystemExit) as stopped:
+        stage("folds")
+    assert "unexpected ZeroDivisionError" in str(stopped.value.code) and "data/error.log" in str(stopped.value.code)
+    assert "Traceback" in (root / "data" / "error.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["COMPETITION=digts"], "did you mean 'digits'?"),
+        (["RECIPE=resnet19"], "did you mean 'resnet18'?"),
+        (["FOLDS=0,7"], "fold 7 is out of range"),
+    ],
+)
+def test_make_refuses_before_it_does_anything(arguments: list[str], expected: str) -> None:
+    checkout = Path(pipeline.train.__file__).parents[1]
+    answer = subprocess.run(["make", "--dry-run", "submit", *arguments], cwd=checkout, capture_output=True, text=True)
+    assert answer.returncode != 0
+    assert expected in answer.stderr and "Traceback" not in answer.stderr
