@@ -61,8 +61,7 @@ def assign_folds(train: pd.DataFrame, groups: pd.Series, has_real_groups: bool, 
     units = groups.where(groups != "", "row " + train["image_id"])
     if units.nunique() < settings.n:
         raise FoldwiseError(
-            f"{count_of(units.nunique(), 'image or group')} cannot make {settings.n} folds; "
-            "lower n of [folds] in competition.toml"
+            f"{units.nunique()} images or groups cannot make {settings.n} folds; lower n of [folds] in competition.toml"
         )
     arguments = {"n_splits": settings.n, "shuffle": True, "random_state": settings.seed}
     fold = np.empty(len(train), int)

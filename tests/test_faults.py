@@ -146,9 +146,7 @@ def test_a_loss_that_is_not_a_number_stops_and_saves_nothing(shapes: Paths, stag
     assert not list(shapes.runs.glob("*/fold0/weights.safetensors"))
 
 
-@pytest.mark.parametrize(
-    ("number", "expected"), [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "read-only disk")]
-)
+@pytest.mark.parametrize(("number", "expected"), [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "read-only disk")])
 def test_no_disk_space_and_a_read_only_folder(
     shapes: Paths, stage: Stage, failure: Failure, monkeypatch: pytest.MonkeyPatch, number: int, expected: str
 ) -> None:

@@ -136,7 +136,7 @@ class Competition(Settings):
     builtin: Literal["digits"] | None = None  # prepare writes these images itself
     train: Train
     test: Test | None = None
-    folds: Folds = Folds()  # type: ignore[call-arg]
+    folds: Folds = Folds()
     submission: Submission | None = None
 
     @field_validator("metric")

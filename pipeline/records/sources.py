@@ -151,13 +151,13 @@ def settle_labels(table: pd.DataFrame, classes: list[str] | None) -> tuple[pd.Da
     table = table[table["label"] != ""]
     if classes is None:
         return table.reset_index(drop=True), problems
-    meant = table["label"].map(lambda label: checked_label(label, classes))
+    meant = [checked_label(label, classes) for label in table["label"]]
     for name, label, known in zip(table["name"], table["label"], meant, strict=True):
         if known is None:
             problems.append(Problem(name, "label outside classes", f"'{label}' is not one of {', '.join(classes)}"))
         elif known != label:
             problems.append(Problem(name, "label in other letters", f"'{label}' is read as '{known}'"))
-    return table.assign(label=meant)[meant.notna()].reset_index(drop=True), problems
+    return table.assign(label=meant)[[label is not None for label in meant]].reset_index(drop=True), problems
 
 
 def train_ids(names: pd.Series) -> pd.Series:

@@ -1,0 +1,162 @@
+"""Parts of training against independent references."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.utils.class_weight import compute_class_weight
+from torch import nn
+from torchvision.transforms import functional as reference
+
+from pipeline.learner.batches import Mixer, Normalize, build_loss
+from pipeline.learner.checkpoint import load_about, load_state, load_weights, save_state, save_weights
+from pipeline.learner.device import Precision, find_device
+from pipeline.learner.inference import apply_view, predict_probs, tta_views
+from pipeline.learner.models import IMAGENET, build_model
+from pipeline.learner.optim import build_optimizer, lr_at, parameter_groups
+from pipeline.records.errors import FoldwiseError
+from pipeline.records.recipe import Recipe
+
+
+def recipe(**changes: object) -> Recipe:
+    """A recipe with the essentials."""
+    return Recipe.model_validate({"model": "small_cnn", "image_size": 16, "epochs": 10, "lr": 0.1, **changes})
+
+
+def test_normalisation_is_torchvisions() -> None:
+    images = torch.randint(0, 256, (5, 7, 9, 3), dtype=torch.uint8)
+    expected = reference.normalize(images.permute(0, 3, 1, 2) / 255, *IMAGENET)
+    torch.testing.assert_close(Normalize(*IMAGENET)(images), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_schedule_warms_up_and_ends_near_zero() -> None:
+    lrs = [lr_at(step, 100, 10, recipe(warmup_epochs=1)) for step in range(100)]
+    assert lrs[0] == pytest.approx(0.1 / 11) and lrs[10] == pytest.approx(0.1) and lrs[55] == pytest.approx(0.05)
+    assert lrs == sorted(lrs[:11]) + sorted(lrs[11:], reverse=True) and 0 < lrs[-1] < 1e-4
+    assert {lr_at(step, 100, 0, recipe(schedule="constant")) for step in range(100)} == {0.1}
+
+
+def test_norms_and_biases_have_no_weight_decay() -> None:
+    module = build_model("resnet18", 2).module
+    decayed, free = parameter_groups(module, 0.05)
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.05, 0.0)
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(free["params"]) == 2 * len(norms) + 1  # weight and bias of each, and the head's bias
+    assert len(decayed["params"]) + len(free["params"]) == len(list(module.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)]
+)
+def test_optimizers(name: str, kind: type) -> None:
+    assert type(build_optimizer(nn.Linear(2, 2), recipe(optimizer=name), torch.device("cpu"))) is kind
+
+
+def test_balanced_weights_are_scikit_learns_and_smoothing_is_torchs() -> None:
+    labels = np.array([0] * 6 + [1] * 3 + [2])
+    loss = build_loss(np.eye(3, dtype=np.float32)[labels], recipe(class_weights="balanced", label_smoothing=0.1))
+    assert isinstance(loss, nn.CrossEntropyLoss) and loss.weight is not None
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    np.testing.assert_allclose(loss.weight.numpy(), expected, rtol=1e-6)
+    assert loss.label_smoothing == 0.1
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_mixing_mixes_targets_as_it_mixes_pixels(kind: str) -> None:
+    torch.manual_seed(0)
+    inputs = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 3, 16, 16).clone()
+    targets = torch.eye(4)
+    mixed, mixed_targets = Mixer(recipe(**{kind: 1.0}))(inputs, targets)
+    assert not torch.equal(mixed, inputs)
+    torch.testing.assert_close(mixed_targets.sum(dim=1), torch.ones(4))
+    torch.testing.assert_close(mixed.mean(dim=(1, 2, 3)), mixed_targets @ torch.arange(4.0))
+    same, same_targets = Mixer(recipe(**{kind: 1.0}, mix_probability=0))(inputs, targets)
+    assert torch.equal(same, inputs) and torch.equal(same_targets, targets)
+
+
+@pytest.mark.parametrize(
+    ("symmetries", "number"),
+    [([], 1), (["hflip"], 2), (["hflip", "vflip"], 4), (["rot90"], 4), (["rot90", "hflip"], 8), (["transpose"], 2)],
+)
+def test_views_are_all_that_the_symmetries_make(symmetries: list[str], number: int) -> None:
+    views = tta_views(symmetries)
+    picture = torch.randn(1, 3, 6, 6)
+    assert len({apply_view(picture, view).numpy().tobytes() for view in views}) == number == len(views)
+    assert views[0] == ()
+
+
+def test_predictions_are_means_over_views_by_row() -> None:
+    module, normalize = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 3)), Normalize(*IMAGENET)
+    images = torch.randint(0, 256, (5, 4, 4, 3), dtype=torch.uint8)
+
+    class Shuffled:
+        def epoch(self) -> list:
+            return [(images[[4, 1]], torch.tensor([4, 1])), (images[[0, 2, 3]], torch.tensor([0, 2, 3]))]
+
+    precision = Precision("auto", torch.device("cpu"))
+    probs = predict_probs(module, normalize, Shuffled(), [(), ("hflip",)], precision)  # type: ignore[arg-type]
+    inputs = normalize(images)
+    expected = (module(inputs).softmax(1) + module(inputs.flip(3)).softmax(1)) / 2
+    np.testing.assert_allclose(probs, expected.detach().numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "resnet18", "torchvision/resnet18"])
+def test_models_by_name(name: str) -> None:
+    network = build_model(name, 7)
+    assert network.module.eval()(torch.randn(2, 3, 32, 32)).shape == (2, 7)
+
+
+def test_models_that_cannot_be_had() -> None:
+    with pytest.raises(FoldwiseError, match="did you mean 'small_cnn'"):
+        build_model("smal_cnn", 2)
+    with pytest.raises(FoldwiseError, match="no pretrained weights of 'small_cnn'"):
+        build_model("small_cnn", 2, pretrained=True)
+
+
+def test_a_device_that_is_not_here() -> None:
+    assert find_device("cpu").type == "cpu"
+    with pytest.raises(FoldwiseError, match="no device 'cuda:99'"):
+        find_device("cuda:99")
+
+
+def test_weights_come_back_with_what_they_are(tmp_path: Path) -> None:
+    module = build_model("small_cnn", 2, width=4).module
+    save_weights(tmp_path / "w.safetensors", module, {"fold": 3})
+    other = build_model("small_cnn", 2, width=4).module
+    load_weights(tmp_path / "w.safetensors", other)
+    assert all(
+        torch.equal(a, b) for a, b in zip(module.state_dict().values(), other.state_dict().values(), strict=True)
+    )
+    assert load_about(tmp_path / "w.safetensors") == {"fold": 3}
+    with pytest.raises(FoldwiseError, match="does not fit"):
+        load_weights(tmp_path / "w.safetensors", build_model("small_cnn", 3, width=4).module)
+    (tmp_path / "w.safetensors").write_bytes(b"garbage")
+    with pytest.raises(FoldwiseError, match="damaged"):
+        load_about(tmp_path / "w.safetensors")
+
+
+class Malicious:
+    """An object that runs a command when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple:
+        return os.system, (f"touch {self.mark}",)
+
+
+def test_trainer_state_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    path, mark = tmp_path / "state.pt", tmp_path / "executed"
+    torch.save({"epoch": Malicious(mark)}, path, pickle_module=pickle)
+    with pytest.raises(FoldwiseError, match="damaged"):
+        load_state(path)
+    assert not mark.exists()
+    save_state(path, {"epoch": 2, "history": [{"lr": 0.5}]})
+    assert load_state(path) == {"epoch": 2, "history": [{"lr": 0.5}]}
+    assert load_state(tmp_path / "none.pt") is None

@@ -1,0 +1,109 @@
+"""The file to upload: every form, every check, ids byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.records.competition import Submission
+from pipeline.records.errors import FoldwiseError
+from pipeline.records.paths import Paths
+from pipeline.records.tables import sorted_ids
+from pipeline.submit import check_sample, format_submission, keep_older
+
+IDS = pd.Series(["10", "2", "1"])
+PROBS = np.array([[0.25, 0.75], [0.9, 0.1], [0.5000001, 0.4999999]])
+NAMES = ["cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ({"value": "probability", "positive": "dog"}, "id,label\n1,0.4999999\n2,0.1\n10,0.75\n"),
+        ({"value": "class"}, "id,label\n1,cat\n2,cat\n10,dog\n"),
+        ({"value": "index", "columns": ["ID", "Class"]}, "ID,Class\n1,0\n2,0\n10,1\n"),
+        (
+            {"value": "columns", "columns": ["id", "dog", "cat"]},
+            "id,dog,cat\n1,0.4999999,0.5000001\n2,0.1,0.9\n10,0.75,0.25\n",
+        ),
+    ],
+)
+def test_every_form(form: dict, expected: str) -> None:
+    table = format_submission(IDS, PROBS, NAMES, Submission(**form))
+    assert table.to_csv(index=False, lineterminator="\n") == expected
+
+
+def test_a_form_that_names_an_unknown_class() -> None:
+    with pytest.raises(FoldwiseError, match="'cow' is not one of the classes cat, dog"):
+        format_submission(IDS, PROBS, NAMES, Submission(value="probability", positive="cow"))
+    with pytest.raises(FoldwiseError, match="the id and every class"):
+        format_submission(IDS, PROBS, NAMES, Submission(value="columns", columns=["id", "cat"]))
+
+
+def test_ids_sort_as_people_expect() -> None:
+    assert sorted_ids(["10", "9", "1"]) == ["1", "9", "10"]
+    assert sorted_ids(["010", "9", "10"]) == ["9", "010", "10"]
+    assert sorted_ids(["1e5", "00ff", "10"]) == ["00ff", "10", "1e5"]
+
+
+def test_ids_are_kept_byte_for_byte(tmp_path: Path) -> None:
+    ids = ["007", "NA", "null", "1e5", "größe", 'quo"te', "com,ma", " space", "0x1F", "TRUE"]
+    table = format_submission(pd.Series(ids), np.tile([0.4, 0.6], (10, 1)), NAMES, Submission(value="class"))
+    sample = tmp_path / "sample.csv"
+    table.to_csv(sample, index=False)
+    form = Submission(value="class", order="sample", sample="sample.csv")
+    assert sorted(check_sample(table, sample, form)["id"]) == sorted(ids)
+
+
+def test_the_samples_order_wins_where_asked(tmp_path: Path) -> None:
+    sample = tmp_path / "sample.csv"
+    sample.write_text("id,label\n2,0\n10,0\n1,0\n")
+    table = format_submission(IDS, PROBS, NAMES, Submission(value="class"))
+    assert list(check_sample(table, sample, Submission(order="sample", sample="s"))["id"]) == ["2", "10", "1"]
+    assert list(check_sample(table, sample, Submission(sample="s"))["id"]) == ["1", "2", "10"]
+
+
+@pytest.mark.parametrize(
+    ("sample", "expected"),
+    [
+        ("id,label\n1,0\n2,0\n", "1 id too many \\(such as '10'\\)"),
+        ("id,label\n1,0\n2,0\n10,0\n11,0\n", "1 id missing \\(such as '11'\\)"),
+        ("id,label\n1,0\n2,0\n010,0\n", "1 id missing \\(such as '010'\\) and 1 id too many"),
+        ("Id,label\n1,0\n2,0\n10,0\n", "has the columns Id,label"),
+        ("id,id\n1,0\n", "the column 'id' twice"),
+    ],
+)
+def test_a_sample_that_does_not_fit(tmp_path: Path, sample: str, expected: str) -> None:
+    path = tmp_path / "sample.csv"
+    path.write_text(sample)
+    with pytest.raises(FoldwiseError, match=expected):
+        check_sample(format_submission(IDS, PROBS, NAMES, Submission()), path, Submission())
+
+
+def test_an_older_different_submission_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    path.write_text("old")
+    path.with_suffix(".json").write_text("{}")
+    keep_older(path, "old")
+    assert path.exists()
+    keep_older(path, "new")
+    kept = sorted(file.name for file in tmp_path.iterdir())
+    assert not path.exists() and len(kept) == 2 and all(len(name.split(".")[1]) == 8 for name in kept)
+
+
+def test_the_test_images_must_be_those_of_the_sample(
+    shapes: Paths, stage: Callable[..., None], failure: Callable[..., str]
+) -> None:
+    sample = shapes.raw / "sample_submission.csv"
+    sample.write_text(sample.read_text().replace("\n7,", "\n70,"))
+    for name in ("manifest", "folds"):
+        stage(name)
+    for name in ("train", "predict"):
+        stage(name, "--fold", "0")
+    stage("ensemble", "--folds", "0")
+    message = failure("submit", "--folds", "0")
+    assert "such as '70'" in message and "such as '7'" in message
