@@ -10,10 +10,10 @@ READY       := $(VENV)/ready
 .SUFFIXES:
 
 # --- what a call comes to ---------------------------------------------------------------------------------------
-# COMPETITION, RECIPE, SET and FOLDS name a run; plan.py reads the TOML and answers with the run's name and folds.
+# COMPETITION, RECIPE, SET and FOLDS (or FOLD) name a run; plan.py reads the TOML and answers with the run's name and folds.
 STAGES := prepare manifest folds train predict ensemble submit
 ifneq ($(filter $(STAGES),$(MAKECMDGOALS)),)
-  PLAN := $(shell $(PYTHON) -m pipeline.records.plan "$(COMPETITION)" --recipe "$(RECIPE)" --folds "$(FOLDS)" --set $(SET) || echo failed)
+  PLAN := $(shell $(PYTHON) -m pipeline.records.plan "$(COMPETITION)" --recipe "$(RECIPE)" --folds "$(or $(FOLDS),$(FOLD))" --set $(SET) || echo failed)
   ifneq ($(filter failed,$(PLAN)),)
     $(error nothing was done)
   endif
@@ -26,9 +26,6 @@ RUN_DIR  := $(MADE)/runs/$(RUN)
 SUFFIX   := $(if $(PARTIAL),~folds=$(PARTIAL))
 CSV      := submissions/$(COMPETITION)/$(if $(DRY),dry/)$(NAME).csv
 SCORE    := $(RUN_DIR)/score$(SUFFIX).json
-# FOLD names one fold for train and predict; without it they take FOLDS, or all.
-WANTED   := $(or $(FOLD),$(CHOSEN))
-EVERY    := $(sort $(CHOSEN) $(FOLD))
 
 WHICH    := --competition $(COMPETITION) $(if $(DRY),--dry-run)
 WHICH_RUN = $(WHICH) $(if $(RECIPE),--recipe $(RECIPE)) $(if $(SET),--set $(SET))
@@ -68,13 +65,13 @@ $(READY): pyproject.toml constraints.txt
 prepare: $(HOME_DIR)/prepared.json ## unpack what you dropped into data/<competition>/raw/
 manifest: $(MADE)/manifest.csv ## check every image: manifest.csv, problems.csv, a contact sheet
 folds: $(MADE)/folds.csv ## split into stratified folds, once (FORCE=1 replaces folds that runs were made with)
-train: $(WANTED:%=$(RUN_DIR)/fold%/trained.json) ## train FOLD=0, or all folds
-predict: $(WANTED:%=$(RUN_DIR)/fold%/predicted.json) ## out-of-fold and test probabilities of FOLD=0, or all
+train: $(CHOSEN:%=$(RUN_DIR)/fold%/trained.json) ## train FOLD=0, or all folds
+predict: $(CHOSEN:%=$(RUN_DIR)/fold%/predicted.json) ## out-of-fold and test probabilities of FOLD=0, or all
 ensemble: $(SCORE) ## average the folds, print the honest score
 submit: $(CSV) ## everything up to submissions/<competition>/<run>.csv
 	@$(if $(SUBMITTED),:,echo "[submit] nothing to do: $(CSV) is up to date")
 
-$(HOME_DIR)/prepared.json: $(HOME_DIR)/competition.toml $(wildcard $(HOME_DIR)/raw $(HOME_DIR)/raw/*) | $(READY)
+$(HOME_DIR)/prepared.json: $(HOME_DIR)/competition.toml $(wildcard $(HOME_DIR)/raw) | $(READY)
 	@$(PY) -m pipeline.prepare $(WHICH)
 	@touch $@
 
@@ -86,10 +83,10 @@ $(MADE)/folds.csv: $(MADE)/manifest.csv $(if $(FORCE),force)
 
 # Order-only: a touched file never trains for hours again. What a run was made of is compared by content instead.
 ifneq ($(RUN),)
-$(EVERY:%=$(RUN_DIR)/fold%/trained.json): $(RUN_DIR)/fold%/trained.json: | $(MADE)/folds.csv
+$(CHOSEN:%=$(RUN_DIR)/fold%/trained.json): $(RUN_DIR)/fold%/trained.json: | $(MADE)/folds.csv
 	@$(PY) -m pipeline.train $(WHICH_RUN) --fold $* $(MACHINE)
 
-$(EVERY:%=$(RUN_DIR)/fold%/predicted.json): $(RUN_DIR)/fold%/predicted.json: | $(RUN_DIR)/fold%/trained.json
+$(CHOSEN:%=$(RUN_DIR)/fold%/predicted.json): $(RUN_DIR)/fold%/predicted.json: | $(RUN_DIR)/fold%/trained.json
 	@$(PY) -m pipeline.predict $(WHICH_RUN) --fold $* $(MACHINE)
 
 $(SCORE): $(CHOSEN:%=$(RUN_DIR)/fold%/predicted.json) $(MADE)/folds.csv pipeline/recipes/$(RECIPE_NAME).toml

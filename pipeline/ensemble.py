@@ -83,7 +83,7 @@ def summarize(oof: pd.DataFrame, names: list[str], metric: Metric, test_probs: l
     pooled = metric(labels, probs)
     new_rows = len(test_probs[0]) if test_probs else len(oof)
     interval = score_interval(metric, labels, probs, new_rows)
-    gain = averaging_gain(metric, test_probs)
+    gain = averaging_gain(metric, test_probs, pooled)
     return {
         "metric value": pooled,
         "rows": len(oof),

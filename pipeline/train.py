@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from timm.utils import ModelEmaV3
 from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 
 from pipeline.learner.batches import Mixer, Normalize, build_loss
 from pipeline.learner.checkpoint import load_state, save_state, save_weights
@@ -92,6 +93,7 @@ def train_fold(
         first_epoch, history = state["epoch"] + 1, state["history"]
         say("train", f"fold {fold}: going on after epoch {first_epoch} of {recipe.epochs}")
 
+    writer = SummaryWriter(folder, purge_step=first_epoch + 1)
     began = last_said = time.monotonic()
     for epoch in range(first_epoch, recipe.epochs):
         epoch_began = time.monotonic()
@@ -106,7 +108,7 @@ def train_fold(
         )
         for step, (images, rows) in enumerate(batches, start=epoch * steps_per_epoch):
             seed_step(recipe.seed, fold, step)
-            lr = lr_at(step, recipe.epochs * steps_per_epoch, recipe.warmup_epochs * steps_per_epoch, recipe)
+            lr = lr_at(step, steps_per_epoch, recipe)
             set_lr(optimizer, lr)
             inputs = normalize(images.to(device, non_blocking=True))
             inputs, targets = mix(inputs, targets_of[rows].to(device, non_blocking=True))
@@ -148,6 +150,9 @@ def train_fold(
             "optimizer": optimizer.state_dict(), "scaler": precision.scaler.state_dict(),
         })  # fmt: skip
         write_csv(folder / "log.csv", pd.DataFrame(history))
+        for name, value in history[-1].items():
+            writer.add_scalar(name, value, epoch + 1)
+        writer.flush()
         now = time.monotonic()
         if now - last_said > 10 or epoch + 1 in (first_epoch + 1, recipe.epochs):
             last_said = now
@@ -157,6 +162,7 @@ def train_fold(
                 f"fold {fold}, epoch {epoch + 1} of {recipe.epochs}: train loss {train_loss:.4f}, validation loss "
                 f"{history[-1]['val_loss']:.4f}, score {history[-1]['val_score']:.4f}, {duration(left)} left",
             )
+    writer.close()
     return kept, pd.DataFrame(history)
 
 
@@ -167,19 +173,13 @@ def draw_batch(dataset: ImageDataset, labels: pd.Series, path: Path) -> None:
     save_grid(path, shots, names, 8, "train images after augmentation")
 
 
-def write_log(history: pd.DataFrame, metric_name: str, folder: Path, heading: str) -> None:
-    """The curves of a fold as a picture and for TensorBoard."""
-    from torch.utils.tensorboard import SummaryWriter
-
+def draw_curves(history: pd.DataFrame, metric_name: str, folder: Path, heading: str) -> None:
+    """A picture of the curves of a fold."""
     save_curves(folder / "curves.png", history["epoch"].tolist(), {
         "loss": {"train": history["train_loss"], "validation": history["val_loss"]},
         metric_name: {"train, augmented": history["train_score"], "validation": history["val_score"]},
         "learning rate": {"lr": history["lr"]},
     }, heading)  # fmt: skip
-    with SummaryWriter(folder) as writer:
-        for row in history.to_dict("records"):
-            for name in ("train_loss", "train_score", "val_loss", "val_score", "lr"):
-                writer.add_scalar(name, row[name], row["epoch"])
 
 
 def main() -> None:
@@ -232,7 +232,7 @@ def main() -> None:
         recipe, fold, module, normalize, train_loader, val_loader, one_hot(train_rows["label"], names),
         one_hot(val_rows["label"], names).argmax(axis=1), METRICS[competition.metric], precision, folder,
     )  # fmt: skip
-    write_log(history, competition.metric, folder, f"{paths.competition}, {run}, fold {fold}")
+    draw_curves(history, competition.metric, folder, f"{paths.competition}, {run}, fold {fold}")
     about: dict[str, Any] = {"made of": wanted, "fold": fold, "mean": network.mean, "std": network.std}
     save_weights(folder / "weights.safetensors", kept, about)
     last = history.iloc[-1].to_dict()

@@ -29,8 +29,10 @@ def build_optimizer(module: nn.Module, recipe: Recipe, device: torch.device) -> 
     return kind(groups, recipe.lr, fused=fused)
 
 
-def lr_at(step: int, total_steps: int, warmup_steps: float, recipe: Recipe) -> float:
+def lr_at(step: int, steps_per_epoch: int, recipe: Recipe) -> float:
     """Learning rate of a step: linear warm-up, then half a cosine to zero (Loshchilov & Hutter, 2017) or constant."""
+    total_steps = recipe.epochs * steps_per_epoch
+    warmup_steps = min(recipe.warmup_epochs * steps_per_epoch, total_steps / 2)
     if step < warmup_steps:
         return recipe.lr * (step + 1) / (warmup_steps + 1)
     if recipe.schedule == "constant":

@@ -105,21 +105,31 @@ def score_interval(
     return metric.clip(low), metric.clip(high)
 
 
-def averaging_gain(metric: Metric, members: list[np.ndarray], seed: int = 0, draws: int = 20) -> float:
-    """What averaging the members' probabilities (each (M, C)) should add to the score of one member alone.
+def averaging_gain(metric: Metric, members: list[np.ndarray], member_score: float, seed: int = 0) -> float:
+    """What averaging the members' probabilities (each (M, C)) should add to ``member_score``, that of one alone.
 
     Out-of-fold rows are scored by one model each, the submission is the mean of all, which is better as far as
-    they disagree (Krogh & Vedelsby, 1995). No labels are needed: they are drawn from the averaged probabilities,
-    which assumes that those are calibrated.
+    they disagree (Krogh & Vedelsby, 1995). It takes no labels: they are drawn from the averaged probabilities at
+    the temperature where the members would score on them what they score out of fold.
     """
-    if len(members) < 2:
+    if len(members) < 2 or not np.isfinite(member_score):
         return 0.0
-    mean = np.mean(members, axis=0)
-    mean = mean / mean.sum(axis=1, keepdims=True)
-    rng = np.random.default_rng(seed)
-    gains = []
-    for _ in range(draws):
-        labels = (rng.random((len(mean), 1)) > mean.cumsum(axis=1)[:, :-1]).sum(axis=1)
-        gains.append(metric(labels, mean) - np.mean([metric(labels, member) for member in members]))
-    gain = float(np.nanmean(gains))
+    mean = np.mean(members, axis=0).clip(1e-12)
+    uniform = np.random.default_rng(seed).random((len(mean), 1))
+
+    def scores(log_temperature: float) -> tuple[float, float]:
+        """Scores of a member (the mean over them) and of the average, on labels drawn at this temperature."""
+        weights = np.exp(np.log(mean / mean.max(axis=1, keepdims=True)) * np.exp(-log_temperature))
+        cumulated = (weights / weights.sum(axis=1, keepdims=True)).cumsum(axis=1)
+        labels = (uniform > cumulated[:, :-1]).sum(axis=1)
+        return float(np.mean([metric(labels, member) for member in members])), metric(labels, mean)
+
+    # The hotter the labels, the worse the members score on them: bisect for the temperature.
+    low, high = -4.0, 4.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        better = scores(middle)[0] > member_score
+        low, high = (middle, high) if better == metric.greater_is_better else (low, middle)
+    of_member, of_average = scores((low + high) / 2)
+    gain = of_average - of_member
     return gain if np.isfinite(gain) else 0.0

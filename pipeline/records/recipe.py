@@ -36,7 +36,7 @@ class Recipe(Settings):
     momentum: float = Field(0.9, ge=0, lt=1)  # of sgd
     weight_decay: float = Field(0.05, ge=0)  # not on norms and biases
     schedule: Literal["cosine", "constant"] = "cosine"
-    warmup_epochs: float = Field(0, ge=0)
+    warmup_epochs: float = Field(0, ge=0)  # at most half of the epochs are warm-up
     clip_grad: float = Field(0, ge=0)  # largest norm of the gradient; 0 = off
     ema_decay: float = Field(0, ge=0, lt=1)  # moving average of the weights; 0 = off
     amp: Literal["auto", "bf16", "fp16", "off"] = "auto"  # autocast on CUDA: auto takes bf16 where the GPU has it
@@ -54,8 +54,6 @@ class Recipe(Settings):
             raise ValueError(
                 f"accumulate = {self.accumulate} leaves no image in a part of a batch of {self.batch_size}"
             )
-        if self.warmup_epochs > self.epochs:
-            raise ValueError(f"warmup_epochs = {self.warmup_epochs} is longer than epochs = {self.epochs}")
         return self
 
     @property

@@ -18,7 +18,7 @@ def asked_run(args: Any, competition: Competition) -> tuple[str, Recipe]:
     name = args.recipe or competition.recipe
     recipe = load_recipe(name, args.set)
     if args.dry_run:
-        recipe = recipe.model_copy(update={"epochs": 1, "warmup_epochs": 0.0})
+        recipe = recipe.model_copy(update={"epochs": 1})
     return run_name(name, args.set), recipe
 
 
