@@ -53,11 +53,12 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 15) else "error: Foldwise needs Python 3.11 to 3.14, this is %d.%d; name another: make PYTHON=python3.12" % sys.version_info[:2])'
 	@echo "[setup] installing about 6 GB of packages into $(VENV), once"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@if command -v uv >/dev/null; then uv pip install --quiet --python $(PY) -c constraints.txt -e '.[dev]'; \
+	@# uv from the system, else uv from its wheel, else plain pip: the same packages, sooner or later.
+	@uv=$$(command -v uv) || { $(PY) -m pip install --quiet --disable-pip-version-check uv && uv=$(VENV)/bin/uv; }; \
+	if [ -n "$$uv" ]; then "$$uv" pip install --quiet --python $(PY) -c constraints.txt -e '.[dev]'; \
 	else $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; fi
 	@$(PY) -c 'import cv2' 2>/dev/null || { \
 	  echo "[setup] OpenCV's window build finds no libGL here; putting the headless build of the same version on top"; \
-	  $(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null; \
 	  $(PY) -m pip install --quiet --force-reinstall --no-deps $$(grep '^opencv-python-headless==' constraints.txt) && $(PY) -c 'import cv2'; }
 	@touch $@
 

@@ -192,7 +192,7 @@ def report(manifest: pd.DataFrame, problems: list[Problem], competition: Competi
             print(f"    ... all of them in {shown(paths.problems)}")
 
 
-def draw_contact_sheet(manifest: pd.DataFrame, paths: Paths, per_class: int = 6, max_classes: int = 12) -> None:
+def draw_contact_sheet(manifest: pd.DataFrame, paths: Paths, per_class: int = 10, max_classes: int = 12) -> None:
     """A picture with some images of each class, evenly picked."""
     train = manifest[manifest["split"] == "train"]
     images, titles = [], []
@@ -200,7 +200,7 @@ def draw_contact_sheet(manifest: pd.DataFrame, paths: Paths, per_class: int = 6,
     for label in labels[:max_classes]:
         rows = train[train["label"] == label]
         picked = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, per_class).astype(int))]
-        shots = [decode_to_side(paths.home / path, 160) for path in picked["path"]]
+        shots = [decode_to_side(paths.home / path, 120) for path in picked["path"]]
         blanks = [np.full((1, 1, 3), 255, np.uint8)] * (per_class - len(shots))
         images += [*shots, *blanks]
         titles += [label] * len(shots) + [""] * len(blanks)

@@ -11,43 +11,40 @@ Writes  runs/<run>/fold<k>/: state.pt after each epoch, so that the same command
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from timm.utils import ModelEmaV3
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 
 from pipeline.learner.batches import Mixer, Normalize, build_loss
 from pipeline.learner.checkpoint import load_state, save_state, save_weights
 from pipeline.learner.device import Precision, choose_workers, find_device, share_cores
 from pipeline.learner.inference import predict_probs
+from pipeline.learner.journal import Journal
 from pipeline.learner.models import build_model
 from pipeline.learner.optim import build_optimizer, lr_at, set_lr
 from pipeline.pixels.augment import eval_transform, train_transform
 from pipeline.pixels.cache import open_pixels, readable_rows
 from pipeline.pixels.dataset import ImageDataset, Loader
-from pipeline.pixels.pictures import save_curves, save_grid
+from pipeline.pixels.pictures import save_grid
 from pipeline.records.competition import load_competition
 from pipeline.records.console import duration, make_line, parser_for, paths_of, progress, run_stage, say
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.files import write_json
-from pipeline.records.metrics import METRICS, Metric, log_loss
+from pipeline.records.metrics import METRICS, log_loss
 from pipeline.records.paths import parse_folds, shown
 from pipeline.records.provenance import provenance
 from pipeline.records.recipe import Recipe
-from pipeline.records.runs import asked_run, identity, start_run
+from pipeline.records.runs import asked_run, check_run, identity, start_run
 from pipeline.records.tables import (
     class_names,
     one_hot,
     read_folds,
     read_manifest,
     require_same_ids,
-    write_csv,
 )
 
 
@@ -65,121 +62,97 @@ def train_fold(
     val_loader: Loader,
     train_targets: np.ndarray,
     val_labels: np.ndarray,
-    metric: Metric,
+    metric_name: str,
     precision: Precision,
     folder: Path,
-) -> tuple[nn.Module, pd.DataFrame]:
-    """Trains from the last saved epoch to the recipe's end; returns the module to keep and the log of all epochs.
+) -> tuple[nn.Module, Journal]:
+    """Trains from the last saved epoch to the recipe's end; returns the module to keep and the journal.
 
     train_targets: (N, C) float32 by row of the train loader; val_labels: (M,) int by row of the validation loader.
     The weights kept are those of the last step, or their moving average: no epoch is picked by its validation score,
     which would make the out-of-fold score too good.
-    """  # fmt: skip
-    device = precision.device
+    """
+    device, scaler = precision.device, precision.scaler
+    metric = METRICS[metric_name]
     optimizer = build_optimizer(module, recipe, device)
     loss_of = build_loss(train_targets, recipe).to(device)
     mix = Mixer(recipe)
     ema = ModelEmaV3(module, decay=recipe.ema_decay, use_warmup=True) if recipe.ema_decay else None
     kept = ema.module if ema else module
     targets_of = torch.from_numpy(train_targets)
-    steps_per_epoch = len(train_loader)
 
     first_epoch, history = 0, []
     if state := load_state(folder / "state.pt"):
         module.load_state_dict(state["module"])
         kept.load_state_dict(state["kept"])
         optimizer.load_state_dict(state["optimizer"])
-        precision.scaler.load_state_dict(state["scaler"])
+        scaler.load_state_dict(state["scaler"])
         first_epoch, history = state["epoch"] + 1, state["history"]
         say("train", f"fold {fold}: going on after epoch {first_epoch} of {recipe.epochs}")
+    journal = Journal(folder, fold, recipe.epochs, metric_name, history)
 
-    writer = SummaryWriter(folder, purge_step=first_epoch + 1)
-    began = last_said = time.monotonic()
     for epoch in range(first_epoch, recipe.epochs):
-        epoch_began = time.monotonic()
         module.train()
         losses, logits_seen, rows_seen = [], [], []
-        batches = progress(
-            train_loader.epoch(epoch),
-            steps_per_epoch,
-            "train",
-            f"fold {fold}, epoch {epoch + 1} of {recipe.epochs}",
-            60,
+        batches = train_loader.epoch(epoch)
+        watched = progress(
+            batches, len(train_loader), "train", f"fold {fold}, epoch {epoch + 1} of {recipe.epochs}", 60
         )
-        for step, (images, rows) in enumerate(batches, start=epoch * steps_per_epoch):
+        for step, (images, rows) in enumerate(watched, start=epoch * len(train_loader)):
             seed_step(recipe.seed, fold, step)
-            lr = lr_at(step, steps_per_epoch, recipe)
+            lr = lr_at(step, len(train_loader), recipe)
             set_lr(optimizer, lr)
             inputs = normalize(images.to(device, non_blocking=True))
             inputs, targets = mix(inputs, targets_of[rows].to(device, non_blocking=True))
-            for part, part_targets in zip(
-                inputs.chunk(recipe.accumulate), targets.chunk(recipe.accumulate), strict=True
-            ):
+
+            parts = zip(inputs.chunk(recipe.accumulate), targets.chunk(recipe.accumulate), strict=True)
+            for part, part_targets in parts:
                 with precision.autocast():
                     logits = module(part)
                 loss = loss_of(logits.float(), part_targets) * (len(part) / len(inputs))
-                precision.scaler.scale(loss).backward()
+                scaler.scale(loss).backward()
                 losses.append(loss.detach())
                 logits_seen.append(logits.detach().float())
             if recipe.clip_grad:
-                precision.scaler.unscale_(optimizer)
+                scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(module.parameters(), recipe.clip_grad)
-            precision.scaler.step(optimizer)
-            precision.scaler.update()
+            scaler.step(optimizer)
+            scaler.update()
             optimizer.zero_grad()
             if ema:
                 ema.update(module, step=step)
             rows_seen.append(rows)
 
-        train_loss = float(torch.stack(losses).sum() / steps_per_epoch)
+        train_loss = float(torch.stack(losses).sum() / len(train_loader))
         if not np.isfinite(train_loss):
             raise FoldwiseError(
                 f"fold {fold}: the loss is {train_loss} in epoch {epoch + 1} at lr = {lr:.2g}; nothing of this "
                 f'epoch was saved; try SET="lr={recipe.lr / 3:.1g}" or clip_grad=1'
             )
         train_probs = torch.cat(logits_seen).softmax(dim=1).cpu().numpy()
-        train_labels = train_targets[torch.cat(rows_seen).numpy()].argmax(axis=1)
+        train_score = metric(train_targets[torch.cat(rows_seen)].argmax(axis=1), train_probs)
         val_probs = predict_probs(kept, normalize, val_loader, [()], precision)
-        history.append({
-            "epoch": epoch + 1, "lr": lr, "train_loss": train_loss, "train_score": metric(train_labels, train_probs),
-            "val_loss": log_loss(val_labels, val_probs), "val_score": metric(val_labels, val_probs),
-            "seconds": time.monotonic() - epoch_began,
-        })  # fmt: skip
-        save_state(folder / "state.pt", {
-            "epoch": epoch, "history": history, "module": module.state_dict(), "kept": kept.state_dict(),
-            "optimizer": optimizer.state_dict(), "scaler": precision.scaler.state_dict(),
-        })  # fmt: skip
-        write_csv(folder / "log.csv", pd.DataFrame(history))
-        for name, value in history[-1].items():
-            writer.add_scalar(name, value, epoch + 1)
-        writer.flush()
-        now = time.monotonic()
-        if now - last_said > 10 or epoch + 1 in (first_epoch + 1, recipe.epochs):
-            last_said = now
-            left = (now - began) / (epoch + 1 - first_epoch) * (recipe.epochs - epoch - 1)
-            say(
-                "train",
-                f"fold {fold}, epoch {epoch + 1} of {recipe.epochs}: train loss {train_loss:.4f}, validation loss "
-                f"{history[-1]['val_loss']:.4f}, score {history[-1]['val_score']:.4f}, {duration(left)} left",
-            )
-    writer.close()
-    return kept, pd.DataFrame(history)
+        val_loss, val_score = log_loss(val_labels, val_probs), metric(val_labels, val_probs)
+        journal.add(lr=lr, train_loss=train_loss, train_score=train_score, val_loss=val_loss, val_score=val_score)
+        save_state(
+            folder / "state.pt",
+            {
+                "epoch": epoch,
+                "history": journal.history,
+                "module": module.state_dict(),
+                "kept": kept.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "scaler": scaler.state_dict(),
+            },
+        )
+    return kept, journal
 
 
 def draw_batch(dataset: ImageDataset, labels: pd.Series, path: Path) -> None:
     """A picture of augmented train images, as the model sees them in its first epoch."""
-    shots = [dataset[0, row][0] for row in np.random.default_rng(0).permutation(len(dataset))[:24]]
-    names = [labels.iloc[row] for row in np.random.default_rng(0).permutation(len(dataset))[:24]]
-    save_grid(path, shots, names, 8, "train images after augmentation")
-
-
-def draw_curves(history: pd.DataFrame, metric_name: str, folder: Path, heading: str) -> None:
-    """A picture of the curves of a fold."""
-    save_curves(folder / "curves.png", history["epoch"].tolist(), {
-        "loss": {"train": history["train_loss"], "validation": history["val_loss"]},
-        metric_name: {"train, augmented": history["train_score"], "validation": history["val_score"]},
-        "learning rate": {"lr": history["lr"]},
-    }, heading)  # fmt: skip
+    picked = np.random.default_rng(0).permutation(len(dataset))[:24]
+    shots = [dataset[0, int(row)][0] for row in picked]
+    save_grid(path, shots, labels.iloc[picked].tolist(), 8, "train images after augmentation")
 
 
 def main() -> None:
@@ -199,7 +172,7 @@ def main() -> None:
     names = class_names(folds, competition.classes)
 
     wanted = identity(recipe, competition, paths, names)
-    start_run(paths, run, recipe, wanted)
+    check_run(paths, run, wanted)
     if (folder / "trained.json").exists():
         say("train", f"fold {fold} of {run} is trained already; delete {shown(folder)} to train it again")
         return
@@ -227,22 +200,34 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     draw_batch(train_data, train_rows["label"], folder / "augmented.png")
 
-    began = time.monotonic()
-    kept, history = train_fold(
-        recipe, fold, module, normalize, train_loader, val_loader, one_hot(train_rows["label"], names),
-        one_hot(val_rows["label"], names).argmax(axis=1), METRICS[competition.metric], precision, folder,
-    )  # fmt: skip
-    draw_curves(history, competition.metric, folder, f"{paths.competition}, {run}, fold {fold}")
-    about: dict[str, Any] = {"made of": wanted, "fold": fold, "mean": network.mean, "std": network.std}
+    start_run(paths, run, recipe, wanted)
+
+    train_targets = one_hot(train_rows["label"], names)
+    val_labels = one_hot(val_rows["label"], names).argmax(axis=1)
+    kept, journal = train_fold(
+        recipe,
+        fold,
+        module,
+        normalize,
+        train_loader,
+        val_loader,
+        train_targets,
+        val_labels,
+        competition.metric,
+        precision,
+        folder,
+    )
+    journal.close(f"{paths.competition}, {run}, fold {fold}")
+    about = {"made of": wanted, "fold": fold, "mean": network.mean, "std": network.std}
     save_weights(folder / "weights.safetensors", kept, about)
-    last = history.iloc[-1].to_dict()
-    machine = {"device": str(device), "threads": threads, "seconds": history["seconds"].sum(), **provenance()}
+    last, seconds = journal.history[-1], journal.table["seconds"].sum()
+    machine = {"device": str(device), "threads": threads, "seconds": seconds, **provenance()}
     write_json(folder / "trained.json", {"fold": fold, "last epoch": last, "made of": wanted, **machine})
     (folder / "state.pt").unlink(missing_ok=True)
     say(
         "train",
-        f"fold {fold}: {competition.metric} {last['val_score']:.4f} in {duration(time.monotonic() - began)} "
-        f"-> {shown(folder)}; next: {make_line('submit', args)} FOLDS={fold}",
+        f"fold {fold}: {competition.metric} {last['val_score']:.4f} in {duration(seconds)} -> {shown(folder)}; "
+        f"next: {make_line('submit', args)} FOLDS={fold}",
     )
 
 

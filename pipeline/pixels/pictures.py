@@ -16,7 +16,7 @@ def save_grid(path: Path, images: Sequence[np.ndarray], titles: Sequence[str], c
     from matplotlib.figure import Figure
 
     rows = math.ceil(len(images) / columns)
-    cell = 1.35 if columns > 4 else 1.9  # inches
+    cell = 1.1 if columns > 8 else 1.35  # inches
     figure = Figure(figsize=(columns * cell, rows * (cell + 0.22) + 0.5), layout="constrained")
     figure.suptitle(heading, fontsize=11)
     axes = figure.subplots(rows, columns, squeeze=False)

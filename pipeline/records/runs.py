@@ -32,10 +32,15 @@ def identity(recipe: Recipe, competition: Competition, paths: Paths, class_names
     }
 
 
+def has_work(paths: Paths, run: str) -> bool:
+    """Whether a fold of the run has trained at least one epoch."""
+    return any(any(paths.run(run).glob(f"fold*/{name}")) for name in ("state.pt", "trained.json"))
+
+
 def check_run(paths: Paths, run: str, wanted: dict[str, Any]) -> None:
-    """Raises FoldwiseError when the run's folder was made of other things, naming the keys that differ."""
+    """Raises FoldwiseError when the run's folds were made of other things, naming the keys that differ."""
     record = paths.run(run) / "run.json"
-    if not record.exists():
+    if not record.exists() or not has_work(paths, run):
         return
     made_of = read_json(record)["made of"]
     keys = [key for key in {**made_of, **wanted} if made_of.get(key) != wanted.get(key)]
@@ -49,9 +54,9 @@ def check_run(paths: Paths, run: str, wanted: dict[str, Any]) -> None:
 
 
 def start_run(paths: Paths, run: str, recipe: Recipe, wanted: dict[str, Any]) -> None:
-    """Writes what the run is made of into its folder, once."""
+    """Writes what the run is made of into its folder, before the first fold leaves anything there."""
     check_run(paths, run, wanted)
     folder = paths.run(run)
-    if not (folder / "run.json").exists():
+    if not has_work(paths, run):
         write_text(folder / "recipe.toml", toml_text(recipe.model_dump()))
         write_json(folder / "run.json", {"run": run, "made of": wanted, **provenance()})

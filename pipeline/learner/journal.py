@@ -1,0 +1,60 @@
+"""What a fold tells while it trains: log.csv, TensorBoard events, a line now and then, a picture of its curves."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pandas as pd
+from torch.utils.tensorboard import SummaryWriter
+
+from pipeline.pixels.pictures import save_curves
+from pipeline.records.console import duration, say
+from pipeline.records.tables import write_csv
+
+
+class Journal:
+    """The rows of all epochs so far: epoch (from 1), lr, train_loss, train_score, val_loss, val_score, seconds."""
+
+    def __init__(self, folder: Path, fold: int, epochs: int, metric_name: str, history: list[dict]) -> None:
+        self.folder, self.fold, self.epochs, self.metric_name = folder, fold, epochs, metric_name
+        self.history = list(history)
+        self.began_with = len(history)
+        self.began = self.last_said = self.last_added = time.monotonic()
+        self.writer = SummaryWriter(folder, purge_step=len(history) + 1)
+
+    def add(self, **row: float) -> None:
+        """Takes in one epoch; a line is printed at most every ten seconds, and for the first and the last epoch."""
+        now = time.monotonic()
+        self.history.append({"epoch": len(self.history) + 1, **row, "seconds": now - self.last_added})
+        self.last_added = now
+        write_csv(self.folder / "log.csv", self.table)
+        for name, value in row.items():
+            self.writer.add_scalar(name, value, len(self.history))
+        self.writer.flush()
+        done = len(self.history)
+        if now - self.last_said > 10 or done in (self.began_with + 1, self.epochs):
+            self.last_said = now
+            left = (now - self.began) / (done - self.began_with) * (self.epochs - done)
+            score = f", {self.metric_name} {row['val_score']:.4f}" if self.metric_name != "log_loss" else ""
+            say(
+                "train",
+                f"fold {self.fold}, epoch {done} of {self.epochs}: train loss {row['train_loss']:.4f}, validation loss "
+                f"{row['val_loss']:.4f}{score}, {duration(left)} left",
+            )
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The log of all epochs."""
+        return pd.DataFrame(self.history)
+
+    def close(self, heading: str) -> None:
+        """Draws curves.png and ends the events file."""
+        table = self.table
+        panels = {
+            "loss": {"train": table["train_loss"], "validation": table["val_loss"]},
+            self.metric_name: {"train, augmented": table["train_score"], "validation": table["val_score"]},
+            "learning rate": {"lr": table["lr"]},
+        }
+        save_curves(self.folder / "curves.png", table["epoch"].tolist(), panels, heading)
+        self.writer.close()
