@@ -18,7 +18,7 @@ import pandas as pd
 from pipeline.records.competition import load_competition
 from pipeline.records.console import make_line, parser_for, paths_of, run_stage, say
 from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.files import fingerprint, write_json
+from pipeline.records.files import fingerprint, read_json, write_json
 from pipeline.records.metrics import METRICS, Metric, averaging_gain, score_interval
 from pipeline.records.paths import Paths, parse_folds, partial_name, shown
 from pipeline.records.predictions import Predictions
@@ -34,13 +34,24 @@ from pipeline.records.tables import (
 )
 
 
+def check_predicted(paths: Paths, run: str, chosen: list[int], advice: str) -> None:
+    """Raises FoldwiseError for a fold that is not predicted, or was with another manifest."""
+    for fold in chosen:
+        record = paths.fold(run, fold) / "predicted.json"
+        if not record.exists():
+            raise FoldwiseError(f"fold {fold} of {run} is not predicted; {advice} FOLD={fold}")
+        if read_json(record)["manifest.csv"] != fingerprint(paths.manifest):
+            raise FoldwiseError(
+                f"the images have changed since fold {fold} of {run} was predicted; delete {shown(record)} and "
+                f"{advice} FOLD={fold}"
+            )
+
+
 def load_fold(
     paths: Paths, run: str, fold: int, kind: str, ids: pd.Series, names: list[str], advice: str
 ) -> np.ndarray:
     """Probabilities (N, C) of one fold in the order of ``ids``; raises FoldwiseError unless ids and classes agree."""
     path = paths.fold(run, fold) / f"{kind}.npz"
-    if not path.exists():
-        raise FoldwiseError(f"fold {fold} of {run} has no {kind}.npz; {advice} FOLD={fold}")
     loaded = Predictions.load(path)
     if list(loaded.class_names) != names:
         raise FoldwiseError(
@@ -128,9 +139,10 @@ def main() -> None:
     chosen = parse_folds(args.folds, competition.folds.n)
     folds, manifest = read_folds(paths.folds, competition.folds.n), read_manifest(paths.manifest)
     names = class_names(folds, competition.classes)
-    check_run(paths, run, identity(recipe, competition, paths, names))
+    check_run(paths, run, identity(recipe, competition, paths, names, manifest))
 
     advice = f"type: {make_line('predict', args)}"
+    check_predicted(paths, run, chosen, advice)
     metric = METRICS[competition.metric]
     oof = stitch(paths, run, chosen, folds, names, advice)
     test_ids = manifest.loc[manifest["split"] == "test", "image_id"]

@@ -34,7 +34,8 @@ from pipeline.records.sources import (
     train_ids,
     train_table,
 )
-from pipeline.records.tables import MANIFEST_COLUMNS, sorted_ids, write_csv
+from pipeline.records.submission import rehearse_submission
+from pipeline.records.tables import MANIFEST_COLUMNS, class_names, sorted_ids, write_csv
 
 #: Findings that cost a train image its place; with the others it is named and used.
 DROPPED = {"unreadable", "name does not match", "no label", "label outside classes", "file missing"}
@@ -71,6 +72,9 @@ def train_part(paths: Paths, competition: Competition) -> tuple[pd.DataFrame, li
     source = competition.train
     folder, names = list_images(paths, source.images, "train")
     require_some(names, folder, "train")
+    if competition.test is not None and competition.test.images == source.images:  # one folder holds both
+        of_test = set(test_table(competition.test, names, folder, paths)[0]["name"])
+        names = [name for name in names if name not in of_test]
     table, problems = train_table(source, names, folder, paths)
     if paths.dry_run:
         per_class = max(competition.folds.n, 40 // table["label"].nunique())
@@ -99,12 +103,14 @@ def train_part(paths: Paths, competition: Competition) -> tuple[pd.DataFrame, li
     return table.assign(image_id=train_ids(table["name"]), split="train", path=where(table, folder, paths)), problems
 
 
-def test_part(paths: Paths, source: Test) -> tuple[pd.DataFrame, list[Problem]]:
+def test_part(paths: Paths, source: Test, train_images: str) -> tuple[pd.DataFrame, list[Problem]]:
     """Test rows and findings. A test image never loses its row, since the competition wants every id."""
     folder, names = list_images(paths, source.images, "test")
     if source.pattern is not None:
         require_some(names, folder, "test")
     table, problems = test_table(source, names, folder, paths)
+    if source.images == train_images:
+        problems = [problem for problem in problems if problem.problem != "name does not match"]
     if paths.dry_run:
         table, problems = table.head(16), []
     table, found = checked(table, folder, "checking test images")
@@ -154,7 +160,7 @@ def make_manifest(paths: Paths, competition: Competition) -> tuple[pd.DataFrame,
     table, problems = train_part(paths, competition)
     parts = [table]
     if competition.test is not None:
-        table, found = test_part(paths, competition.test)
+        table, found = test_part(paths, competition.test, competition.train.images)
         parts.append(table)
         problems += found
     ordered = [part.set_index("image_id").loc[sorted_ids(part["image_id"])].reset_index() for part in parts]
@@ -216,6 +222,10 @@ def main() -> None:
     write_problems(paths, problems)
     report(manifest, problems, competition, paths)
     draw_contact_sheet(manifest, paths)
+    if not paths.dry_run:
+        test_ids = manifest.loc[manifest["split"] == "test", "image_id"]
+        labelled = manifest[manifest["split"] == "train"]
+        rehearse_submission(test_ids, class_names(labelled, competition.classes), competition, paths)
     write_csv(paths.manifest, manifest)
     train, test = ((manifest["split"] == split).sum() for split in ("train", "test"))
     say(

@@ -53,7 +53,7 @@ def main() -> None:
         raise FoldwiseError(f"fold {fold} of {run} is not trained; type: {make_line('train', args)} FOLD={fold}")
     manifest, folds = read_manifest(paths.manifest), read_folds(paths.folds, competition.folds.n)
     names = class_names(folds, competition.classes)
-    check_run(paths, run, identity(recipe, competition, paths, names))
+    check_run(paths, run, identity(recipe, competition, paths, names, manifest))
 
     began = time.monotonic()
     device = find_device(args.device)

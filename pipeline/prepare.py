@@ -85,6 +85,10 @@ def prepare(paths: Paths, competition: Competition) -> str:
     if not competition.builtin and not record["raw"]:
         raise missing_raw(paths, competition)
 
+    for path in paths.raw.glob("*"):
+        if path.suffix.lower() in (".7z", ".rar"):
+            say("prepare", f"note: {shown(path)} is left alone; unpack it yourself into {shown(paths.raw)}")
+
     # All of images/ is made in a folder beside it that takes its place at the end, so that it is never half full.
     temporary = paths.home / f".images.tmp{os.getpid()}"
     temporary.mkdir()

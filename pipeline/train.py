@@ -171,7 +171,7 @@ def main() -> None:
     train_rows, val_rows = table[table["fold"] != fold], table[table["fold"] == fold]
     names = class_names(folds, competition.classes)
 
-    wanted = identity(recipe, competition, paths, names)
+    wanted = identity(recipe, competition, paths, names, manifest)
     check_run(paths, run, wanted)
     if (folder / "trained.json").exists():
         say("train", f"fold {fold} of {run} is trained already; delete {shown(folder)} to train it again")

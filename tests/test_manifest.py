@@ -90,12 +90,12 @@ def test_identical_images_are_found_within_and_across_the_splits(shapes: Paths, 
     train, test = shapes.raw / "train", shapes.raw / "test"
     shutil.copy(train / "circle_0.png", train / "circle_100.png")
     shutil.copy(train / "circle_2.png", train / "square_101.png")
-    shutil.copy(train / "circle_4.png", test / "12.png")
+    shutil.copy(train / "circle_4.png", test / "11.png")
     stage("manifest")
     found = problems_of(shapes)
     assert found["identical"] == {"circle_100.png"}
     assert found["identical with another label"] == {"square_101.png"}
-    assert found["identical in train and test"] == {"12.png"}
+    assert found["identical in train and test"] == {"11.png"}
 
 
 def test_labels_outside_the_classes_and_in_other_letters(shapes: Paths, stage: Stage, edit: Edit) -> None:
@@ -159,3 +159,31 @@ def test_the_shipped_competitions_on_their_real_images(
     assert table["label"].nunique() == classes + 1  # test rows have none
     folds = pd.read_csv(paths.folds, dtype=str)
     assert len(folds) == train and folds.groupby("fold").size().max() - folds.groupby("fold").size().min() <= 2
+
+
+def test_one_folder_holds_both_splits(shapes: Paths, stage: Stage, edit: Edit) -> None:
+    both = shapes.raw / "all"
+    (shapes.raw / "train").rename(both)
+    for path in (shapes.raw / "test").iterdir():
+        path.rename(both / path.name)
+    edit('images  = "train"', 'images = "all"')
+    edit('images  = "test"', 'images = "all"')
+    stage("manifest")
+    assert list(read_manifest(shapes.manifest)["split"].value_counts()) == [60, 11]
+    assert problems_of(shapes) == {}
+
+
+def test_images_that_change_after_training_are_noticed(
+    shapes: Paths, stage: Stage, failure: Callable[..., str]
+) -> None:
+    for name in ("manifest", "folds"):
+        stage(name)
+    for name in ("train", "predict"):
+        stage(name, "--fold", "0")
+    one, two = shapes.raw / "test" / "1.png", shapes.raw / "test" / "2.png"
+    shutil.copy(one, two)
+    stage("manifest")
+    assert "the images have changed since fold 0" in failure("ensemble", "--folds", "0")
+    shutil.copy(one, shapes.raw / "train" / "square_1.png")
+    stage("manifest")
+    assert "train images differs" in failure("predict", "--fold", "0")

@@ -12,8 +12,9 @@ import pytest
 from pipeline.records.competition import Submission
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.paths import Paths
+from pipeline.records.submission import check_sample, format_submission
 from pipeline.records.tables import sorted_ids
-from pipeline.submit import check_sample, format_submission, keep_older
+from pipeline.submit import keep_older
 
 IDS = pd.Series(["10", "2", "1"])
 PROBS = np.array([[0.25, 0.75], [0.9, 0.1], [0.5000001, 0.4999999]])
@@ -84,6 +85,13 @@ def test_a_sample_that_does_not_fit(tmp_path: Path, sample: str, expected: str) 
         check_sample(format_submission(IDS, PROBS, NAMES, Submission()), path, Submission())
 
 
+def test_a_form_that_cannot_work_is_said_before_training(
+    shapes: Paths, failure: Callable[..., str], edit: Callable[[str, str], None]
+) -> None:
+    edit('value   = "class"', 'value = "probability"\npositive = "sqare"')
+    assert "'sqare' is not one of the classes circle, square" in failure("manifest")
+
+
 def test_an_older_different_submission_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "run.csv"
     path.write_text("old")
@@ -95,15 +103,8 @@ def test_an_older_different_submission_is_kept(tmp_path: Path) -> None:
     assert not path.exists() and len(kept) == 2 and all(len(name.split(".")[1]) == 8 for name in kept)
 
 
-def test_the_test_images_must_be_those_of_the_sample(
-    shapes: Paths, stage: Callable[..., None], failure: Callable[..., str]
-) -> None:
+def test_the_test_images_must_be_those_of_the_sample(shapes: Paths, failure: Callable[..., str]) -> None:
     sample = shapes.raw / "sample_submission.csv"
     sample.write_text(sample.read_text().replace("\n7,", "\n70,"))
-    for name in ("manifest", "folds"):
-        stage(name)
-    for name in ("train", "predict"):
-        stage(name, "--fold", "0")
-    stage("ensemble", "--folds", "0")
-    message = failure("submit", "--folds", "0")
+    message = failure("manifest")  # before hours of training, not after
     assert "such as '70'" in message and "such as '7'" in message

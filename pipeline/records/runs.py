@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
+
 from pipeline.records.competition import Competition
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.files import fingerprint, read_json, write_json, write_text
@@ -22,13 +24,17 @@ def asked_run(args: Any, competition: Competition) -> tuple[str, Recipe]:
     return run_name(name, args.set), recipe
 
 
-def identity(recipe: Recipe, competition: Competition, paths: Paths, class_names: list[str]) -> dict[str, Any]:
+def identity(
+    recipe: Recipe, competition: Competition, paths: Paths, class_names: list[str], manifest: pd.DataFrame
+) -> dict[str, Any]:
     """All that decides what the folds of a run learn."""
+    train = manifest[manifest["split"] == "train"]
     return {
         **recipe.model_dump(),
         "symmetries granted": list(competition.symmetries),
         "class names": class_names,
         "folds.csv": fingerprint(paths.folds),
+        "train images": fingerprint("\n".join(train["image_id"] + " " + train["sha256"])),
     }
 
 

@@ -108,9 +108,9 @@ def fold_numbers(texts: pd.Series, num_folds: int, path: Path) -> pd.Series:
     return folds
 
 
-def class_names(folds: pd.DataFrame, classes: list[str] | None) -> list[str]:
-    """The classes in the order of every artifact: as the competition lists them, else sorted."""
-    return classes or sorted_ids(folds["label"].unique())
+def class_names(train: pd.DataFrame, classes: list[str] | None) -> list[str]:
+    """The classes in the order of every artifact: as the competition lists them, else the train rows' sorted."""
+    return classes or sorted_ids(train["label"].unique())
 
 
 def one_hot(labels: pd.Series, names: list[str]) -> np.ndarray:
