@@ -85,15 +85,20 @@ def stitch(
     return pd.concat(parts).sort_index()
 
 
-def summarize(oof: pd.DataFrame, names: list[str], metric: Metric, test_probs: list[np.ndarray]) -> dict[str, Any]:
-    """The score of the out-of-fold rows, and what it lets expect of the test rows (see metrics.py)."""
+def summarize(
+    oof: pd.DataFrame, units: pd.Series, names: list[str], metric: Metric, test_probs: list[np.ndarray]
+) -> dict[str, Any]:
+    """The score of the out-of-fold rows, and what it lets expect of the test rows (see metrics.py).
+
+    units: the group of each row of ``oof``, or its id where it stands alone.
+    """
     labels = one_hot(oof["target"], names).argmax(axis=1)
     probs = oof[[f"p_{name}" for name in names]].to_numpy()
     in_fold = [(oof["fold"] == fold).to_numpy() for fold in sorted(set(oof["fold"]))]
     by_fold = [metric(labels[rows], probs[rows]) for rows in in_fold]
     pooled = metric(labels, probs)
     new_rows = len(test_probs[0]) if test_probs else len(oof)
-    interval = score_interval(metric, labels, probs, new_rows)
+    interval = score_interval(metric, labels, probs, pd.factorize(units)[0], new_rows)
     gain = averaging_gain(metric, test_probs, pooled)
     return {
         "metric value": pooled,
@@ -149,12 +154,14 @@ def main() -> None:
     test_probs = []
     if len(test_ids):
         test_probs = [load_fold(paths, run, fold, "test", test_ids, names, advice) for fold in chosen]
+    rows = folds.loc[oof.index]
+    units = rows["group"].where(rows["group"] != "", rows["image_id"])
     score = {
         "run": run,
         "folds": chosen,
         "partial": len(chosen) < competition.folds.n,
         "metric": competition.metric,
-        **summarize(oof, names, metric, test_probs),
+        **summarize(oof, units, names, metric, test_probs),
         "folds.csv": fingerprint(paths.folds),
         "manifest.csv": fingerprint(paths.manifest),
     }

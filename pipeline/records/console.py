@@ -58,7 +58,7 @@ def run_stage(main: Callable[[], None]) -> None:
     except FoldwiseError as fault:
         sys.exit(f"error: {fault}")
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from the last finished step", file=sys.stderr)
+        print("\nstopped; the same command goes on, a fold after its last finished epoch", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except Exception as error:  # the last resort, which hides nothing: the log holds it whole
         if isinstance(error, OSError) and error.errno in _FAULTS_OF_THE_MACHINE:

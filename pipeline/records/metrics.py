@@ -82,14 +82,25 @@ def draws_for(num_rows: int) -> int:
     return int(np.clip(2e7 / max(num_rows, 1), 100, 1000))
 
 
-def bootstrap(metric: Metric, labels: np.ndarray, probs: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Scores (draws,) of samples of ``size`` rows drawn with replacement (Efron, 1979)."""
-    samples = (rng.integers(len(labels), size=size) for _ in range(draws_for(max(size, len(labels)))))
-    return np.array([metric(labels[rows], probs[rows]) for rows in samples])
+def bootstrap(
+    metric: Metric, labels: np.ndarray, probs: np.ndarray, units: np.ndarray, size: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Scores (draws,) of samples of about ``size`` rows: units of rows drawn with replacement (Efron, 1979).
+
+    units (N,) int from 0: rows of one unit (a patient, a scene) come and go together, since they are no news.
+    """
+    num_units = units.max() + 1
+    wanted = max(1, round(size * num_units / len(units)))
+    scores = []
+    for _ in range(draws_for(max(size, len(units)))):
+        times = np.bincount(rng.integers(num_units, size=wanted), minlength=num_units)
+        rows = np.repeat(np.arange(len(units)), times[units])
+        scores.append(metric(labels[rows], probs[rows]))
+    return np.array(scores)
 
 
 def score_interval(
-    metric: Metric, labels: np.ndarray, probs: np.ndarray, new_rows: int, seed: int = 0
+    metric: Metric, labels: np.ndarray, probs: np.ndarray, units: np.ndarray, new_rows: int, seed: int = 0
 ) -> tuple[float, float]:
     """95 % prediction interval for the score of ``new_rows`` unseen rows, from scored rows of the same kind.
 
@@ -98,8 +109,8 @@ def score_interval(
     """
     score = metric(labels, probs)
     rng = np.random.default_rng(seed)
-    here = bootstrap(metric, labels, probs, len(labels), rng)
-    there = bootstrap(metric, labels, probs, new_rows, rng)
+    here = bootstrap(metric, labels, probs, units, len(labels), rng)
+    there = bootstrap(metric, labels, probs, units, new_rows, rng)
     draws = min(len(here), len(there))
     low, high = np.nanpercentile(here[:draws] + there[:draws] - score, [2.5, 97.5])
     return metric.clip(low), metric.clip(high)

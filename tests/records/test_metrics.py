@@ -52,9 +52,23 @@ def test_the_interval_holds_the_score_of_unseen_rows_about_95_times_in_100(monke
         confidence = rng.uniform(0.5, 1, 550)
         labels = (rng.random(550) > confidence).astype(int)
         probs = np.stack([confidence, 1 - confidence], axis=1)
-        low, high = score_interval(METRICS["accuracy"], labels[:400], probs[:400], 150, seed=trial)
+        low, high = score_interval(METRICS["accuracy"], labels[:400], probs[:400], np.arange(400), 150, seed=trial)
         held += low <= METRICS["accuracy"](labels[400:], probs[400:]) <= high
     assert 0.90 <= held / 150 <= 0.99
+
+
+def test_rows_of_one_group_are_no_news() -> None:
+    """Forty patients of ten like images each promise what forty images would, not what four hundred would."""
+    rng = np.random.default_rng(3)
+    right = rng.random(40) < 0.8
+    labels = np.repeat(right.astype(int), 10)
+    probs = np.tile([0.1, 0.9], (400, 1))
+    metric = METRICS["accuracy"]
+    low, high = score_interval(metric, labels, probs, np.repeat(np.arange(40), 10), 400)
+    alone = score_interval(metric, labels[::10], probs[::10], np.arange(40), 40)
+    naive = score_interval(metric, labels, probs, np.arange(400), 400)
+    assert (low, high) == pytest.approx(alone, abs=0.05)
+    assert high - low > 2 * (naive[1] - naive[0])
 
 
 @pytest.mark.parametrize("name", ["log_loss", "accuracy", "roc_auc"])
