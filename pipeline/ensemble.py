@@ -39,11 +39,10 @@ def check_predicted(paths: Paths, run: str, chosen: list[int], advice: str) -> N
     for fold in chosen:
         record = paths.fold(run, fold) / "predicted.json"
         if not record.exists():
-            raise FoldwiseError(f"fold {fold} of {run} is not predicted; {advice} FOLD={fold}")
-        if read_json(record)["manifest.csv"] != fingerprint(paths.manifest):
+            raise FoldwiseError(f"fold {fold} of {run} is not predicted; {advice}")
+        if read_json(record)["manifest_sha256"] != fingerprint(paths.manifest):
             raise FoldwiseError(
-                f"the images have changed since fold {fold} of {run} was predicted; delete {shown(record)} and "
-                f"{advice} FOLD={fold}"
+                f"the images have changed since fold {fold} of {run} was predicted; delete {shown(record)} and {advice}"
             )
 
 
@@ -62,7 +61,7 @@ def load_fold(
         ids,
         loaded.image_ids,
         shown(path),
-        f"the images have changed since; delete {shown(path.parent / 'predicted.json')} and {advice} FOLD={fold}",
+        f"the images have changed since; delete {shown(path.parent / 'predicted.json')} and {advice}",
     )
     order = pd.Index(loaded.image_ids).get_indexer(ids)
     return loaded.probs[order].astype(np.float64)
@@ -101,38 +100,38 @@ def summarize(
     interval = score_interval(metric, labels, probs, pd.factorize(units)[0], new_rows)
     gain = averaging_gain(metric, test_probs, pooled)
     return {
-        "metric value": pooled,
+        "cv_score": pooled,
         "rows": len(oof),
-        "by fold": by_fold,
-        "mean of folds": float(np.mean(by_fold)),
-        "sd of folds": float(np.std(by_fold, ddof=1)) if len(by_fold) > 1 else None,
-        "gain of averaging": gain,
-        "expected": metric.clip(pooled + gain),
-        "interval": [metric.clip(bound + gain) for bound in interval],
-        "interval is for rows": new_rows,
+        "fold_scores": by_fold,
+        "fold_mean": float(np.mean(by_fold)),
+        "fold_sd": float(np.std(by_fold, ddof=1)) if len(by_fold) > 1 else None,
+        "averaging_gain": gain,
+        "expected_score": metric.clip(pooled + gain),
+        "interval_95": [metric.clip(bound + gain) for bound in interval],
+        "interval_rows": new_rows,
     }
 
 
 def report(score: dict[str, Any], test_images: int) -> None:
     """Prints the score of the run and what to expect of the submission."""
-    by_fold = ", ".join(f"{value:.4f}" for value in score["by fold"])
+    by_fold = ", ".join(f"{value:.4f}" for value in score["fold_scores"])
     spread = ""
-    if score["sd of folds"] is not None:
-        spread = f"; mean {score['mean of folds']:.4f} ± {score['sd of folds']:.4f}"
+    if score["fold_sd"] is not None:
+        spread = f"; mean {score['fold_mean']:.4f} ± {score['fold_sd']:.4f}"
     say(
         "ensemble",
-        f"out-of-fold {score['metric']} {score['metric value']:.4f} on {count_of(score['rows'], 'image')} "
+        f"out-of-fold {score['metric']} {score['cv_score']:.4f} on {count_of(score['rows'], 'image')} "
         f"(by fold {by_fold}{spread})",
     )
-    low, high = score["interval"]
+    low, high = score["interval_95"]
     if not test_images:
         say("ensemble", f"95 % interval for as many unseen images: {low:.4f} to {high:.4f}")
         return
-    how = f"averaging {count_of(len(score['folds']), 'fold')} is worth {score['gain of averaging']:+.4f}; "
+    if len(score["folds"]) > 1:
+        say("ensemble", f"averaging {count_of(len(score['folds']), 'fold')} is worth {score['averaging_gain']:+.4f}")
     say(
         "ensemble",
-        f"{how if len(score['folds']) > 1 else ''}expect {score['expected']:.4f} on the {test_images:,} test images, "
-        f"95 % interval {low:.4f} to {high:.4f}",
+        f"expect {score['expected_score']:.4f} on the {test_images:,} test images, 95 % interval {low:.4f} to {high:.4f}",
     )
 
 
@@ -162,8 +161,8 @@ def main() -> None:
         "partial": len(chosen) < competition.folds.n,
         "metric": competition.metric,
         **summarize(oof, units, names, metric, test_probs),
-        "folds.csv": fingerprint(paths.folds),
-        "manifest.csv": fingerprint(paths.manifest),
+        "folds_sha256": fingerprint(paths.folds),
+        "manifest_sha256": fingerprint(paths.manifest),
     }
 
     oof_path, test_path, score_path = (

@@ -89,7 +89,7 @@ def main() -> None:
         )
     write_json(
         folder / "predicted.json",
-        {"fold": fold, "views": views, "manifest.csv": fingerprint(paths.manifest), **provenance()},
+        {"fold": fold, "views": views, "manifest_sha256": fingerprint(paths.manifest), **provenance()},
     )
     say(
         "predict",

@@ -66,7 +66,7 @@ def main() -> None:
     score = read_json(score_path)
     form = competition.submission
     if form is None:
-        say("submit", f"no test images: {run} ends with out-of-fold {score['metric']} {score['metric value']:.4f}")
+        say("submit", f"no test images: {run} ends with out-of-fold {score['metric']} {score['cv_score']:.4f}")
         return
 
     test = read_csv(test_path, ["id"])
@@ -87,31 +87,31 @@ def main() -> None:
     about = {
         "competition": paths.competition,
         "submission": path.name,
-        "fingerprint": fingerprint(text),
+        "submission_sha256": fingerprint(text),
         "rows": len(table),
-        "checked against": sample.name if sample else None,
-        "score on known test labels": score_on_labels,
+        "checked_against": sample.name if sample else None,
+        "test_score": score_on_labels,
         "score": score,
-        "competition.toml": fingerprint(paths.toml),
-        "made of": read_json(paths.run(run) / "run.json")["made of"],
+        "competition_sha256": fingerprint(paths.toml),
+        "made_of": read_json(paths.run(run) / "run.json")["made_of"],
         **provenance(),
     }
     write_json(path.with_name(f"{path.stem}.json"), about)
     write_text(path, text)  # the CSV comes last: it is what make asks for
 
-    low, high = score["interval"]
+    low, high = score["interval_95"]
     partial = f", PARTIAL: {len(chosen)} of {competition.folds.n} folds" if score["partial"] else ""
     checked = f", ids and header as in {sample.name}" if sample else ""
     say("submit", f"{count_of(len(table), 'row')}{checked}{partial} -> {shown(path)}")
     say(
         "submit",
-        f"out-of-fold {score['metric']} {score['metric value']:.4f}; expect {score['expected']:.4f} on the "
+        f"out-of-fold {score['metric']} {score['cv_score']:.4f}; expect {score['expected_score']:.4f} on the "
         f"leaderboard, 95 % interval {low:.4f} to {high:.4f}",
     )
     if score_on_labels is not None:
         say("submit", f"{score['metric']} on the test labels kept aside: {score_on_labels:.4f}")
     if competition.slug and not paths.dry_run:
-        message = f"{path.stem} cv={score['metric value']:.4f}"
+        message = f"{path.stem} cv={score['cv_score']:.4f}"
         say("submit", f'upload: kaggle competitions submit {competition.slug} -f {shown(path)} -m "{message}"')
 
 

@@ -218,11 +218,11 @@ def main() -> None:
         folder,
     )
     journal.close(f"{paths.competition}, {run}, fold {fold}")
-    about = {"made of": wanted, "fold": fold, "mean": network.mean, "std": network.std}
+    about = {"made_of": wanted, "fold": fold, "mean": network.mean, "std": network.std}
     save_weights(folder / "weights.safetensors", kept, about)
     last, seconds = journal.history[-1], journal.table["seconds"].sum()
     machine = {"device": str(device), "threads": threads, "seconds": seconds, **provenance()}
-    write_json(folder / "trained.json", {"fold": fold, "last epoch": last, "made of": wanted, **machine})
+    write_json(folder / "trained.json", {"fold": fold, "last_epoch": last, "made_of": wanted, **machine})
     (folder / "state.pt").unlink(missing_ok=True)
     say(
         "train",

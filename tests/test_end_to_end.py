@@ -45,11 +45,11 @@ def test_from_images_to_a_checked_submission(shapes: Paths, stage: Stage, root: 
     folds = pd.read_csv(shapes.folds)
     assert list(oof["id"]) == list(folds["image_id"]) and list(oof["fold"]) == list(folds["fold"])
     right = oof[["p_circle", "p_square"]].idxmax(axis=1).str.removeprefix("p_") == oof["target"]
-    assert about["score"]["metric value"] == pytest.approx(right.mean())
+    assert about["score"]["cv_score"] == pytest.approx(right.mean())
     assert right.mean() > 0.8
-    low, high = about["score"]["interval"]
-    assert low <= about["score"]["expected"] <= high
-    assert about["made of"]["folds.csv"] == about["score"]["folds.csv"]
+    low, high = about["score"]["interval_95"]
+    assert low <= about["score"]["expected_score"] <= high
+    assert about["made_of"]["folds_sha256"] == about["score"]["folds_sha256"]
     for picture in ("curves.png", "augmented.png"):
         assert (shapes.fold(RUN, 0) / picture).stat().st_size > 5000
     assert shapes.contact_sheet.stat().st_size > 5000

@@ -186,4 +186,4 @@ def test_images_that_change_after_training_are_noticed(
     assert "the images have changed since fold 0" in failure("ensemble", "--folds", "0")
     shutil.copy(one, shapes.raw / "train" / "square_1.png")
     stage("manifest")
-    assert "train images differs" in failure("predict", "--fold", "0")
+    assert "train_images_sha256 differs" in failure("predict", "--fold", "0")

@@ -31,10 +31,10 @@ def identity(
     train = manifest[manifest["split"] == "train"]
     return {
         **recipe.model_dump(),
-        "symmetries granted": list(competition.symmetries),
-        "class names": class_names,
-        "folds.csv": fingerprint(paths.folds),
-        "train images": fingerprint("\n".join(train["image_id"] + " " + train["sha256"])),
+        "symmetries_granted": list(competition.symmetries),
+        "class_names": class_names,
+        "folds_sha256": fingerprint(paths.folds),
+        "train_images_sha256": fingerprint("\n".join(train["image_id"] + " " + train["sha256"])),
     }
 
 
@@ -48,7 +48,7 @@ def check_run(paths: Paths, run: str, wanted: dict[str, Any]) -> None:
     record = paths.run(run) / "run.json"
     if not record.exists() or not has_work(paths, run):
         return
-    made_of = read_json(record)["made of"]
+    made_of = read_json(record)["made_of"]
     keys = [key for key in {**made_of, **wanted} if made_of.get(key) != wanted.get(key)]
     if keys:
         changes = [f"{key} was {made_of.get(key)!r} and is now {wanted.get(key)!r}" for key in keys]
@@ -65,4 +65,4 @@ def start_run(paths: Paths, run: str, recipe: Recipe, wanted: dict[str, Any]) ->
     folder = paths.run(run)
     if not has_work(paths, run):
         write_text(folder / "recipe.toml", toml_text(recipe.model_dump()))
-        write_json(folder / "run.json", {"run": run, "made of": wanted, **provenance()})
+        write_json(folder / "run.json", {"run": run, "made_of": wanted, **provenance()})
