@@ -50,7 +50,7 @@ help: ## what can be done here
 setup: $(READY) ## install into .venv what constraints.txt names (the other targets do it too)
 
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 15) else "error: Foldwise needs Python 3.11 to 3.14, this is %d.%d; name another: make PYTHON=python3.12" % sys.version_info[:2])'
+	@$(PYTHON) -m pipeline.records.plan digits >/dev/null
 	@echo "[setup] installing about 6 GB of packages into $(VENV), once"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@# uv from the system, else uv from its wheel, else plain pip: the same packages, sooner or later.

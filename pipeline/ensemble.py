@@ -129,10 +129,8 @@ def report(score: dict[str, Any], test_images: int) -> None:
         return
     if len(score["folds"]) > 1:
         say("ensemble", f"averaging {count_of(len(score['folds']), 'fold')} is worth {score['averaging_gain']:+.4f}")
-    say(
-        "ensemble",
-        f"expect {score['expected_score']:.4f} on the {test_images:,} test images, 95 % interval {low:.4f} to {high:.4f}",
-    )
+    interval = f"95 % interval {low:.4f} to {high:.4f}"
+    say("ensemble", f"expect {score['expected_score']:.4f} on the {test_images:,} test images, {interval}")
 
 
 def main() -> None:

@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+
+if not (3, 11) <= sys.version_info < (3, 15):  # as in pyproject.toml; said before anything newer is imported
+    found = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    sys.exit(f"error: Foldwise needs Python 3.11 to 3.14, this is {found}; name another: make PYTHON=python3.12")
+
 import tomllib
 
 from pipeline.records.errors import FoldwiseError
