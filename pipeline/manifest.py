@@ -77,7 +77,7 @@ def train_part(paths: Paths, competition: Competition) -> tuple[pd.DataFrame, li
         names = [name for name in names if name not in of_test]
     table, problems = train_table(source, names, folder, paths)
     if paths.dry_run:
-        per_class = max(competition.folds.n, 40 // table["label"].nunique())
+        per_class = max(competition.folds.n, 40 // max(1, table["label"].nunique()))
         table, problems = table.groupby("label").head(per_class).reset_index(drop=True), []
     files = len(table) + len(problems)
     table, found = settle_labels(table, competition.classes)

@@ -23,11 +23,11 @@ def plan(competition: str, recipe: str, settings: list[str], folds: str) -> dict
     """Make variables for one call; raises FoldwiseError as the stages would."""
     toml = Paths(competition).toml
     try:
-        facts = tomllib.loads(toml.read_text(encoding="utf-8"))
+        facts = tomllib.loads(toml.read_text(encoding="utf-8-sig"))
         num_folds = int(facts.get("folds", {}).get("n", 5))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError, TypeError, ValueError) as error:
         raise FoldwiseError(f"{shown(toml)} cannot be read: {error}") from error
-    recipe = recipe or facts.get("recipe", "resnet18")
+    recipe = recipe or str(facts.get("recipe", "resnet18"))
     recipe_path(recipe)
     run = run_name(recipe, settings)
     chosen = parse_folds(folds, num_folds)

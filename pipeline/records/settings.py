@@ -25,7 +25,7 @@ S = TypeVar("S", bound=Settings)
 def read_toml(path: Path) -> dict[str, Any]:
     """The content of a TOML file; raises FoldwiseError with the line that is wrong."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FoldwiseError(f"{shown(path)} is not valid TOML: {error}") from error
 
