@@ -11,7 +11,6 @@ Writes  manifest.csv (image_id, path, split, label, group, width, height, sha256
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -21,7 +20,7 @@ import pandas as pd
 from pipeline.pixels.decode import Inspection, Unreadable, decode_to_side, inspect
 from pipeline.pixels.pictures import save_grid
 from pipeline.records.competition import Competition, Test, load_competition
-from pipeline.records.console import cores, make_line, parser_for, paths_of, progress, run_stage, say
+from pipeline.records.console import make_line, parser_for, paths_of, progress, run_stage, say
 from pipeline.records.errors import FoldwiseError, count_of
 from pipeline.records.paths import Paths, shown
 from pipeline.records.sources import (
@@ -36,13 +35,14 @@ from pipeline.records.sources import (
 )
 from pipeline.records.submission import rehearse_submission
 from pipeline.records.tables import MANIFEST_COLUMNS, class_names, sorted_ids, write_csv
+from pipeline.records.threads import in_threads
 
 #: Findings that cost a train image its place; with the others it is named and used.
 DROPPED = {"unreadable", "name does not match", "no label", "label outside classes", "file missing"}
 
 
 def inspect_all(files: list[Path], doing: str) -> list[Inspection | Unreadable]:
-    """Inspections in the order of the files, by as many threads as there are cores (decoding frees the GIL)."""
+    """Inspections in the order of the files."""
 
     def look(path: Path) -> Inspection | Unreadable:
         try:
@@ -50,8 +50,7 @@ def inspect_all(files: list[Path], doing: str) -> list[Inspection | Unreadable]:
         except Unreadable as fault:
             return fault
 
-    with ThreadPoolExecutor(cores()) as pool:
-        return list(progress(pool.map(look, files), len(files), "manifest", doing))
+    return list(progress(in_threads(look, files), len(files), "manifest", doing))
 
 
 def checked(table: pd.DataFrame, folder: Path, doing: str) -> tuple[pd.DataFrame, list[Problem]]:

@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from pipeline.records.console import cores
 from pipeline.records.errors import FoldwiseError
+from pipeline.records.threads import cores
 
 
 def find_device(name: str) -> torch.device:

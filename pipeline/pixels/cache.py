@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from pipeline.pixels.decode import DECODER, decode_to_side
-from pipeline.records.console import cores, progress, say
+from pipeline.records.console import progress, say
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.files import atomic_path, fingerprint
 from pipeline.records.paths import Paths, shown
+from pipeline.records.threads import in_threads
 
 #: Share of the free disk that a cache may take; beyond it images are decoded on the fly.
 DISK_SHARE = 0.5
@@ -88,8 +88,8 @@ def open_pixels(paths: Paths, rows: pd.DataFrame, side: int, stage: str) -> Pixe
             )
         return pixels
 
-    with ThreadPoolExecutor(cores()) as pool, atomic_path(cached) as temporary, temporary.open("wb") as file:
-        for pixels in progress(pool.map(decoded, range(len(files))), len(files), stage, "decoding once"):
+    with atomic_path(cached) as temporary, temporary.open("wb") as file:
+        for pixels in progress(in_threads(decoded, range(len(files))), len(files), stage, "decoding once"):
             file.write(pixels.data)
     with atomic_path(cached.with_suffix(".npy")) as temporary:
         np.save(temporary, shapes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import os
 import sys
 import time
 import traceback
@@ -124,8 +123,3 @@ def make_line(target: str, args: argparse.Namespace) -> str:
     if args.dry_run:
         words.append("DRY=1")
     return " ".join(words)
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
