@@ -17,6 +17,9 @@ from pipeline.records import paths as paths_module
 from pipeline.records.console import run_stage
 from pipeline.records.paths import Paths
 
+#: Made absolute here, before a test moves to its own folder.
+SHARED_DATA = os.environ.get("FOLDWISE_SHARED_DATA", "") and str(Path(os.environ["FOLDWISE_SHARED_DATA"]).resolve())
+
 SHAPES_TOML = r"""
 title   = "Squares and circles"
 metric  = "accuracy"
@@ -127,10 +130,9 @@ def edit(shapes: Paths) -> Callable[[str, str], None]:
 @pytest.fixture
 def shared_data() -> Path:
     """The folder of real data sets that FOLDWISE_SHARED_DATA names; the test is skipped visibly without it."""
-    folder = os.environ.get("FOLDWISE_SHARED_DATA", "")
-    if not folder or not Path(folder).is_dir():
+    if not SHARED_DATA or not Path(SHARED_DATA).is_dir():
         pytest.skip("FOLDWISE_SHARED_DATA names no folder of data sets")
-    return Path(folder).resolve()
+    return Path(SHARED_DATA)
 
 
 @pytest.fixture
