@@ -8,18 +8,22 @@ READY       := $(VENV)/ready
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
+# What is imported ten times is compiled once, whatever the shell says.
+unexport PYTHONDONTWRITEBYTECODE
 
 # --- what a call comes to ---------------------------------------------------------------------------------------
 # COMPETITION, RECIPE, SET and FOLDS (or FOLD) name a run; plan.py reads the TOML and answers with the run's name and folds.
 STAGES := prepare manifest folds train predict ensemble submit
 ifneq ($(filter $(STAGES),$(MAKECMDGOALS)),)
-  PLAN := $(shell $(PYTHON) -m pipeline.records.plan "$(COMPETITION)" --recipe "$(RECIPE)" --folds "$(or $(FOLDS),$(FOLD))" --set $(SET) || echo failed)
+  PLAN := $(shell $(PYTHON) -m pipeline.records.plan "$(COMPETITION)" --recipe "$(RECIPE)" --folds "$(or $(FOLDS),$(FOLD))" --device "$(DEVICE)" --set $(SET) || echo failed)
   ifneq ($(filter failed,$(PLAN)),)
     $(error nothing was done)
   endif
   $(foreach variable,$(PLAN),$(eval $(subst |, ,$(variable))))
 endif
 
+comma    := ,
+space    := $(subst ,, )
 HOME_DIR := data/$(COMPETITION)
 MADE     := $(HOME_DIR)$(if $(DRY),/dry)
 RUN_DIR  := $(MADE)/runs/$(RUN)
@@ -29,9 +33,14 @@ SCORE    := $(RUN_DIR)/score$(SUFFIX).json
 
 WHICH    := --competition $(COMPETITION) $(if $(DRY),--dry-run)
 WHICH_RUN = $(WHICH) $(if $(RECIPE),--recipe $(RECIPE)) $(if $(SET),--set $(SET))
-# `make -j2` trains folds side by side: each then takes its part of the cores.
-JOBS      = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),1)
-MACHINE   = $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS)) --jobs $(JOBS)
+MACHINE   = $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS))
+# Folds train side by side as plan.py arranged; with a -j of your own (which takes precedence over ours), each takes an
+# equal part of the cores.
+MAKEFLAGS += -j$(or $(BESIDE),1)
+JOBS      = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),$(words $(CHOSEN)))
+THREADS   = $(if $(filter $(BESIDE),$(JOBS)),$(THREADS_OF_$*),$(shell $(PYTHON) -c 'from pipeline.records.threads import cores; print(max(1, cores() // $(JOBS)))'))
+FOLD_SHARE = --threads $(THREADS)
+SIDE_BY_SIDE = $(if $(filter-out 1,$(JOBS)),FOLDWISE_BESIDE=$(JOBS))
 
 # --- set-up -----------------------------------------------------------------------------------------------------
 .PHONY: help setup check test clean force $(STAGES)
@@ -84,11 +93,17 @@ $(MADE)/folds.csv: $(MADE)/manifest.csv $(if $(FORCE),force)
 
 # Order-only: a touched file never trains for hours again. What a run was made of is compared by content instead.
 ifneq ($(RUN),)
-$(CHOSEN:%=$(RUN_DIR)/fold%/trained.json): $(RUN_DIR)/fold%/trained.json: | $(MADE)/folds.csv
-	@$(PY) -m pipeline.train $(WHICH_RUN) --fold $* $(MACHINE)
+TRAINED     := $(CHOSEN:%=$(RUN_DIR)/fold%/trained.json)
+PREDICTED   := $(CHOSEN:%=$(RUN_DIR)/fold%/predicted.json)
+$(TRAINED): $(RUN_DIR)/fold%/trained.json: | $(MADE)/folds.csv
+	@$(SIDE_BY_SIDE) $(PY) -m pipeline.train $(WHICH_RUN) --fold $* $(MACHINE) $(FOLD_SHARE)
+$(LAST_ROUND:%=$(RUN_DIR)/fold%/trained.json): | $(filter-out $(LAST_ROUND:%=$(RUN_DIR)/fold%/trained.json),$(TRAINED))
 
-$(CHOSEN:%=$(RUN_DIR)/fold%/predicted.json): $(RUN_DIR)/fold%/predicted.json: | $(RUN_DIR)/fold%/trained.json
-	@$(PY) -m pipeline.predict $(WHICH_RUN) --fold $* $(MACHINE)
+# One process predicts all folds that are not predicted yet: the first of them stands for the others.
+UNPREDICTED := $(filter-out $(wildcard $(PREDICTED)),$(PREDICTED))
+$(firstword $(UNPREDICTED)): | $(TRAINED)
+	@$(PY) -m pipeline.predict $(WHICH_RUN) --folds $(subst $(space),$(comma),$(UNPREDICTED:$(RUN_DIR)/fold%/predicted.json=%)) $(MACHINE)
+$(wordlist 2,$(words $(UNPREDICTED)),$(UNPREDICTED)): | $(firstword $(UNPREDICTED)) ;
 
 $(SCORE): $(CHOSEN:%=$(RUN_DIR)/fold%/predicted.json) $(MADE)/folds.csv pipeline/recipes/$(RECIPE_NAME).toml
 	@$(PY) -m pipeline.ensemble $(WHICH_RUN) $(if $(PARTIAL),--folds $(PARTIAL))

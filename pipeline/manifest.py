@@ -205,7 +205,10 @@ def draw_contact_sheet(manifest: pd.DataFrame, paths: Paths, per_class: int = 10
     for label in labels[:max_classes]:
         rows = train[train["label"] == label]
         picked = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, per_class).astype(int))]
-        shots = [decode_to_side(paths.home / path, 120) for path in picked["path"]]
+        shots = [
+            decode_to_side((paths.home / row.path).read_bytes(), 120, row.height, row.width)
+            for row in picked.itertuples()
+        ]
         blanks = [np.full((1, 1, 3), 255, np.uint8)] * (per_class - len(shots))
         images += [*shots, *blanks]
         titles += [label] * len(shots) + [""] * len(blanks)

@@ -11,7 +11,9 @@ Writes  runs/<run>/fold<k>/: state.pt after each epoch, so that the same command
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,18 +23,19 @@ from torch import nn
 
 from pipeline.learner.batches import Mixer, Normalize, build_loss
 from pipeline.learner.checkpoint import load_state, save_state, save_weights
-from pipeline.learner.device import Precision, choose_workers, find_device, share_cores
+from pipeline.learner.device import Arrangement, Precision, choose_workers, find_device, keep_freed_memory
 from pipeline.learner.inference import predict_probs
 from pipeline.learner.journal import Journal
 from pipeline.learner.models import build_model
 from pipeline.learner.optim import build_optimizer, lr_at, set_lr
-from pipeline.pixels.augment import eval_transform, train_transform
+from pipeline.learner.resident import on_device, train_batches, val_batches
+from pipeline.pixels.augment import alternates, eval_transforms, train_transforms
 from pipeline.pixels.cache import open_pixels, readable_rows
-from pipeline.pixels.dataset import ImageDataset, Loader
+from pipeline.pixels.dataset import Batches, EpochBatches, ImageDataset
 from pipeline.pixels.pictures import save_grid
 from pipeline.records.competition import load_competition
 from pipeline.records.console import duration, make_line, parser_for, paths_of, progress, run_stage, say
-from pipeline.records.errors import FoldwiseError
+from pipeline.records.errors import FoldwiseError, count_of
 from pipeline.records.files import write_json
 from pipeline.records.metrics import METRICS, log_loss
 from pipeline.records.paths import parse_folds, shown
@@ -53,57 +56,67 @@ def seed_step(*key: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
 
 
+@dataclass(frozen=True)
+class FoldData:
+    """What a fold learns from, and what it is judged by.
+
+    train_targets: (N, C) float32 by row of the train batches; val_labels: (M,) int by row of the validation batches.
+    """
+
+    train: Batches
+    val: Batches
+    train_targets: np.ndarray
+    val_labels: np.ndarray
+    metric_name: str
+
+
 def train_fold(
     recipe: Recipe,
     fold: int,
     module: nn.Module,
     normalize: nn.Module,
-    train_loader: Loader,
-    val_loader: Loader,
-    train_targets: np.ndarray,
-    val_labels: np.ndarray,
-    metric_name: str,
-    precision: Precision,
+    data: FoldData,
+    arrangement: Arrangement,
+    device: torch.device,
     folder: Path,
+    state: dict[str, Any] | None,
 ) -> tuple[nn.Module, Journal]:
-    """Trains from the last saved epoch to the recipe's end; returns the module to keep and the journal.
+    """Trains from the saved state, or from the start, to the recipe's end; returns the module to keep and the journal.
 
-    train_targets: (N, C) float32 by row of the train loader; val_labels: (M,) int by row of the validation loader.
     The weights kept are those of the last step, or their moving average: no epoch is picked by its validation score,
-    which would make the out-of-fold score too good.
+    which would make the out-of-fold score too good. Nothing in a step waits for the device.
     """
-    device, scaler = precision.device, precision.scaler
-    metric = METRICS[metric_name]
+    precision = Precision(arrangement, device)
+    scaler, metric, steps = precision.scaler, METRICS[data.metric_name], len(data.train)
     optimizer = build_optimizer(module, recipe, device)
-    loss_of = build_loss(train_targets, recipe).to(device)
+    loss_of = build_loss(data.train_targets, recipe).to(device)
     mix = Mixer(recipe)
     ema = ModelEmaV3(module, decay=recipe.ema_decay, use_warmup=True) if recipe.ema_decay else None
     kept = ema.module if ema else module
-    targets_of = torch.from_numpy(train_targets)
+    targets_of = torch.from_numpy(data.train_targets).to(device)
 
     first_epoch, history = 0, []
-    if state := load_state(folder / "state.pt"):
+    if state:
         module.load_state_dict(state["module"])
         kept.load_state_dict(state["kept"])
         optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])
         first_epoch, history = state["epoch"] + 1, state["history"]
         say("train", f"fold {fold}: going on after epoch {first_epoch} of {recipe.epochs}")
-    journal = Journal(folder, fold, recipe.epochs, metric_name, history)
+    journal = Journal(folder, fold, recipe.epochs, data.metric_name, history)
+    if arrangement.compiled:
+        module.compile()
 
     for epoch in range(first_epoch, recipe.epochs):
         module.train()
         losses, logits_seen, rows_seen = [], [], []
-        batches = train_loader.epoch(epoch)
-        watched = progress(
-            batches, len(train_loader), "train", f"fold {fold}, epoch {epoch + 1} of {recipe.epochs}", 60
-        )
-        for step, (images, rows) in enumerate(watched, start=epoch * len(train_loader)):
+        batches = on_device(data.train.epoch(epoch), device)
+        watched = progress(batches, steps, "train", f"fold {fold}, epoch {epoch + 1} of {recipe.epochs}", 60)
+        for step, (images, rows) in enumerate(watched, start=epoch * steps):
             seed_step(recipe.seed, fold, step)
-            lr = lr_at(step, len(train_loader), recipe)
+            lr = lr_at(step, steps, recipe)
             set_lr(optimizer, lr)
-            inputs = normalize(images.to(device, non_blocking=True))
-            inputs, targets = mix(inputs, targets_of[rows].to(device, non_blocking=True))
+            inputs, targets = mix(normalize(images), targets_of[rows.to(device, non_blocking=True)])
 
             parts = zip(inputs.chunk(recipe.accumulate), targets.chunk(recipe.accumulate), strict=True)
             for part, part_targets in parts:
@@ -123,20 +136,22 @@ def train_fold(
                 ema.update(module, step=step)
             rows_seen.append(rows)
 
-        train_loss = float(torch.stack(losses).sum() / len(train_loader))
+        train_loss = float(torch.stack(losses).sum() / steps)
         if not np.isfinite(train_loss):
             raise FoldwiseError(
                 f"fold {fold}: the loss is {train_loss} in epoch {epoch + 1} at lr = {lr:.2g}; nothing of this "
                 f'epoch was saved; try SET="lr={recipe.lr / 3:.1g}" or clip_grad=1'
             )
         train_probs = torch.cat(logits_seen).softmax(dim=1).cpu().numpy()
-        train_score = metric(train_targets[torch.cat(rows_seen)].argmax(axis=1), train_probs)
-        val_probs = predict_probs(kept, normalize, val_loader, [()], precision)
-        val_loss, val_score = log_loss(val_labels, val_probs), metric(val_labels, val_probs)
+        train_score = metric(data.train_targets[torch.cat(rows_seen)].argmax(axis=1), train_probs)
+        val_probs = predict_probs([kept], normalize, data.val, [()], precision)[0]
+        val_loss, val_score = log_loss(data.val_labels, val_probs), metric(data.val_labels, val_probs)
         journal.add(lr=lr, train_loss=train_loss, train_score=train_score, val_loss=val_loss, val_score=val_score)
         save_state(
             folder / "state.pt",
             {
+                "device": device.type,
+                "arrangement": arrangement.as_dict(),
                 "epoch": epoch,
                 "history": journal.history,
                 "module": module.state_dict(),
@@ -149,9 +164,9 @@ def train_fold(
 
 
 def draw_batch(dataset: ImageDataset, labels: pd.Series, path: Path) -> None:
-    """A picture of augmented train images, as the model sees them in its first epoch."""
+    """A picture of augmented train images, as the model sees them in its last epoch."""
     picked = np.random.default_rng(0).permutation(len(dataset))[:24]
-    shots = [dataset[0, int(row)][0] for row in picked]
+    shots = [dataset[len(dataset.transforms) - 1, int(row)] for row in picked]
     save_grid(path, shots, labels.iloc[picked].tolist(), 8, "train images after augmentation")
 
 
@@ -177,51 +192,54 @@ def main() -> None:
         say("train", f"fold {fold} of {run} is trained already; delete {shown(folder)} to train it again")
         return
 
+    pixels = open_pixels(paths, readable_rows(manifest), recipe.cache_side, "train")
+    train_data = ImageDataset(
+        pixels,
+        train_rows,
+        train_transforms(recipe, competition.symmetries),
+        recipe.seed,
+        alternates(recipe, competition.symmetries),
+    )
+    val_data = ImageDataset(pixels, val_rows, eval_transforms(recipe))
+
     device = find_device(args.device)
-    threads = share_cores(args.jobs)
-    workers = choose_workers(args.workers, device, args.jobs)
-    precision = Precision(recipe.amp, device)
+    state = load_state(folder / "state.pt")
+    arrangement = Arrangement.chosen(recipe, device, args.threads, len(train_data))
+    if state and state["device"] == device.type:
+        arrangement = Arrangement(**state["arrangement"])
+    elif state:
+        say("train", f"note: fold {fold} began on {state['device']} and goes on on {device}, with other last bits")
+    torch.set_num_threads(arrangement.threads)
+    keep_freed_memory()
     seed_step(recipe.seed, fold)
     network = build_model(recipe.model, len(names), recipe.pretrained, **recipe.model_args)
-    module = network.module.to(device)
-    normalize = Normalize(network.mean, network.std).to(device)
+    module = arrangement.place(network.module, device)
+    normalize = Normalize(network.mean, network.std, arrangement.channels_last).to(device)
 
-    pixels = open_pixels(paths, readable_rows(manifest), recipe.cache_side, "train")
-    train_data = ImageDataset(pixels, train_rows, train_transform(recipe, competition.symmetries), recipe.seed)
-    val_data = ImageDataset(pixels, val_rows, eval_transform(recipe))
-    pin = device.type == "cuda"
-    train_loader = Loader(train_data, recipe.batch_size, workers, pin, recipe.seed, limit=2 if args.dry_run else None)
-    val_loader = Loader(val_data, recipe.batch_size, workers, pin)
+    workers = choose_workers(args.workers, device, pixels.cached is not None, arrangement.threads)
+    order = EpochBatches(len(train_data), recipe.batch_size, recipe.seed, limit=2 if args.dry_run else None)
+    data = FoldData(
+        train=train_batches(train_data, order, workers, device),
+        val=val_batches(val_data, recipe, workers, device),
+        train_targets=one_hot(train_rows["label"], names),
+        val_labels=one_hot(val_rows["label"], names).argmax(axis=1),
+        metric_name=competition.metric,
+    )
     say(
         "train",
         f"fold {fold} of {run}: {recipe.model} on {len(train_rows):,} images, {len(val_rows):,} to validate; "
-        f"{device}, {threads} thread{'s' if threads > 1 else ''}",
+        f"{device}, {count_of(arrangement.threads, 'thread')}",
     )
     folder.mkdir(parents=True, exist_ok=True)
     draw_batch(train_data, train_rows["label"], folder / "augmented.png")
-
     start_run(paths, run, recipe, wanted)
 
-    train_targets = one_hot(train_rows["label"], names)
-    val_labels = one_hot(val_rows["label"], names).argmax(axis=1)
-    kept, journal = train_fold(
-        recipe,
-        fold,
-        module,
-        normalize,
-        train_loader,
-        val_loader,
-        train_targets,
-        val_labels,
-        competition.metric,
-        precision,
-        folder,
-    )
+    kept, journal = train_fold(recipe, fold, module, normalize, data, arrangement, device, folder, state)
     journal.close(f"{paths.competition}, {run}, fold {fold}")
     about = {"made_of": wanted, "fold": fold, "mean": network.mean, "std": network.std}
     save_weights(folder / "weights.safetensors", kept, about)
     last, seconds = journal.history[-1], journal.table["seconds"].sum()
-    machine = {"device": str(device), "threads": threads, "seconds": seconds, **provenance()}
+    machine = {"device": str(device), "seconds": seconds, **arrangement.as_dict(), **provenance()}
     write_json(folder / "trained.json", {"fold": fold, "last_epoch": last, "made_of": wanted, **machine})
     (folder / "state.pt").unlink(missing_ok=True)
     say(

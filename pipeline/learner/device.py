@@ -1,14 +1,30 @@
-"""The machine: which device, how many threads, which number type. It never changes a result beyond rounding."""
+"""The machine: which device, how many threads, which layout and number type.
+
+The rules below are fixed functions of device, size and work, never a timing, since each choice changes the last bits
+of a result. A fold writes them down before its first step and keeps to them when it goes on.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import sys
 from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
+from torch import nn
 
 from pipeline.records.errors import FoldwiseError
+from pipeline.records.recipe import Recipe
 from pipeline.records.threads import cores
+
+#: Image side (pixels) from which a CPU with AVX-512 convolves faster with the channels last; one with AVX2 does at any
+#: side (tests/benchmarks/JOURNAL.md).
+CHANNELS_LAST_FROM = 112
+#: Work (pixels through the model) from which compiling it for a GPU, about a minute, is won back.
+COMPILE_FROM = 500_000 * 224 * 224
 
 
 def find_device(name: str) -> torch.device:
@@ -25,29 +41,69 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def share_cores(jobs: int) -> int:
-    """Gives this process its part of the cores, when ``jobs`` folds run side by side; returns its threads."""
-    threads = max(1, min(torch.get_num_threads(), cores() // max(1, jobs)))
-    torch.set_num_threads(threads)
-    return threads
+def keep_freed_memory() -> None:
+    """Tells glibc to keep what the model frees in each step, instead of handing it back to the system and fetching
+    it again page by page: a few per cent of a step on a CPU. Other systems keep it anyway, or are left alone."""
+    if not sys.platform.startswith("linux"):
+        return
+    with contextlib.suppress(OSError, AttributeError):  # another C library, such as musl
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**28)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
+            mallopt(parameter, value)
 
 
-def choose_workers(workers: int | None, device: torch.device, jobs: int) -> int:
-    """Loader processes: none on a CPU, whose cores are busy with the model; else the free cores, up to 8."""
+def choose_workers(workers: int | None, device: torch.device, cached: bool, jobs: int) -> int:
+    """Loader processes: none on a CPU, whose cores are busy with the model; else the free cores, up to 4 where the
+    pictures are decoded already and up to 16 where they are not."""
     if workers is not None:
         return workers
-    return 0 if device.type == "cpu" else min(8, max(1, cores() // max(1, jobs) - 1))
+    return 0 if device.type == "cpu" else min(4 if cached else 16, max(1, cores() // max(1, jobs) - 1))
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """How a fold is computed: threads of the CPU, memory layout, number type, whether the model is compiled."""
+
+    threads: int
+    channels_last: bool
+    dtype: str
+    compiled: bool
+
+    @classmethod
+    def chosen(cls, recipe: Recipe, device: torch.device, threads: int, num_images: int) -> Arrangement:
+        """What the rules say for this recipe on ``num_images`` images an epoch.
+
+        threads: 0 for as many as torch takes by itself. bf16 is for CUDA alone: without AMX it loses on a CPU.
+        """
+        wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
+        dtype = torch.float32
+        if device.type == "cuda" and recipe.amp != "off":
+            wants_bf16 = recipe.amp == "bf16" or (recipe.amp == "auto" and torch.cuda.is_bf16_supported())
+            dtype = torch.bfloat16 if wants_bf16 else torch.float16
+        return cls(
+            threads=min(threads or torch.get_num_threads(), cores()),
+            channels_last=device.type == "cuda"
+            or (device.type == "cpu" and (recipe.image_size >= CHANNELS_LAST_FROM or not wide)),
+            dtype=str(dtype).removeprefix("torch."),
+            compiled=device.type == "cuda" and recipe.epochs * num_images * recipe.image_size**2 >= COMPILE_FROM,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for the files that record it."""
+        return asdict(self)
+
+    def place(self, module: nn.Module, device: torch.device) -> nn.Module:
+        """The module on the device, its weights laid out as its input will be."""
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        return module.to(device).to(memory_format=layout)
 
 
 class Precision:
-    """Autocast and loss scaling on CUDA; float32 elsewhere (bf16 loses on a CPU without AMX)."""
+    """Autocast and loss scaling on a device, in the number type of an arrangement."""
 
-    def __init__(self, amp: str, device: torch.device) -> None:
+    def __init__(self, arrangement: Arrangement, device: torch.device) -> None:
         self.device = device
-        self.dtype = torch.float32
-        if device.type == "cuda" and amp != "off":
-            wants_bf16 = amp == "bf16" or (amp == "auto" and torch.cuda.is_bf16_supported())
-            self.dtype = torch.bfloat16 if wants_bf16 else torch.float16
+        self.dtype = getattr(torch, arrangement.dtype)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
 
     def autocast(self) -> AbstractContextManager:

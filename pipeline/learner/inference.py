@@ -1,4 +1,4 @@
-"""Probabilities from a trained module: one function for validation, out-of-fold and test rows."""
+"""Probabilities from trained modules: one function for validation, out-of-fold and test rows."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import nn
+from torch import fx, nn
+from torch.fx.experimental.optimization import fuse
 
 from pipeline.learner.device import Precision
-from pipeline.pixels.dataset import Loader
+from pipeline.learner.resident import on_device
+from pipeline.pixels.dataset import Batches
 
 #: The symmetries of a competition on inputs (B, 3, S, S).
 TURNS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -42,20 +44,34 @@ def apply_view(inputs: torch.Tensor, view: View) -> torch.Tensor:
     return inputs
 
 
+def folded(module: nn.Module) -> nn.Module:
+    """The module for inference, each BatchNorm folded into the convolution before it (Jacob et al., 2018): the same
+    probabilities but for rounding. A module that torch.fx cannot trace is given back as it is."""
+    module.eval()
+    try:
+        return fuse(module)
+    except fx.proxy.TraceError:
+        return module
+
+
 @torch.inference_mode()
 def predict_probs(
-    module: nn.Module, normalize: nn.Module, loader: Loader, views: Sequence[View], precision: Precision
-) -> np.ndarray:
-    """Class probabilities (N, C) float32 of the loader's rows, by position: softmax, then the mean over views."""
-    module.eval()
+    modules: Sequence[nn.Module], normalize: nn.Module, loader: Batches, views: Sequence[View], precision: Precision
+) -> list[np.ndarray]:
+    """Class probabilities (N, C) float32 of each module, by row of the loader: softmax, then the mean over views.
+
+    One pass over the pictures serves all modules and views.
+    """
+    modules = [folded(module) for module in modules]
     rows_seen, probs_seen = [], []
-    for images, rows in loader.epoch():
-        inputs = normalize(images.to(precision.device, non_blocking=True))
+    for images, rows in on_device(loader.epoch(), precision.device):
+        inputs = normalize(images)
+        pictures = [apply_view(inputs, view) for view in views]
         with precision.autocast():
-            views_probs = [module(apply_view(inputs, view)).float().softmax(dim=1) for view in views]
-        probs_seen.append(torch.stack(views_probs).mean(dim=0))
+            probs = [[module(picture).float().softmax(dim=1) for picture in pictures] for module in modules]
+        probs_seen.append(torch.stack([torch.stack(of_module).mean(dim=0) for of_module in probs], dim=1))
         rows_seen.append(rows)
-    probs = torch.cat(probs_seen).cpu().numpy()
-    ordered = np.empty_like(probs)
-    ordered[torch.cat(rows_seen).numpy()] = probs
-    return ordered
+    probs_by_row = torch.cat(probs_seen).cpu().numpy()
+    ordered = np.empty_like(probs_by_row)
+    ordered[torch.cat(rows_seen).numpy()] = probs_by_row
+    return list(ordered.swapaxes(0, 1))

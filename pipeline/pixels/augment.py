@@ -10,9 +10,12 @@ Sizes are shares of the image, angles are degrees, p is the probability. A recip
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import random
+import struct
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import albumentations as A
 import cv2
@@ -34,8 +37,12 @@ def augmentation(function: Callable[..., A.BasicTransform]) -> Callable[..., A.B
 def random_resized_crop(
     side: int, scale: Sequence[float] = (0.08, 1.0), ratio: Sequence[float] = (0.75, 4 / 3)
 ) -> A.BasicTransform:
-    """A random part of the image, of this share of its area and this shape (Szegedy et al., 2015)."""
-    return A.RandomResizedCrop((side, side), scale=tuple(scale), ratio=tuple(ratio), area_for_downscale="image")
+    """A random part of the image, of this share of its area and this shape (Szegedy et al., 2015).
+
+    Bilinear: the pictures it gets are at most half as large again as what training wants, and averaging areas
+    takes four times as long.
+    """
+    return A.RandomResizedCrop((side, side), scale=tuple(scale), ratio=tuple(ratio))
 
 
 @augmentation
@@ -107,9 +114,8 @@ SYMMETRIES: dict[str, Callable[[], A.BasicTransform]] = {
 }
 
 
-def whole_picture(recipe: Recipe) -> list[A.BasicTransform]:
+def whole_picture(recipe: Recipe, side: int) -> list[A.BasicTransform]:
     """The fixed steps from a picture to a square, as validation and prediction see it."""
-    side = recipe.image_size
     if recipe.resize == "squash":
         return [A.Resize(side, side, area_for_downscale="image")]
     return [
@@ -118,17 +124,25 @@ def whole_picture(recipe: Recipe) -> list[A.BasicTransform]:
     ]
 
 
-def eval_transform(recipe: Recipe) -> A.Compose:
+def eval_transforms(recipe: Recipe) -> list[Augmenter]:
     """uint8 (H, W, 3) -> uint8 (image_size, image_size, 3), without chance."""
-    return A.Compose(whole_picture(recipe))
+    return [Augmenter(A.Compose(whole_picture(recipe, recipe.image_size)))]
 
 
-def train_transform(recipe: Recipe, symmetries: Sequence[str]) -> A.Compose:
-    """uint8 (H, W, 3) -> uint8 (image_size, image_size, 3): the recipe's functions, then the granted symmetries.
+def train_transforms(recipe: Recipe, symmetries: Sequence[str]) -> list[Augmenter]:
+    """By epoch, uint8 (H, W, 3) -> uint8 (S, S, 3) with the side of that epoch."""
+    by_side = {
+        side: train_transform(recipe, symmetries, side) for side in set(map(recipe.side_at, range(recipe.epochs)))
+    }
+    return [by_side[recipe.side_at(epoch)] for epoch in range(recipe.epochs)]
+
+
+def train_transform(recipe: Recipe, symmetries: Sequence[str], side: int) -> Augmenter:
+    """The recipe's functions, then the granted symmetries (without hflip where it alternates: that is not for chance).
 
     Raises FoldwiseError for an unknown function or argument, naming the nearest.
     """
-    steps = [] if "random_resized_crop" in recipe.augment else whole_picture(recipe)
+    steps = [] if "random_resized_crop" in recipe.augment else whole_picture(recipe, side)
     for name, arguments in recipe.augment.items():
         if name not in AUGMENTATIONS:
             raise FoldwiseError(f"unknown augmentation '{name}'{nearest(name, AUGMENTATIONS)}")
@@ -137,20 +151,128 @@ def train_transform(recipe: Recipe, symmetries: Sequence[str]) -> A.Compose:
             if argument not in known:
                 raise FoldwiseError(f"augmentation '{name}' has no argument '{argument}'{nearest(argument, known)}")
         try:
-            steps.append(AUGMENTATIONS[name](recipe.image_size, **arguments))
+            steps.append(AUGMENTATIONS[name](side, **arguments))
         except (TypeError, ValueError) as error:
             reason = str(error).replace("\n", " ")
             raise FoldwiseError(f"augmentation '{name}' does not take {arguments}: {reason}") from error
-    if recipe.symmetries:
-        steps += [SYMMETRIES[name]() for name in symmetries]
-    return A.Compose(steps)
+    steps += [SYMMETRIES[name]() for name in random_symmetries(recipe, symmetries)]
+    compose = A.Compose(steps)
+    return CropAndTurn(compose) if CropAndTurn.serves(compose) else Augmenter(compose)
 
 
-def seed_transform(transform: A.Compose, *key: int) -> None:
-    """Makes the next draw of a Compose a function of the key, such as (seed, epoch, image).
+def alternates(recipe: Recipe, granted: Sequence[str]) -> bool:
+    """Whether images are mirrored in every other epoch: where the recipe says so and the competition grants it."""
+    return recipe.symmetries and recipe.alternating_flip and "hflip" in granted
+
+
+def random_symmetries(recipe: Recipe, granted: Sequence[str]) -> list[str]:
+    """The granted symmetries that chance decides."""
+    if not recipe.symmetries:
+        return []
+    return [name for name in granted if not (name == "hflip" and recipe.alternating_flip)]
+
+
+def draw_key(*numbers: int) -> int:
+    """A number of 128 bits that is a function of the numbers, such as (seed, epoch, image), and looks like chance."""
+    packed = struct.pack(f"<{len(numbers)}q", *numbers)
+    return int.from_bytes(hashlib.blake2b(packed, digest_size=16).digest(), "little")
+
+
+class Augmenter:
+    """A Compose whose draws are a function of a key.
 
     albumentations 2.0.8 would repeat its stream in every worker and epoch, and ``set_random_seed`` would give each
-    transform of a Compose the same seed; one generator handed to all of them has neither fault.
+    transform of a Compose the same seed. Here all of them share one pair of generators, set anew for each image;
+    Philox (Salmon et al., 2011) is a function of key and counter, so that setting its key is all it takes.
     """
-    generator = np.random.default_rng(key)
-    transform.set_random_state(generator, random.Random(int(generator.integers(2**63))))
+
+    def __init__(self, compose: A.Compose) -> None:
+        self.compose = compose
+        self.random = random.Random()
+        self.philox = np.random.Philox()
+        compose.set_random_state(np.random.Generator(self.philox), self.random)
+
+    def seed(self, key: int) -> None:
+        """Makes the next draws a function of the key (of up to 128 bits)."""
+        self.random.seed(key)
+        self.philox.state = {
+            "bit_generator": "Philox",
+            "state": {"counter": np.zeros(4, np.uint64), "key": np.array([key & _LOW, key >> 64], np.uint64)},
+            "buffer": np.zeros(4, np.uint64),
+            "buffer_pos": 4,
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
+
+    def __call__(self, image: np.ndarray, key: int) -> np.ndarray:
+        """The transformed image; the same for the same key."""
+        self.seed(key)
+        return self.compose(image=image)["image"]
+
+
+_LOW = 2**64 - 1
+
+
+class Turn(NamedTuple):
+    """One of the eight symmetries of a square: rows and columns change places first, then either is reversed."""
+
+    swap: bool = False
+    flip_rows: bool = False
+    flip_columns: bool = False
+
+    def then(self, name: str, times: int = 1) -> Turn:
+        """This turn and a symmetry after it, several times over."""
+        turn = self
+        for _ in range(times):
+            if name == "hflip":
+                turn = turn._replace(flip_columns=not turn.flip_columns)
+            elif name == "vflip":
+                turn = turn._replace(flip_rows=not turn.flip_rows)
+            elif name == "transpose":
+                turn = Turn(not turn.swap, turn.flip_columns, turn.flip_rows)
+            else:  # rot90: a quarter to the left is a transposition and a reversal of the rows
+                turn = turn.then("transpose").then("vflip")
+        return turn
+
+    def of(self, image: np.ndarray) -> np.ndarray:
+        """A view of an image (H, W, 3) that is turned so."""
+        if self.swap:
+            image = image.swapaxes(0, 1)
+        return image[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
+
+
+class CropAndTurn(Augmenter):
+    """The common case by the shortest path: a random resized crop and symmetries, and nothing else.
+
+    It draws as the Compose would, from the same transforms and the same stream, and makes the same bits of it; what
+    it leaves out are the checks and copies around each step.
+    """
+
+    _NAMES = {A.HorizontalFlip: "hflip", A.VerticalFlip: "vflip", A.RandomRotate90: "rot90", A.Transpose: "transpose"}
+
+    def __init__(self, compose: A.Compose) -> None:
+        super().__init__(compose)
+        self.crop, *self.turns = compose.transforms
+        self.side = self.crop.size[0]
+
+    @classmethod
+    def serves(cls, compose: A.Compose) -> bool:
+        """Whether the Compose is of this kind."""
+        first, *others = map(type, compose.transforms)
+        return first is A.RandomResizedCrop and all(kind in cls._NAMES for kind in others)
+
+    def draw(self, shape: tuple[int, int], key: int) -> tuple[tuple[int, int, int, int], Turn]:
+        """Box (left, top, right, bottom) in an image of this height and width, and the turn of what is in it."""
+        self.random.seed(key)  # none of these transforms draws from NumPy's generator
+        self.random.random()  # the draw by which a Compose decides whether to run
+        box = self.crop.get_params_dependent_on_data({"shape": shape}, {})["crop_coords"]
+        turn = Turn()
+        for transform in self.turns:
+            if transform.should_apply():
+                turn = turn.then(self._NAMES[type(transform)], transform.get_params().get("factor", 1))
+        return box, turn
+
+    def __call__(self, image: np.ndarray, key: int) -> np.ndarray:
+        (left, top, right, bottom), turn = self.draw(image.shape[:2], key)
+        crop = image[top:bottom, left:right]
+        return turn.of(cv2.resize(crop, (self.side, self.side), interpolation=cv2.INTER_LINEAR))

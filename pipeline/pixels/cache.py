@@ -6,16 +6,15 @@ The cache only memoises ``decode_to_side``: with it or without it the pixels are
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from pipeline.pixels.decode import DECODER, decode_to_side
+from pipeline.pixels.decode import DECODER, Unreadable, decode_to_side, shape_at_side
 from pipeline.records.console import progress, say
 from pipeline.records.errors import FoldwiseError
-from pipeline.records.files import atomic_path, fingerprint
+from pipeline.records.files import atomic_path, fingerprint, locked
 from pipeline.records.paths import Paths, shown
 from pipeline.records.threads import in_threads
 
@@ -24,34 +23,52 @@ DISK_SHARE = 0.5
 
 
 class Pixels:
-    """Pictures of manifest rows by position: ``pixels[3]`` is uint8 (H, W, 3) RGB, its shorter side up to ``side``."""
+    """Pictures of readable manifest rows by position: ``pixels[3]`` is uint8 (H, W, 3) RGB, its shorter side up to
+    ``side``. They come from the flat file ``cached``, or are decoded from ``files`` where that is None.
 
-    def __init__(self, files: Sequence[Path], side: int, cached: Path | None) -> None:
-        self.files, self.side, self.cached = list(files), side, cached
+    shapes: (N, 2) int, height and width; starts: (N + 1,) int, where each picture begins in the flat file.
+    """
+
+    def __init__(self, home: Path, rows: pd.DataFrame, side: int, cached: Path | None) -> None:
+        self.files = [home / path for path in rows["path"]]
+        self.sizes = [(int(height), int(width)) for height, width in zip(rows["height"], rows["width"], strict=True)]
+        self.sha256s = rows["sha256"].tolist()
+        self.side, self.cached = side, cached
+        self.shapes = np.array([shape_at_side(height, width, side) for height, width in self.sizes], np.int64)
+        self.starts = np.concatenate([[0], np.cumsum(self.shapes.prod(axis=1) * 3)])
         self._flat: np.ndarray | None = None
-        if cached is not None:
-            self.shapes = np.load(cached.with_suffix(".npy"))  # (N, 2) height and width
-            self.starts = np.concatenate([[0], np.cumsum(self.shapes.prod(axis=1) * 3)])
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, row: int) -> np.ndarray:
         if self.cached is None:
-            return decode_to_side(self.files[row], self.side)
+            return self.decode(row)
+        height, width = self.shapes[row]
+        return self.flat[self.starts[row] : self.starts[row + 1]].reshape(height, width, 3)
+
+    @property
+    def flat(self) -> np.ndarray:
+        """All cached pictures one after another, (bytes,) uint8, read from the disk where they are looked at."""
         if self._flat is None:  # opened where it is used: a loader process maps the file itself
-            self._flat = np.memmap(self.cached, np.uint8, "r")
-        return self._flat[self.starts[row] : self.starts[row + 1]].reshape(*self.shapes[row], 3)
+            assert self.cached is not None
+            self._flat = np.memmap(self.cached, np.uint8, "r").view(np.ndarray)
+        return self._flat
+
+    def decode(self, row: int) -> np.ndarray:
+        """The picture from its file; raises FoldwiseError when that is not the file which the manifest checked."""
+        try:
+            content = self.files[row].read_bytes()
+            if fingerprint(content) == self.sha256s[row]:
+                return decode_to_side(content, self.side, *self.sizes[row])
+        except (FileNotFoundError, Unreadable):
+            pass
+        raise FoldwiseError(
+            f"{shown(self.files[row])} has changed since the manifest was made; type make manifest, or put it back"
+        )
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_flat": None}
-
-
-def cached_shapes(rows: pd.DataFrame, side: int) -> np.ndarray:
-    """Height and width (N, 2) that ``decode_to_side`` will give, from the sizes in the manifest."""
-    sizes = rows[["height", "width"]].to_numpy()
-    scale = np.minimum(1.0, side / sizes.min(axis=1, keepdims=True))
-    return np.where(scale < 1, np.maximum(1, np.round(sizes * scale)), sizes).astype(np.int64)
 
 
 def readable_rows(manifest: pd.DataFrame) -> pd.DataFrame:
@@ -63,34 +80,28 @@ def readable_rows(manifest: pd.DataFrame) -> pd.DataFrame:
 def open_pixels(paths: Paths, rows: pd.DataFrame, side: int, stage: str) -> Pixels:
     """Pictures of readable manifest rows (path, width, height, sha256), from a cache that is built if it is missing.
 
-    A file that no longer has the size of its manifest row is refused by name.
+    One process builds it, with all cores, while others that want the same wait for it. A file that is not the one
+    of its manifest row any more is refused by name.
     """
-    files = [paths.home / path for path in rows["path"]]
     key = fingerprint([side, DECODER, *rows["sha256"]])[:12]
     cached = paths.cache / f"side{side}-{key}.u8"
-    if cached.exists() and cached.with_suffix(".npy").exists():
-        return Pixels(files, side, cached)
-    shapes = cached_shapes(rows, side)
-    size = int(shapes.prod(axis=1).sum()) * 3
-    paths.cache.mkdir(parents=True, exist_ok=True)
-    if size > DISK_SHARE * shutil.disk_usage(paths.cache).free:
-        say(
-            stage,
-            f"a pixel cache of {size / 1e9:.1f} GB would take over half of the free disk; decoding on the fly",
-        )
-        return Pixels(files, side, None)
+    pixels = Pixels(paths.home, rows, side, cached)
+    size = int(pixels.starts[-1])
 
-    def decoded(row: int) -> np.ndarray:
-        pixels = decode_to_side(files[row], side)
-        if pixels.shape[:2] != tuple(shapes[row]):
-            raise FoldwiseError(
-                f"{shown(files[row])} has changed since the manifest was made; type make manifest, or put it back"
-            )
+    def is_whole() -> bool:
+        return cached.exists() and cached.stat().st_size == size
+
+    if is_whole():
         return pixels
-
-    with atomic_path(cached) as temporary, temporary.open("wb") as file:
-        for pixels in progress(in_threads(decoded, range(len(files))), len(files), stage, "decoding once"):
-            file.write(pixels.data)
-    with atomic_path(cached.with_suffix(".npy")) as temporary:
-        np.save(temporary, shapes)
-    return Pixels(files, side, cached)
+    with locked(paths.cache / "lock", lambda: say(stage, "waiting for another process that decodes the images")):
+        if is_whole():
+            return pixels
+        if size > DISK_SHARE * shutil.disk_usage(paths.cache).free:
+            free = f"{DISK_SHARE:.0%} of the free disk"
+            say(stage, f"a pixel cache of {size / 1e9:.1f} GB would take over {free}; decoding on the fly")
+            return Pixels(paths.home, rows, side, None)
+        with atomic_path(cached) as temporary, temporary.open("wb") as file:
+            decoded = in_threads(pixels.decode, range(len(pixels)))
+            for picture in progress(decoded, len(pixels), stage, "decoding once"):
+                file.write(picture.data)
+    return pixels

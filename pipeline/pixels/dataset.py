@@ -8,38 +8,66 @@ from __future__ import annotations
 import signal
 import zlib
 from collections.abc import Iterator
+from typing import Protocol
 
-import albumentations as A
 import cv2
 import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pipeline.pixels.augment import seed_transform
+from pipeline.pixels.augment import Augmenter, draw_key
 from pipeline.pixels.cache import Pixels
+from pipeline.records.console import progress
 
 Key = tuple[int, int]  # (epoch, row)
+Batch = tuple[torch.Tensor, torch.Tensor]  # images, rows
 
 
 class ImageDataset(Dataset):
     """Transformed pictures of ``rows`` (image_id, and ``position`` among the pixels) by (epoch, row).
 
-    The draw for a picture depends on (seed, epoch, its id) alone.
+    transforms: by epoch; the last serves all later ones. The draw for a picture depends on (seed, epoch, its id) alone.
+    alternating_flip: mirror each picture in every other epoch, from a side of its own (Jordan, 2024), instead of
+    by chance.
     """
 
-    def __init__(self, pixels: Pixels, rows: pd.DataFrame, transform: A.Compose, seed: int = 0) -> None:
-        self.pixels, self.transform, self.seed = pixels, transform, seed
+    def __init__(
+        self, pixels: Pixels, rows: pd.DataFrame, transforms: list[Augmenter], seed: int = 0,
+        alternating_flip: bool = False,
+    ) -> None:  # fmt: skip
+        self.pixels, self.transforms, self.seed, self.alternating_flip = pixels, transforms, seed, alternating_flip
         self.positions = rows["position"].tolist()
         self.id_hashes = [zlib.crc32(image_id.encode()) for image_id in rows["image_id"]]
 
     def __len__(self) -> int:
         return len(self.id_hashes)
 
-    def __getitem__(self, key: Key) -> tuple[np.ndarray, int]:
+    def transform_at(self, epoch: int) -> Augmenter:
+        """The transform of an epoch."""
+        return self.transforms[min(epoch, len(self.transforms) - 1)]
+
+    def key(self, epoch: int, row: int) -> int:
+        """What the draws for a picture are a function of."""
+        return draw_key(self.seed, epoch, self.id_hashes[row])
+
+    def is_mirrored(self, epoch: int, row: int) -> bool:
+        """Whether the flip that alternates turns this picture in this epoch."""
+        return self.alternating_flip and (draw_key(self.seed, self.id_hashes[row]) + epoch) % 2 == 1
+
+    def __getitem__(self, key: Key) -> np.ndarray:
         epoch, row = key
-        seed_transform(self.transform, self.seed, epoch, self.id_hashes[row])
-        return self.transform(image=self.pixels[self.positions[row]])["image"], row
+        image = self.transform_at(epoch)(self.pixels[self.positions[row]], self.key(epoch, row))
+        return image[:, ::-1] if self.is_mirrored(epoch, row) else image
+
+    def __getitems__(self, keys: list[Key]) -> tuple[torch.Tensor, torch.Tensor]:
+        """A whole batch, each picture written once, into its place: images (B, S, S, 3) uint8 and rows (B,)."""
+        first = self[keys[0]]
+        images = np.empty((len(keys), *first.shape), np.uint8)
+        images[0] = first
+        for place, key in enumerate(keys[1:], start=1):
+            images[place] = self[key]
+        return torch.from_numpy(images), torch.tensor([row for _, row in keys])
 
 
 class EpochBatches(Sampler[list[Key]]):
@@ -48,13 +76,9 @@ class EpochBatches(Sampler[list[Key]]):
     Set ``epoch`` and ``start`` (the first batch wanted) before each pass; ``limit`` ends it early, for a dry run.
     """
 
-    def __init__(self, num_rows: int, batch_size: int, seed: int | None, limit: int | None) -> None:
-        self.num_rows, self.batch_size, self.seed, self.limit = (
-            num_rows,
-            min(batch_size, num_rows),
-            seed,
-            limit,
-        )
+    def __init__(self, num_rows: int, batch_size: int, seed: int | None = None, limit: int | None = None) -> None:
+        self.num_rows, self.batch_size = num_rows, min(batch_size, num_rows)
+        self.seed, self.limit = seed, limit
         self.epoch = self.start = 0
 
     def __len__(self) -> int:
@@ -70,10 +94,9 @@ class EpochBatches(Sampler[list[Key]]):
             yield [(self.epoch, int(row)) for row in order[batch * self.batch_size : (batch + 1) * self.batch_size]]
 
 
-def collate(samples: list[tuple[np.ndarray, int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stacks samples to images (B, S, S, 3) uint8 and rows (B,)."""
-    images, rows = zip(*samples, strict=True)
-    return torch.from_numpy(np.stack(images)), torch.tensor(rows)
+def as_it_is(batch: Batch) -> Batch:
+    """The batch that ``__getitems__`` made is whole already."""
+    return batch
 
 
 def start_worker(_: int) -> None:
@@ -82,17 +105,38 @@ def start_worker(_: int) -> None:
     cv2.setNumThreads(0)
 
 
+class Batches(Protocol):
+    """What the loop reads from: a number of batches by epoch."""
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """Yields (images, rows) of one epoch from batch ``start``."""
+        ...
+
+
+class Watched:
+    """Batches whose passes show their progress."""
+
+    def __init__(self, batches: Batches, stage: str, doing: str) -> None:
+        self.batches, self.stage, self.doing = batches, stage, doing
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """Yields (images, rows) of one epoch from batch ``start``."""
+        return progress(self.batches.epoch(epoch, start), len(self) - start, self.stage, self.doing)
+
+
 class Loader:
     """Batches of a dataset, epoch by epoch; the processes, if any, live as long as the loader."""
 
-    def __init__(
-        self, dataset: ImageDataset, batch_size: int, workers: int, pin: bool,
-        shuffle_seed: int | None = None, limit: int | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, dataset: ImageDataset, batches: EpochBatches, workers: int, pin: bool) -> None:
         cv2.setNumThreads(0)  # images are many and small: one thread each
-        self.batches = EpochBatches(len(dataset), batch_size, shuffle_seed, limit)
+        self.batches = batches
         self.loader = DataLoader(
-            dataset, batch_sampler=self.batches, collate_fn=collate, num_workers=workers, pin_memory=pin,
+            dataset, batch_sampler=self.batches, collate_fn=as_it_is, num_workers=workers, pin_memory=pin,
             persistent_workers=workers > 0, worker_init_fn=start_worker,
         )  # fmt: skip
 
@@ -100,7 +144,7 @@ class Loader:
         """Batches in a whole epoch."""
         return len(self.batches)
 
-    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """Yields (images, rows) of one epoch from batch ``start``."""
         self.batches.epoch, self.batches.start = epoch, start
         return iter(self.loader)

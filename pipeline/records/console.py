@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import sys
 import time
 import traceback
@@ -30,9 +31,10 @@ _FAULTS_OF_THE_MACHINE = {
 
 
 def parser_for(
-    doc: str | None, *, run: bool = False, fold: bool = False, folds: bool = False
+    doc: str | None, *, run: bool = False, fold: bool = False, folds: bool = False, device: bool = False
 ) -> argparse.ArgumentParser:
-    """Options of a stage. run: it works on a run (a recipe with settings); fold: on one fold; folds: on several."""
+    """Options of a stage. run: it works on a run (a recipe with settings); fold: on one fold; folds: on several;
+    device: it computes, as the training of a fold does."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--competition", default="digits", metavar="NAME", help="a folder of data/ (default: digits)")
     parser.add_argument("--dry-run", action="store_true", help="a few images and two steps, kept apart from real runs")
@@ -43,9 +45,10 @@ def parser_for(
         parser.add_argument("--folds", default="", metavar="K,K", help="the folds to take (default: all)")
     if fold:
         parser.add_argument("--fold", type=int, required=True, metavar="K", help="which fold, from 0")
+    if fold or device:
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
         parser.add_argument("--workers", type=int, metavar="N", help="loader processes (default: chosen by device)")
-        parser.add_argument("--jobs", type=int, default=1, metavar="N", help="folds that share the cores (default: 1)")
+        parser.add_argument("--threads", type=int, default=0, metavar="N", help="its part of the cores (default: all)")
     return parser
 
 
@@ -81,7 +84,7 @@ def say(stage: str, message: str) -> None:
 
 def progress(items: Iterable[T], total: int, stage: str, doing: str, every_s: float = 15) -> Iterator[T]:
     """Yields the items behind a bar with the time left, or, where no terminal looks, a line every ``every_s``."""
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and "FOLDWISE_BESIDE" not in os.environ:  # bars of folds side by side would mix
         yield from tqdm(items, total=total, desc=f"[{stage}] {doing}", leave=False)
         return
     start = last = time.monotonic()

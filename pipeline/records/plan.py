@@ -7,6 +7,7 @@ before anything is installed.
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 
 if not (3, 11) <= sys.version_info < (3, 15):  # as in pyproject.toml; said before anything newer is imported
@@ -17,9 +18,32 @@ import tomllib
 
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.paths import Paths, parse_folds, partial_name, recipe_path, run_name, shown
+from pipeline.records.threads import cores, share_cores
+
+#: Image side up to which several folds train at once on one GPU, and the memory (MiB) that each is then given.
+SMALL_SIDE, SMALL_MEMORY = 96, 4096
 
 
-def plan(competition: str, recipe: str, settings: list[str], folds: str) -> dict[str, str]:
+def gpu_memory() -> int:
+    """MiB of the first GPU's memory as its driver tells, 0 without one."""
+    try:
+        asked = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+        return int(subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout.split()[0])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return 0
+
+
+def arrange(num_folds: int, image_size: int, device: str) -> tuple[int, list[int]]:
+    """(folds side by side, threads of each). A GPU trains one fold at a time, or as many small ones as its memory
+    and the cores allow; a CPU divides its cores."""
+    memory = gpu_memory() if device in ("auto", "cuda") else 0
+    if memory or device not in ("auto", "cpu"):
+        beside = min(num_folds, memory // SMALL_MEMORY, cores()) if image_size <= SMALL_SIDE else 1
+        return max(1, beside), [cores() // max(1, beside)] * num_folds
+    return share_cores(num_folds, cores())
+
+
+def plan(competition: str, recipe: str, settings: list[str], folds: str, device: str) -> dict[str, str]:
     """Make variables for one call; raises FoldwiseError as the stages would."""
     toml = Paths(competition).toml
     try:
@@ -28,14 +52,23 @@ def plan(competition: str, recipe: str, settings: list[str], folds: str) -> dict
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError, TypeError, ValueError) as error:
         raise FoldwiseError(f"{shown(toml)} cannot be read: {error}") from error
     recipe = recipe or str(facts.get("recipe", "resnet18"))
-    recipe_path(recipe)
+    content = tomllib.loads(recipe_path(recipe).read_text(encoding="utf-8-sig"))
+    sizes = [
+        content.get("image_size"),
+        *(text.removeprefix("image_size=") for text in settings if "image_size=" in text),
+    ]
     run = run_name(recipe, settings)
     chosen = parse_folds(folds, num_folds)
+    beside, threads = arrange(len(chosen), int(sizes[-1]) if str(sizes[-1]).isdecimal() else 224, device)
     return {
         "RECIPE_NAME": recipe,
         "RUN": run,
         "NAME": partial_name(run, chosen, num_folds),
         "CHOSEN": " ".join(map(str, chosen)),
+        "BESIDE": str(beside),
+        # The folds of the last round get other threads than the rounds before, and wait for them.
+        "LAST_ROUND": " ".join(map(str, chosen[len(chosen) - len(chosen) % beside :])),
+        **{f"THREADS_OF_{fold}": str(number) for fold, number in zip(chosen, threads, strict=True)},
         "PARTIAL": "" if len(chosen) == num_folds else ",".join(map(str, chosen)),
     }
 
@@ -46,10 +79,11 @@ if __name__ == "__main__":
     parser.add_argument("--recipe", default="")
     parser.add_argument("--set", nargs="*", default=[])
     parser.add_argument("--folds", default="")
+    parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     try:
         # A word a variable, spaces as '|': what make's $(shell) hands on without a temporary file.
-        variables = plan(args.competition, args.recipe, args.set, args.folds)
+        variables = plan(args.competition, args.recipe, args.set, args.folds, args.device or "auto")
         print(*(f"{name}:={value.replace(' ', '|')}" for name, value in variables.items()))
     except FoldwiseError as fault:
         sys.exit(f"error: {fault}")

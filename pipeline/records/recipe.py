@@ -21,10 +21,15 @@ class Recipe(Settings):
     model_args: dict[str, Any] = {}  # keyword arguments of its builder, such as drop_path_rate
     pretrained: bool = False
     # pixels
-    image_size: int = Field(ge=4, le=2048)
+    image_size: int = Field(ge=4, le=2048)  # side of the square that validation and test images become
+    train_size: int | None = Field(
+        None, ge=4, le=2048
+    )  # side in training; smaller costs less and tests a little larger
+    start_size: int | None = Field(None, ge=4, le=2048)  # side in the first epoch; it grows to train_size (progressive)
     resize: Literal["squash", "crop"] = "squash"  # how a whole picture becomes a square when predicting
     crop_share: float = Field(0.875, gt=0, le=1)  # with "crop": side of the centre crop / shorter side
     symmetries: bool = True  # augment by the symmetries that the competition grants
+    alternating_flip: bool = False  # hflip in every other epoch, each image from a side of its own, not by chance
     augment: dict[str, dict[str, Any]] = {}  # functions of pipeline/pixels/augment.py with their arguments
     tta: bool = True  # predict over the symmetries too
     # optimization
@@ -54,13 +59,30 @@ class Recipe(Settings):
             raise ValueError(
                 f"accumulate = {self.accumulate} leaves no image in a part of a batch of {self.batch_size}"
             )
+        if self.start_size is not None and self.start_size > self.full_train_size:
+            raise ValueError(f"start_size = {self.start_size} is larger than the {self.full_train_size} it grows to")
         return self
+
+    @property
+    def full_train_size(self) -> int:
+        """Side (pixels) of the training images once they have grown."""
+        return self.train_size or self.image_size
+
+    def side_at(self, epoch: int) -> int:
+        """Side (pixels) of the training images of an epoch, from 0: it grows evenly from start_size and is at its
+        full length for the last fifth of the epochs (progressive resizing: Howard, 2018; FixRes: Touvron, 2019)."""
+        if self.start_size is None:
+            return self.full_train_size
+        share = min(1.0, epoch / max(1, math.ceil(0.8 * self.epochs) - 1))
+        side = self.start_size + share * (self.full_train_size - self.start_size)
+        return min(self.full_train_size, round(side / 8) * 8 or self.full_train_size)
 
     @property
     def cache_side(self) -> int:
         """Shorter side (pixels) of the decoded pictures that a run keeps: room for crops, in steps of 8 so that
-        recipes of like size share a cache."""
-        return math.ceil(self.image_size * 1.5 / 8) * 8
+        recipes of like size share a cache. Large pictures need less room: their crops keep enough detail."""
+        room = 1.5 if self.image_size < 128 else 1.25
+        return math.ceil(self.image_size * room / 8) * 8
 
 
 def load_recipe(name: str, settings: list[str]) -> Recipe:

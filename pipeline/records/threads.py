@@ -19,6 +19,27 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def share_cores(num_folds: int, num_cores: int) -> tuple[int, list[int]]:
+    """How folds of like size share a CPU soonest: (folds side by side, threads of each fold in its order).
+
+    Folds go in rounds, and those of the last, fuller or not, share all cores. A fold on t threads is taken to be
+    t ** 0.8 times as fast as on one (two: 1.74; measured 1.66 to 1.79), so that five folds on two cores train as two,
+    two and, with both cores, one. The rule looks at nothing else, so that an interrupted call shares as it did before.
+    """
+
+    def speed(threads: int) -> float:
+        return threads**0.8
+
+    def time_of(beside: int) -> float:
+        rounds, rest = divmod(num_folds, beside)
+        return rounds / speed(num_cores // beside) + (1 / speed(num_cores // rest) if rest else 0)
+
+    beside = min(range(1, min(num_folds, num_cores) + 1), key=time_of)
+    rest = num_folds % beside
+    threads = [num_cores // beside] * (num_folds - rest) + [num_cores // max(1, rest)] * rest
+    return beside, threads
+
+
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """Yields ``function(item)`` in the order of the items, by as many threads as there are cores.
 

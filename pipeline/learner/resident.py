@@ -1,0 +1,171 @@
+"""Batches that need no trip from the host: pictures kept in the device's memory, and copies that run ahead.
+
+Legend: B batch, S image side; images (B, S, S, 3) uint8 on the device; rows (B,) int64, positions in the dataset.
+All of it runs on any device, so that the tests can hold it against the loader of the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from pipeline.pixels.augment import CropAndTurn, Turn
+from pipeline.pixels.dataset import Batch, Batches, EpochBatches, ImageDataset, Loader
+from pipeline.records.recipe import Recipe
+
+#: Share of the device's free memory that kept pictures may take.
+MEMORY_SHARE = 0.25
+#: Bytes of validation images that a CPU run keeps, beside the model.
+KEPT_ON_CPU = 2**28
+
+
+def fits(num_bytes: int, device: torch.device) -> bool:
+    """Whether this much may stay on the device for the whole run."""
+    if device.type == "cuda":
+        return num_bytes <= MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]
+    return num_bytes <= KEPT_ON_CPU
+
+
+def crop_and_turn(
+    pixels: torch.Tensor,
+    starts: torch.Tensor,
+    widths: torch.Tensor,
+    boxes: torch.Tensor,
+    turns: torch.Tensor,
+    side: int,
+) -> torch.Tensor:
+    """Crops, bilinear resizes and turns of a whole batch: images (B, S, S, 3) uint8, as cv2.resize makes them but for
+    rounding.
+
+    pixels: (P, 3) uint8, all pictures one after another; starts, widths: (B,) int64, first pixel and row length of
+    each; boxes: (B, 4) float, left, top, right, bottom; turns: (B, 3) bool, the fields of Turn.
+    """
+    centres = torch.arange(side, device=pixels.device) + 0.5
+    left, top, right, bottom = boxes.unsqueeze(2).unbind(1)  # (B, 1) each
+    swap, flip_rows, flip_columns = turns.unsqueeze(2).unbind(1)
+
+    def along(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+        """Where in the picture each output pixel lies along one axis: (B, S)."""
+        return torch.minimum(torch.maximum(low + (high - low) / side * centres - 0.5, low), high - 1)
+
+    ys, xs = along(top, bottom), along(left, right)
+    # An output row runs over the picture's rows, or over its columns where the two change places.
+    down, across = torch.where(swap, xs, ys), torch.where(swap, ys, xs)
+    down = torch.where(flip_rows, down.flip(1), down).unsqueeze(2)  # (B, S, 1)
+    across = torch.where(flip_columns, across.flip(1), across).unsqueeze(1)  # (B, 1, S)
+    swap = swap.unsqueeze(2)
+    y, x = torch.where(swap, across, down), torch.where(swap, down, across)  # (B, S, S)
+
+    y0, x0 = y.long(), x.long()
+    last_row, last_column = (bottom.long() - 1).unsqueeze(2), (right.long() - 1).unsqueeze(2)
+    y1, x1 = torch.minimum(y0 + 1, last_row), torch.minimum(x0 + 1, last_column)
+    share_y, share_x = (y - y0).unsqueeze(3), (x - x0).unsqueeze(3)
+    first, width = starts.view(-1, 1, 1), widths.view(-1, 1, 1)
+
+    def at(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        return pixels[first + rows * width + columns].float()
+
+    upper = torch.lerp(at(y0, x0), at(y0, x1), share_x)
+    lower = torch.lerp(at(y1, x0), at(y1, x1), share_x)
+    return torch.lerp(upper, lower, share_y).round_().to(torch.uint8)
+
+
+class ResidentLoader:
+    """Training batches made on the device from pictures that all lie there: the draws are those of the CPU's loader,
+    image by image, and the pictures the same but for rounding."""
+
+    def __init__(self, dataset: ImageDataset, batches: EpochBatches, device: torch.device) -> None:
+        assert self.serves(dataset, device)
+        self.dataset, self.batches, self.device = dataset, batches, device
+        store = dataset.pixels
+        flat = torch.from_file(str(store.cached), size=int(store.starts[-1]), dtype=torch.uint8)
+        self.pixels = flat.to(device).view(-1, 3)
+        self.starts = torch.from_numpy(store.starts[:-1] // 3)
+        self.widths = torch.from_numpy(store.shapes[:, 1].copy())
+
+    @staticmethod
+    def serves(dataset: ImageDataset, device: torch.device) -> bool:
+        """Whether crops and turns are all that is done to the pictures, and they fit the device."""
+        plain = all(isinstance(transform, CropAndTurn) for transform in dataset.transforms)
+        return plain and dataset.pixels.cached is not None and fits(int(dataset.pixels.starts[-1]), device)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """Yields (images, rows) of one epoch from batch ``start``."""
+        transform = self.dataset.transform_at(epoch)
+        assert isinstance(transform, CropAndTurn)
+        self.batches.epoch, self.batches.start = epoch, start
+        for keys in self.batches:
+            boxes, turns = zip(*(self.draw(transform, epoch, row) for _, row in keys), strict=True)
+            rows = torch.tensor([row for _, row in keys])
+            places = torch.tensor([self.dataset.positions[row] for _, row in keys])
+            yield (
+                crop_and_turn(
+                    self.pixels,
+                    self.starts[places].to(self.device, non_blocking=True),
+                    self.widths[places].to(self.device, non_blocking=True),
+                    torch.tensor(boxes, dtype=torch.float32).to(self.device, non_blocking=True),
+                    torch.tensor(turns).to(self.device, non_blocking=True),
+                    transform.side,
+                ),
+                rows,
+            )
+
+    def draw(self, transform: CropAndTurn, epoch: int, row: int) -> tuple[tuple[int, int, int, int], Turn]:
+        """Box and turn of one picture in one epoch."""
+        height, width = self.dataset.pixels.shapes[self.dataset.positions[row]]
+        box, turn = transform.draw((int(height), int(width)), self.dataset.key(epoch, row))
+        return box, turn.then("hflip", self.dataset.is_mirrored(epoch, row))
+
+
+class KeptLoader:
+    """Batches without chance, such as those of validation: made once, then kept on the device."""
+
+    def __init__(self, loader: Batches, device: torch.device) -> None:
+        self.loader, self.device = loader, device
+        self.kept: list[Batch] = []
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """Yields (images, rows) of one epoch from batch ``start``."""
+        if not self.kept:
+            self.kept = list(on_device(self.loader.epoch(), self.device))
+        return iter(self.kept[start:])
+
+
+def train_batches(dataset: ImageDataset, order: EpochBatches, workers: int, device: torch.device) -> Batches:
+    """Batches to learn from: made on the device where that can be, else by the host's loader."""
+    if device.type != "cpu" and ResidentLoader.serves(dataset, device):
+        return ResidentLoader(dataset, order, device)
+    return Loader(dataset, order, workers, device.type == "cuda")
+
+
+def val_batches(dataset: ImageDataset, recipe: Recipe, workers: int, device: torch.device) -> Batches:
+    """Batches to validate with after each epoch, in order: kept after the first where they fit."""
+    loader = Loader(dataset, EpochBatches(len(dataset), recipe.batch_size), workers, device.type == "cuda")
+    return KeptLoader(loader, device) if fits(len(dataset) * recipe.image_size**2 * 3, device) else loader
+
+
+def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """The batches with their images on the device; on CUDA the next one is copied while this one is worked on."""
+    if device.type != "cuda":
+        for images, rows in batches:
+            yield images.to(device), rows
+        return
+    copying, waiting = torch.cuda.Stream(device), None
+    for images, rows in batches:
+        with torch.cuda.stream(copying):
+            coming = images.to(device, non_blocking=True)
+        if waiting is not None:
+            yield waiting
+        working = torch.cuda.current_stream(device)
+        working.wait_stream(copying)
+        coming.record_stream(working)
+        waiting = coming, rows
+    if waiting is not None:
+        yield waiting
