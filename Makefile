@@ -43,7 +43,7 @@ FOLD_SHARE = --threads $(THREADS)
 SIDE_BY_SIDE = $(if $(filter-out 1,$(JOBS)),FOLDWISE_BESIDE=$(JOBS))
 
 # --- set-up -----------------------------------------------------------------------------------------------------
-.PHONY: help setup check test clean force $(STAGES)
+.PHONY: help setup check test bench clean force $(STAGES)
 
 help: ## what can be done here
 	@echo "Foldwise: from a folder of images to a checked Kaggle submission. Start with: make submit"
@@ -121,6 +121,9 @@ check: $(READY) ## ruff and mypy
 
 test: $(READY) ## the tests, in a few minutes
 	@FOLDWISE_SHARED_DATA="$${FOLDWISE_SHARED_DATA-$(wildcard ../shared/data)}" $(PY) -m pytest $(TESTS)
+
+bench: $(READY) ## how fast this machine trains, as ratios to a notebook (FULL=1: everything, hours; ONLY=loader,step)
+	@FOLDWISE_SHARED_DATA="$${FOLDWISE_SHARED_DATA-$(wildcard ../shared/data)}" $(PY) -m tests.benchmarks.bench $(if $(FULL),--full) $(if $(ONLY),--only $(ONLY)) $(if $(PAIRS),--pairs $(PAIRS))
 
 clean: ## remove the caches of pixels and of tools; runs and submissions stay
 	rm -rf data/*/cache data/*/dry submissions/*/dry .mypy_cache .ruff_cache .pytest_cache

@@ -117,8 +117,8 @@ class ResidentLoader:
     def draw(self, transform: CropAndTurn, epoch: int, row: int) -> tuple[tuple[int, int, int, int], Turn]:
         """Box and turn of one picture in one epoch."""
         height, width = self.dataset.pixels.shapes[self.dataset.positions[row]]
-        box, turn = transform.draw((int(height), int(width)), self.dataset.key(epoch, row))
-        return box, turn.then("hflip", self.dataset.is_mirrored(epoch, row))
+        mirrored = self.dataset.is_mirrored(epoch, row)
+        return transform.draw((int(height), int(width)), self.dataset.key(epoch, row), mirrored)
 
 
 class KeptLoader:

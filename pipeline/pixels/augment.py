@@ -126,7 +126,7 @@ def whole_picture(recipe: Recipe, side: int) -> list[A.BasicTransform]:
 
 def eval_transforms(recipe: Recipe) -> list[Augmenter]:
     """uint8 (H, W, 3) -> uint8 (image_size, image_size, 3), without chance."""
-    return [Augmenter(A.Compose(whole_picture(recipe, recipe.image_size)))]
+    return [Augmenter(whole_picture(recipe, recipe.image_size), recipe.image_size)]
 
 
 def train_transforms(recipe: Recipe, symmetries: Sequence[str]) -> list[Augmenter]:
@@ -156,8 +156,7 @@ def train_transform(recipe: Recipe, symmetries: Sequence[str], side: int) -> Aug
             reason = str(error).replace("\n", " ")
             raise FoldwiseError(f"augmentation '{name}' does not take {arguments}: {reason}") from error
     steps += [SYMMETRIES[name]() for name in random_symmetries(recipe, symmetries)]
-    compose = A.Compose(steps)
-    return CropAndTurn(compose) if CropAndTurn.serves(compose) else Augmenter(compose)
+    return (CropAndTurn if CropAndTurn.serves(steps) else Augmenter)(steps, side)
 
 
 def alternates(recipe: Recipe, granted: Sequence[str]) -> bool:
@@ -179,18 +178,21 @@ def draw_key(*numbers: int) -> int:
 
 
 class Augmenter:
-    """A Compose whose draws are a function of a key.
+    """albumentations transforms, one after another, to squares of ``side`` pixels; their draws are a function of a key.
 
     albumentations 2.0.8 would repeat its stream in every worker and epoch, and ``set_random_seed`` would give each
     transform of a Compose the same seed. Here all of them share one pair of generators, set anew for each image;
-    Philox (Salmon et al., 2011) is a function of key and counter, so that setting its key is all it takes.
+    Philox (Salmon et al., 2011) is a function of key and counter, so that setting its key is all it takes. There is
+    no Compose around them, since its checks take longer than a flip.
     """
 
-    def __init__(self, compose: A.Compose) -> None:
-        self.compose = compose
+    def __init__(self, transforms: Sequence[A.BasicTransform], side: int) -> None:
+        self.transforms, self.side = list(transforms), side
         self.random = random.Random()
         self.philox = np.random.Philox()
-        compose.set_random_state(np.random.Generator(self.philox), self.random)
+        generator = np.random.Generator(self.philox)
+        for transform in self.transforms:
+            transform.set_random_state(generator, self.random)
 
     def seed(self, key: int) -> None:
         """Makes the next draws a function of the key (of up to 128 bits)."""
@@ -204,10 +206,20 @@ class Augmenter:
             "uinteger": 0,
         }
 
-    def __call__(self, image: np.ndarray, key: int) -> np.ndarray:
-        """The transformed image; the same for the same key."""
+    def __call__(
+        self, image: np.ndarray, key: int, mirrored: bool = False, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The transformed image (S, S, 3), mirrored at the end where that is asked for, in ``out`` if there is one;
+        the same for the same key."""
         self.seed(key)
-        return self.compose(image=image)["image"]
+        for transform in self.transforms:
+            image = transform(image=image)["image"]
+        if mirrored:
+            image = cv2.flip(image, 1)
+        if out is None:
+            return image
+        np.copyto(out, image)
+        return out
 
 
 _LOW = 2**64 - 1
@@ -234,45 +246,54 @@ class Turn(NamedTuple):
                 turn = turn.then("transpose").then("vflip")
         return turn
 
-    def of(self, image: np.ndarray) -> np.ndarray:
-        """A view of an image (H, W, 3) that is turned so."""
+    def of(self, image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """An image (S, S, 3) turned so, in ``out`` if there is one."""
         if self.swap:
-            image = image.swapaxes(0, 1)
-        return image[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
+            image = cv2.transpose(image)
+        if self.flip_rows and self.flip_columns:
+            return cv2.flip(image, -1, dst=out)
+        if self.flip_rows or self.flip_columns:
+            return cv2.flip(image, 0 if self.flip_rows else 1, dst=out)
+        if out is None:
+            return image
+        np.copyto(out, image)
+        return out
 
 
 class CropAndTurn(Augmenter):
     """The common case by the shortest path: a random resized crop and symmetries, and nothing else.
 
-    It draws as the Compose would, from the same transforms and the same stream, and makes the same bits of it; what
-    it leaves out are the checks and copies around each step.
+    It draws as the transforms themselves would, from the same stream, and makes the same bits of it; what it leaves
+    out are the checks and copies around each of them.
     """
 
     _NAMES = {A.HorizontalFlip: "hflip", A.VerticalFlip: "vflip", A.RandomRotate90: "rot90", A.Transpose: "transpose"}
 
-    def __init__(self, compose: A.Compose) -> None:
-        super().__init__(compose)
-        self.crop, *self.turns = compose.transforms
-        self.side = self.crop.size[0]
-
     @classmethod
-    def serves(cls, compose: A.Compose) -> bool:
-        """Whether the Compose is of this kind."""
-        first, *others = map(type, compose.transforms)
+    def serves(cls, transforms: Sequence[A.BasicTransform]) -> bool:
+        """Whether the transforms are of this kind."""
+        first, *others = map(type, transforms)
         return first is A.RandomResizedCrop and all(kind in cls._NAMES for kind in others)
 
-    def draw(self, shape: tuple[int, int], key: int) -> tuple[tuple[int, int, int, int], Turn]:
+    def draw(self, shape: tuple[int, int], key: int, mirrored: bool) -> tuple[tuple[int, int, int, int], Turn]:
         """Box (left, top, right, bottom) in an image of this height and width, and the turn of what is in it."""
         self.random.seed(key)  # none of these transforms draws from NumPy's generator
-        self.random.random()  # the draw by which a Compose decides whether to run
-        box = self.crop.get_params_dependent_on_data({"shape": shape}, {})["crop_coords"]
+        crop, *turns = self.transforms
+        box = crop.get_params_dependent_on_data({"shape": shape}, {})["crop_coords"]
         turn = Turn()
-        for transform in self.turns:
+        for transform in turns:
             if transform.should_apply():
                 turn = turn.then(self._NAMES[type(transform)], transform.get_params().get("factor", 1))
-        return box, turn
+        return box, turn.then("hflip", int(mirrored))
 
-    def __call__(self, image: np.ndarray, key: int) -> np.ndarray:
-        (left, top, right, bottom), turn = self.draw(image.shape[:2], key)
-        crop = image[top:bottom, left:right]
-        return turn.of(cv2.resize(crop, (self.side, self.side), interpolation=cv2.INTER_LINEAR))
+    def __call__(
+        self, image: np.ndarray, key: int, mirrored: bool = False, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        (left, top, right, bottom), turn = self.draw(image.shape[:2], key, mirrored)
+        crop, size = image[top:bottom, left:right], (self.side, self.side)
+        if turn == _AS_IT_IS:
+            return cv2.resize(crop, size, dst=out, interpolation=cv2.INTER_LINEAR)
+        return turn.of(cv2.resize(crop, size, interpolation=cv2.INTER_LINEAR), out)
+
+
+_AS_IT_IS = Turn()

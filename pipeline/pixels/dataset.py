@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import zlib
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -56,17 +56,19 @@ class ImageDataset(Dataset):
         return self.alternating_flip and (draw_key(self.seed, self.id_hashes[row]) + epoch) % 2 == 1
 
     def __getitem__(self, key: Key) -> np.ndarray:
-        epoch, row = key
-        image = self.transform_at(epoch)(self.pixels[self.positions[row]], self.key(epoch, row))
-        return image[:, ::-1] if self.is_mirrored(epoch, row) else image
+        return self.make(*key)
 
-    def __getitems__(self, keys: list[Key]) -> tuple[torch.Tensor, torch.Tensor]:
-        """A whole batch, each picture written once, into its place: images (B, S, S, 3) uint8 and rows (B,)."""
-        first = self[keys[0]]
-        images = np.empty((len(keys), *first.shape), np.uint8)
-        images[0] = first
-        for place, key in enumerate(keys[1:], start=1):
-            images[place] = self[key]
+    def make(self, epoch: int, row: int, out: np.ndarray | None = None) -> np.ndarray:
+        """The picture of a row in an epoch, (S, S, 3) uint8, in ``out`` if there is one."""
+        picture = self.pixels[self.positions[row]]
+        return self.transform_at(epoch)(picture, self.key(epoch, row), self.is_mirrored(epoch, row), out)
+
+    def __getitems__(self, keys: list[Key]) -> Batch:
+        """A whole batch of one epoch, each picture written once, into its place."""
+        side = self.transform_at(keys[0][0]).side
+        images = np.empty((len(keys), side, side, 3), np.uint8)
+        for (epoch, row), out in zip(keys, images, strict=True):
+            self.make(epoch, row, out)
         return torch.from_numpy(images), torch.tensor([row for _, row in keys])
 
 
@@ -94,7 +96,7 @@ class EpochBatches(Sampler[list[Key]]):
             yield [(self.epoch, int(row)) for row in order[batch * self.batch_size : (batch + 1) * self.batch_size]]
 
 
-def as_it_is(batch: Batch) -> Batch:
+def as_it_is(batch: Any) -> Any:
     """The batch that ``__getitems__`` made is whole already."""
     return batch
 

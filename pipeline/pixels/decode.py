@@ -99,7 +99,7 @@ def decode_to_side(content: bytes, side: int, height: int, width: int) -> np.nda
     target = shape_at_side(height, width, side)
     if target == pixels.shape[:2]:
         return pixels
-    method = cv2.INTER_AREA if min(pixels.shape[:2]) > 2 * side else cv2.INTER_LINEAR_EXACT
+    method = cv2.INTER_AREA if min(pixels.shape[:2]) > 2 * side else cv2.INTER_LINEAR
     return cv2.resize(pixels, target[::-1], interpolation=method)
 
 

@@ -53,13 +53,10 @@ def plan(competition: str, recipe: str, settings: list[str], folds: str, device:
         raise FoldwiseError(f"{shown(toml)} cannot be read: {error}") from error
     recipe = recipe or str(facts.get("recipe", "resnet18"))
     content = tomllib.loads(recipe_path(recipe).read_text(encoding="utf-8-sig"))
-    sizes = [
-        content.get("image_size"),
-        *(text.removeprefix("image_size=") for text in settings if "image_size=" in text),
-    ]
+    sizes = [str(content.get("image_size")), *(text[11:] for text in settings if text.startswith("image_size="))]
     run = run_name(recipe, settings)
     chosen = parse_folds(folds, num_folds)
-    beside, threads = arrange(len(chosen), int(sizes[-1]) if str(sizes[-1]).isdecimal() else 224, device)
+    beside, threads = arrange(len(chosen), int(sizes[-1]) if sizes[-1].isdecimal() else 224, device)
     return {
         "RECIPE_NAME": recipe,
         "RUN": run,

@@ -25,7 +25,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    from fastai.vision.all import ImageDataLoaders, Resize, accuracy, aug_transforms, resnet18, set_seed, vision_learner
+    from fastai.vision.all import (  # type: ignore[import-not-found]
+        ImageDataLoaders,
+        Resize,
+        accuracy,
+        aug_transforms,
+        resnet18,
+        set_seed,
+        vision_learner,
+    )
 
     began, cpu = time.perf_counter(), time.process_time()
     set_seed(args.seed, reproducible=True)

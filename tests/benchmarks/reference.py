@@ -28,7 +28,7 @@ class PictureFolder(Dataset):
     """Pictures opened, resized, made float and normalised one by one, each time anew."""
 
     def __init__(self, files: Sequence[Path], labels: Sequence[int], side: int) -> None:
-        self.files, self.labels = files, labels
+        self.files, self.labels, self.side = files, labels, side
         self.transform = T.Compose([T.Resize((side, side)), T.ToTensor(), T.Normalize(MEAN, STD)])
 
     def __len__(self) -> int:
@@ -64,8 +64,10 @@ def rows_of(folds: pd.DataFrame, images: Path) -> tuple[list[Path], list[int]]:
     return [images / f"{name}.jpg" for name in folds["image_id"]], (folds["label"] == "dog").astype(int).tolist()
 
 
-def train_fold(folds: pd.DataFrame, images: Path, fold: int, side: int, epochs: int, seed: int) -> dict[str, object]:
-    """The notebook's loop over one fold; the accuracy is that of the last epoch."""
+def train_fold(
+    folds: pd.DataFrame, images: Path, fold: int, side: int, epochs: int, seed: int
+) -> tuple[nn.Module, float]:
+    """The notebook's loop over one fold: the model and the accuracy of the last epoch."""
     torch.manual_seed(seed)
     train = DataLoader(PictureFolder(*rows_of(folds[folds["fold"] != fold], images), side), 64, shuffle=True)
     val = PictureFolder(*rows_of(folds[folds["fold"] == fold], images), side)
@@ -77,7 +79,7 @@ def train_fold(folds: pd.DataFrame, images: Path, fold: int, side: int, epochs: 
             train_step(model, optimizer, pictures, labels)
         probs = predict(model, DataLoader(val, 64))
         accuracy = float((probs.argmax(1) == torch.tensor(val.labels)).float().mean())
-    return {"accuracy": accuracy, "model": model}
+    return model, accuracy
 
 
 def main() -> None:
@@ -95,12 +97,12 @@ def main() -> None:
     began, cpu = time.perf_counter(), time.process_time()
     accuracies, test_probs = [], []
     for fold in [args.fold] if args.what == "fold" else range(5):
-        done = train_fold(folds, args.images / "train", fold, 64, args.epochs, args.seed)
-        accuracies.append(done["accuracy"])
+        model, accuracy = train_fold(folds, args.images / "train", fold, 64, args.epochs, args.seed)
+        accuracies.append(accuracy)
         if args.what == "five":
             files = sorted((args.images / "test").glob("*.jpg"), key=lambda path: int(path.stem))
             test = DataLoader(PictureFolder(files, [0] * len(files), 64), 64)
-            test_probs.append(predict(done["model"], test))  # type: ignore[arg-type]
+            test_probs.append(predict(model, test))
     if test_probs:
         table = pd.DataFrame({"id": [path.stem for path in files], "label": torch.stack(test_probs).mean(0)[:, 1]})
         table.to_csv(args.folds.parent / "reference.csv", index=False)

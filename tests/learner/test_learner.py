@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ from torchvision.transforms import functional as reference
 
 from pipeline.learner.batches import Mixer, Normalize, build_loss
 from pipeline.learner.checkpoint import load_about, load_state, load_weights, save_state, save_weights
-from pipeline.learner.device import Precision, find_device
-from pipeline.learner.inference import apply_view, predict_probs, tta_views
+from pipeline.learner.device import Arrangement, Precision, choose_workers, find_device
+from pipeline.learner.inference import View, apply_view, folded, predict_probs, tta_views
 from pipeline.learner.models import IMAGENET, build_model
 from pipeline.learner.optim import build_optimizer, lr_at, parameter_groups
+from pipeline.pixels.dataset import Batch
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.recipe import Recipe
 
@@ -28,10 +30,20 @@ def recipe(**changes: object) -> Recipe:
     return Recipe.model_validate({"model": "small_cnn", "image_size": 16, "epochs": 10, "lr": 0.1, **changes})
 
 
-def test_normalisation_is_torchvisions() -> None:
+def precision_of(recipe: Recipe) -> Precision:
+    """That of a CPU."""
+    device = torch.device("cpu")
+    return Precision(Arrangement.chosen(recipe, device, 1, 100), device)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_normalisation_is_torchvisions(channels_last: bool) -> None:
     images = torch.randint(0, 256, (5, 7, 9, 3), dtype=torch.uint8)
     expected = reference.normalize(images.permute(0, 3, 1, 2) / 255, *IMAGENET)
-    torch.testing.assert_close(Normalize(*IMAGENET)(images), expected, atol=1e-5, rtol=1e-5)
+    inputs = Normalize(*IMAGENET, channels_last)(images)
+    torch.testing.assert_close(inputs, expected, atol=1e-5, rtol=1e-5)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    assert inputs.is_contiguous(memory_format=layout)
 
 
 def test_the_schedule_warms_up_and_ends_near_zero() -> None:
@@ -96,14 +108,20 @@ def test_predictions_are_means_over_views_by_row() -> None:
     images = torch.randint(0, 256, (5, 4, 4, 3), dtype=torch.uint8)
 
     class Shuffled:
-        def epoch(self) -> list:
-            return [(images[[4, 1]], torch.tensor([4, 1])), (images[[0, 2, 3]], torch.tensor([0, 2, 3]))]
+        def __len__(self) -> int:
+            return 2
 
-    precision = Precision("auto", torch.device("cpu"))
-    probs = predict_probs(module, normalize, Shuffled(), [(), ("hflip",)], precision)  # type: ignore[arg-type]
+        def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+            yield images[[4, 1]], torch.tensor([4, 1])
+            yield images[[0, 2, 3]], torch.tensor([0, 2, 3])
+
+    other = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 3))
+    views: list[View] = [(), ("hflip",)]
+    probs, of_other = predict_probs([module, other], normalize, Shuffled(), views, precision_of(recipe()))
     inputs = normalize(images)
     expected = (module(inputs).softmax(1) + module(inputs.flip(3)).softmax(1)) / 2
     np.testing.assert_allclose(probs, expected.detach().numpy(), atol=1e-6)
+    assert np.abs(of_other - probs).max() > 0.01
 
 
 @pytest.mark.parametrize("name", ["small_cnn", "resnet18", "torchvision/resnet18"])
@@ -117,6 +135,48 @@ def test_models_that_cannot_be_had() -> None:
         build_model("smal_cnn", 2)
     with pytest.raises(FoldwiseError, match="no pretrained weights of 'small_cnn'"):
         build_model("small_cnn", 2, pretrained=True)
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "resnet18", "torchvision/resnet50", "efficientnet_b0"])
+def test_folding_batchnorm_changes_no_probability(name: str) -> None:
+    torch.manual_seed(0)
+    module = build_model(name, 3).module.eval()
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):  # as after a training
+            assert part.running_mean is not None and part.running_var is not None
+            nn.init.uniform_(part.weight, 0.8, 1.2)
+            nn.init.normal_(part.bias, std=0.1)
+            nn.init.normal_(part.running_mean, std=0.1)
+            nn.init.uniform_(part.running_var, 0.8, 1.25)
+    head = [part for part in module.modules() if isinstance(part, nn.Linear)][-1]
+    inputs = torch.randn(4, 3, 64, 64) * torch.arange(1, 5).view(4, 1, 1, 1)
+    with torch.inference_mode():
+        head.bias.zero_()
+        head.weight /= module(inputs).std(dim=0).max()  # logits that tell the pictures apart
+        expected = module(inputs).softmax(1)
+        quick = folded(module)
+        torch.testing.assert_close(quick(inputs).softmax(1), expected, atol=1e-5, rtol=0)
+    assert expected.std(dim=0).max() > 0.01
+    if name != "efficientnet_b0":  # whose norms hold their activations
+        assert not any(isinstance(part, nn.BatchNorm2d) for part in quick.modules())
+
+
+def test_a_module_that_cannot_be_traced_is_left_as_it_is() -> None:
+    class Branching(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x if x.sum() > 0 else -x
+
+    module = Branching()
+    assert folded(module) is module
+
+
+def test_rules_of_the_machine() -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    small, large = (Arrangement.chosen(recipe(image_size=side), cpu, 1, 10_000_000) for side in (64, 224))
+    assert large.channels_last and {small.dtype, large.dtype} == {"float32"} and small.threads == 1
+    assert not small.compiled and not large.compiled
+    assert choose_workers(None, cpu, True, 16) == 0 and choose_workers(3, cpu, True, 16) == 3
+    assert 1 <= choose_workers(None, cuda, True, 0) <= 4
 
 
 def test_a_device_that_is_not_here() -> None:

@@ -6,7 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.pixels.augment import eval_transform, seed_transform, train_transform
+from pipeline.pixels.augment import (
+    Augmenter,
+    CropAndTurn,
+    draw_key,
+    eval_transforms,
+    train_transform,
+    train_transforms,
+)
 from pipeline.pixels.cache import open_pixels, readable_rows
 from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader
 from pipeline.records.errors import FoldwiseError
@@ -67,8 +74,8 @@ def epoch_of(loader: Loader, epoch: int, start: int = 0) -> dict[int, bytes]:
 def test_draws_differ_by_epoch_and_image_but_not_by_workers_or_start(shapes: Paths, rows: pd.DataFrame) -> None:
     pixels = open_pixels(shapes, rows, RECIPE.cache_side, "train")
     train = rows[rows["split"] == "train"].assign(position=0)  # one picture under sixty ids: only draws differ
-    dataset = ImageDataset(pixels, train, train_transform(RECIPE, ["hflip"]), seed=3)
-    alone, helped = Loader(dataset, 8, 0, False, shuffle_seed=3), Loader(dataset, 8, 2, False, shuffle_seed=3)
+    dataset = ImageDataset(pixels, train, train_transforms(RECIPE, ["hflip"]), seed=3)
+    alone, helped = (Loader(dataset, EpochBatches(60, 8, seed=3), workers, False) for workers in (0, 2))
     epochs = [epoch_of(alone, epoch) for epoch in (0, 1)]
     assert [epoch_of(helped, epoch) for epoch in (0, 1)] == epochs
     assert len(epochs[0]) == 56  # the short batch is left out
@@ -93,32 +100,28 @@ def test_two_flips_and_a_transpose_draw_apart() -> None:
     corner = np.zeros((4, 4, 3), np.uint8)
     corner[0, 1] = 255
     recipe = Recipe(model="x", image_size=4, epochs=1, lr=1)
-    transform = train_transform(recipe, ["hflip", "vflip", "transpose"])
-    seen = set()
-    for image in range(200):
-        seed_transform(transform, 0, 0, image)
-        seen.add(transform(image=corner)["image"].tobytes())
+    transform = train_transform(recipe, ["hflip", "vflip", "transpose"], 4)
+    seen = {transform(corner, draw_key(0, 0, image)).tobytes() for image in range(200)}
     assert len(seen) == 8
 
 
 def test_only_granted_symmetries_are_used() -> None:
     corner = np.zeros((8, 8, 3), np.uint8)
     corner[:4, :4] = 255
-    plain = train_transform(Recipe(model="x", image_size=8, epochs=1, lr=1), [])
-    declined = train_transform(Recipe(model="x", image_size=8, epochs=1, lr=1, symmetries=False), ["hflip"])
+    plain = train_transform(Recipe(model="x", image_size=8, epochs=1, lr=1), [], 8)
+    declined = train_transform(Recipe(model="x", image_size=8, epochs=1, lr=1, symmetries=False), ["hflip"], 8)
     for transform in (plain, declined):
         for image in range(20):
-            seed_transform(transform, 0, 0, image)
-            np.testing.assert_array_equal(transform(image=corner)["image"], corner)
+            np.testing.assert_array_equal(transform(corner, image), corner)
 
 
 def test_resize_policies() -> None:
     wide = np.zeros((40, 80, 3), np.uint8)
     wide[:, 20:60] = 200  # the middle square is all that a full-height centre crop sees
     base = {"model": "x", "image_size": 20, "epochs": 1, "lr": 1}
-    cropped = eval_transform(Recipe(**base, resize="crop", crop_share=1.0))(image=wide)["image"]
+    cropped = eval_transforms(Recipe(**base, resize="crop", crop_share=1.0))[0](wide, 0)
     assert (cropped == 200).all()
-    squashed = eval_transform(Recipe(**base))(image=wide)["image"]
+    squashed = eval_transforms(Recipe(**base))[0](wide, 0)
     assert squashed.shape == (20, 20, 3) and (squashed[:, :5] == 0).all() and (squashed[:, 5:15] == 200).all()
 
 
@@ -129,12 +132,57 @@ def test_every_augmentation_changes_a_picture_and_keeps_its_form(name: str) -> N
     image = np.random.default_rng(0).integers(0, 255, (24, 30, 3), dtype=np.uint8)
     arguments = {} if name == "random_resized_crop" else {"p": 1.0}
     recipe = Recipe(model="x", image_size=24, epochs=1, lr=1, augment={name: arguments})
-    transform = train_transform(recipe, [])
-    plain = eval_transform(recipe)(image=image)["image"]
+    transform = train_transform(recipe, [], 24)
+    plain = eval_transforms(recipe)[0](image, 0)
     for seed in range(3):  # noise may draw a strength near nothing
-        seed_transform(transform, seed)
-        changed = transform(image=image)["image"]
+        changed = transform(image, seed)
         assert changed.shape == (24, 24, 3) and changed.dtype == np.uint8
         if (changed != plain).any():
             return
     pytest.fail(f"{name} changes nothing")
+
+
+@pytest.mark.parametrize("symmetries", [[], ["hflip"], ["hflip", "vflip"], ["hflip", "rot90", "transpose"]])
+def test_the_shortest_path_makes_the_bits_of_albumentations(symmetries: list[str]) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (30, 41, 3), dtype=np.uint8)
+    recipe = Recipe(model="x", image_size=16, epochs=1, lr=1, augment={"random_resized_crop": {"scale": [0.2, 1]}})
+    short = train_transform(recipe, symmetries, 16)
+    assert isinstance(short, CropAndTurn)
+    out = np.empty((16, 16, 3), np.uint8)
+    for key in range(60):
+        for mirrored in (False, True):
+            expected = Augmenter.__call__(short, image, key, mirrored)
+            np.testing.assert_array_equal(short(image, key, mirrored), expected)
+            assert short(image, key, mirrored, out) is not None
+            np.testing.assert_array_equal(out, expected)
+
+
+def test_a_recipe_that_does_more_than_crop_and_turn_goes_through_albumentations() -> None:
+    assert not isinstance(train_transform(RECIPE, ["hflip"], 16), CropAndTurn)
+    assert not isinstance(train_transform(Recipe(model="x", image_size=8, epochs=1, lr=1), [], 8), CropAndTurn)
+
+
+def test_images_grow_with_the_epochs(shapes: Paths, rows: pd.DataFrame) -> None:
+    recipe = load_recipe("tiny", ["epochs=10", "image_size=32", "start_size=16"])
+    sides = [recipe.side_at(epoch) for epoch in range(10)]
+    assert sides == sorted(sides) and sides[0] == 16 and set(sides[7:]) == {32}
+    pixels = open_pixels(shapes, rows, recipe.cache_side, "train")
+    dataset = ImageDataset(pixels, rows[rows["split"] == "train"], train_transforms(recipe, []))
+    loader = Loader(dataset, EpochBatches(60, 8, seed=0), 0, False)
+    assert [next(loader.epoch(epoch))[0].shape[1] for epoch in range(10)] == sides
+    with pytest.raises(FoldwiseError, match="start_size = 64 is larger than the 32"):
+        load_recipe("tiny", ["image_size=32", "start_size=64"])
+
+
+def test_an_alternating_flip_shows_both_sides_of_every_picture_in_turn(shapes: Paths, rows: pd.DataFrame) -> None:
+    recipe = load_recipe("tiny", ["alternating_flip=true", "epochs=4"])
+    train = rows[rows["split"] == "train"]
+    pixels = open_pixels(shapes, rows, recipe.cache_side, "train")
+    dataset = ImageDataset(pixels, train, train_transforms(recipe, ["hflip"]), alternating_flip=True)
+    first_sides = set()
+    for row in range(20):
+        epochs = [dataset[epoch, row] for epoch in range(3)]
+        np.testing.assert_array_equal(epochs[0], epochs[2])
+        np.testing.assert_array_equal(epochs[0][:, ::-1], epochs[1])
+        first_sides.add(dataset.is_mirrored(0, row))
+    assert first_sides == {True, False}

@@ -80,10 +80,22 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path, monkeypatch: pytest.Mon
         inspect(path)
 
 
-def test_the_shorter_side_is_cut_to_size_and_never_enlarged(tmp_path: Path) -> None:
-    path = tmp_path / "picture.png"
-    path.write_bytes(PNG)
-    assert decode_to_side(path, 16).shape == (16, 24, 3)
-    assert decode_to_side(path, 64).shape == (32, 48, 3)
-    path.write_bytes(encoded(RGB.resize((500, 2)), "PNG"))
-    assert decode_to_side(path, 1).shape == (1, 250, 3)
+def test_the_shorter_side_is_cut_to_size_and_never_enlarged() -> None:
+    assert decode_to_side(PNG, 16, 32, 48).shape == (16, 24, 3)
+    np.testing.assert_array_equal(decode_to_side(PNG, 64, 32, 48), GRADIENT)
+    assert decode_to_side(encoded(RGB.resize((500, 2)), "PNG"), 1, 2, 500).shape == (1, 250, 3)
+
+
+@pytest.mark.parametrize("side", [8, 20, 31, 60, 61, 119])
+def test_a_jpeg_decoded_at_a_part_of_its_size_is_the_same_picture(side: int) -> None:
+    whole = decode(JPEG)
+    small = decode_to_side(JPEG, side, 120, 160)
+    assert small.shape == (side, round(160 * side / 120), 3)
+    reference = np.asarray(Image.fromarray(whole).resize(small.shape[1::-1], Image.Resampling.BOX))
+    assert np.abs(small.astype(int) - reference).mean() < 2
+
+
+def test_a_picture_of_another_size_than_the_manifest_says_is_refused() -> None:
+    for content in (PNG, JPEG):
+        with pytest.raises(Unreadable, match="another size"):
+            decode_to_side(content, 16, 64, 64)

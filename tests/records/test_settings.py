@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.learner.models import build_model
-from pipeline.pixels.augment import train_transform
+from pipeline.pixels.augment import train_transforms
 from pipeline.records.competition import load_competition, with_names
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.paths import RECIPES, Paths, known_recipes, parse_folds, run_name
@@ -22,7 +22,7 @@ def test_every_shipped_recipe_is_valid_and_says_when_to_use_it() -> None:
     assert {"tiny", "digits", "resnet18", "resnet50"} <= set(names)
     for name in names:
         recipe = load_recipe(name, [])
-        train_transform(recipe, ["hflip", "vflip", "rot90", "transpose"])
+        train_transforms(recipe, ["hflip", "vflip", "rot90", "transpose"])
         build_model(recipe.model, 3, pretrained=False, **recipe.model_args)
         assert (RECIPES / f"{name}.toml").read_text().startswith("# "), f"{name}.toml has no header"
 

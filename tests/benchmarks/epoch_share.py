@@ -1,0 +1,67 @@
+"""Trains two epochs of ResNet-18 at 64 px on one core and tells, as JSON, the seconds of the second and those of them
+that were not the model's. bench.py runs it in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pipeline.train
+from pipeline.learner.batches import Normalize
+from pipeline.learner.journal import Journal
+
+spent = 0.0
+
+
+def counted(function: Callable) -> Callable:
+    """The function, with its seconds added to those spent outside the model."""
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        global spent
+        began = time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            spent += time.perf_counter() - began
+
+    return wrapped
+
+
+def counted_batches(function: Callable) -> Callable:
+    """The function that yields batches, with the waiting for them counted."""
+
+    def wrapped(*args: Any) -> Iterator:
+        batches = function(*args)
+        following = counted(lambda: next(batches, None))
+        while (batch := following()) is not None:
+            yield batch
+
+    return wrapped
+
+
+def main() -> None:
+    pipeline.train.on_device = counted_batches(pipeline.train.on_device)
+    pipeline.train.seed_step = counted(pipeline.train.seed_step)
+    Normalize.forward = counted(Normalize.forward)  # type: ignore[method-assign]
+    Journal.add = counted(Journal.add)  # type: ignore[method-assign]
+    ends: list[tuple[float, float]] = []
+
+    def save_and_note(*args: Any) -> None:
+        save(*args)
+        ends.append((time.perf_counter(), spent))
+
+    save = counted(pipeline.train.save_state)
+    pipeline.train.save_state = save_and_note  # type: ignore[assignment]
+    settings = ["epochs=2", "start_size=64", "seed=99"]
+    sys.argv = ["train", "--competition", sys.argv[1], "--recipe", "resnet18_sprint", "--fold", "0", "--threads", "1"]
+    sys.argv += ["--set", *settings]
+    pipeline.train.main()
+    (began, before), (ended, after) = ends
+    print(json.dumps({"all": ended - began, "other": after - before}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""What is made on the device is what the CPU's loader makes. It runs on the CPU here: the code knows no device."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pipeline.learner.resident import KeptLoader, ResidentLoader, on_device, train_batches, val_batches
+from pipeline.pixels.augment import eval_transforms, train_transforms
+from pipeline.pixels.cache import open_pixels, readable_rows
+from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader
+from pipeline.records.paths import Paths
+from pipeline.records.recipe import Recipe
+from pipeline.records.tables import read_manifest
+from tests.conftest import Stage, write_image
+
+CPU = torch.device("cpu")
+
+
+def recipe_of(**changes: object) -> Recipe:
+    """Crops of pictures that are larger than wanted."""
+    crop = {"random_resized_crop": {"scale": [0.2, 1.0]}}
+    return Recipe.model_validate(
+        {"model": "x", "image_size": 24, "epochs": 4, "lr": 1, "augment": crop, "batch_size": 16, **changes}
+    )
+
+
+@pytest.fixture
+def rows(shapes: Paths, stage: Stage) -> pd.DataFrame:
+    """Train rows of pictures of many sizes."""
+    rng = np.random.default_rng(0)
+    for path in sorted((shapes.raw / "train").glob("*.png")):
+        height, width = (int(side) for side in rng.integers(15, 70, 2))
+        noise = rng.integers(0, 255, (height // 5 + 2, width // 5 + 2, 3), dtype=np.uint8)
+        write_image(path, np.repeat(np.repeat(noise, 5, axis=0), 5, axis=1)[:height, :width])
+    stage("manifest")
+    return readable_rows(read_manifest(shapes.manifest))
+
+
+@pytest.mark.parametrize(
+    ("symmetries", "alternating"),
+    [([], False), (["hflip"], False), (["hflip"], True), (["hflip", "vflip", "rot90", "transpose"], False)],
+)
+def test_batches_made_on_the_device_are_those_of_the_cpu(
+    shapes: Paths, rows: pd.DataFrame, symmetries: list[str], alternating: bool
+) -> None:
+    recipe = recipe_of(start_size=16, alternating_flip=alternating)
+    pixels = open_pixels(shapes, rows, recipe.cache_side, "train")
+    train = rows[rows["split"] == "train"]
+    dataset = ImageDataset(pixels, train, train_transforms(recipe, symmetries), 3, alternating)
+    host = Loader(dataset, EpochBatches(60, 16, seed=3), 0, False)
+    resident = ResidentLoader(dataset, EpochBatches(60, 16, seed=3), CPU)
+    assert len(resident) == len(host) == 3
+    for epoch, start in ((0, 0), (3, 1)):
+        batches = zip(resident.epoch(epoch, start), host.epoch(epoch, start), strict=True)
+        for (made, made_rows), (expected, expected_rows) in batches:
+            assert torch.equal(made_rows, expected_rows) and made.shape == expected.shape
+            assert (made.int() - expected.int()).abs().max() <= 1  # OpenCV computes with 11 bits of fraction
+
+
+def test_validation_batches_are_made_once_and_kept(shapes: Paths, rows: pd.DataFrame) -> None:
+    recipe = recipe_of()
+    pixels = open_pixels(shapes, rows, recipe.cache_side, "train")
+    dataset = ImageDataset(pixels, rows, eval_transforms(recipe))
+    kept = val_batches(dataset, recipe, 0, CPU)
+    assert isinstance(kept, KeptLoader) and len(kept) == 5
+    first, second = list(kept.epoch(0)), list(kept.epoch(1))
+    assert all(one is two for one, two in zip(first, second, strict=True))
+    assert torch.cat([batch_rows for _, batch_rows in first]).tolist() == list(range(len(rows)))
+
+
+def test_only_what_the_device_can_make_is_made_there(shapes: Paths, rows: pd.DataFrame) -> None:
+    recipe = recipe_of(augment={"random_resized_crop": {}, "erase": {}})
+    pixels = open_pixels(shapes, rows, recipe.cache_side, "train")
+    dataset = ImageDataset(pixels, rows, train_transforms(recipe, []))
+    assert not ResidentLoader.serves(dataset, CPU)
+    assert isinstance(train_batches(dataset, EpochBatches(60, 16, seed=0), 0, CPU), Loader)
+
+
+def test_copies_that_run_ahead_lose_no_batch(shapes: Paths, rows: pd.DataFrame) -> None:
+    batches = [(torch.full((2, 4, 4, 3), number, dtype=torch.uint8), torch.tensor([number])) for number in range(5)]
+    assert [int(batch_rows) for _, batch_rows in on_device(iter(batches), CPU)] == list(range(5))
