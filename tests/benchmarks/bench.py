@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import itertools
 import json
 import os
 import platform
@@ -25,256 +24,65 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
-import albumentations as A
-import cv2
-import pandas as pd
 import timm
 import torch
-from torch import nn
-from torch.utils.data import DataLoader
 
-from pipeline.learner.batches import Normalize
-from pipeline.learner.device import Arrangement, keep_freed_memory
-from pipeline.learner.inference import folded
-from pipeline.learner.models import IMAGENET
-from pipeline.learner.optim import build_optimizer
-from pipeline.pixels.augment import Augmenter, train_transforms
-from pipeline.pixels.cache import Pixels, open_pixels, readable_rows
-from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader
+from pipeline.pixels.cache import open_pixels
 from pipeline.records.console import duration
 from pipeline.records.errors import count_of, nearest
 from pipeline.records.files import write_json, write_text
-from pipeline.records.paths import Paths, shown
-from pipeline.records.recipe import Recipe
-from pipeline.records.tables import read_manifest
-from tests.benchmarks import reference
+from pipeline.records.paths import shown
+from pipeline.records.threads import cores
+from tests.benchmarks import variants
 from tests.benchmarks.arena import CHECKOUT, COMPETITION, Arena, Finished, run
+from tests.benchmarks.turns import Result, compared, taking_turns
 
-SIDES = {224: 16, 64: 64}  # image side and batch size
-CPU = torch.device("cpu")
 OUT = CHECKOUT / "data" / "bench"
 
 
-@dataclass
-class Result:
-    """A quantity: ours against the reference, lower or higher than a target. ratios: one for each pair."""
+Part = Iterator[Result]
 
-    name: str
-    ours: float
-    theirs: float
-    unit: str
-    ratios: list[float]
-    target: str
-    note: str = ""
-
-    @property
-    def ratio(self) -> float:
-        return statistics.median(self.ratios)
-
-
-def clocks() -> tuple[float, float]:
-    """Wall and CPU seconds."""
-    return time.perf_counter(), time.process_time()
-
-
-def taking_turns(variants: dict[str, Callable[[], float]], pairs: int, clock: str = "cpu") -> dict[str, list[float]]:
-    """Units of work a second, by variant and turn. Each variant does its work and returns how many units that was."""
-    rates: dict[str, list[float]] = {name: [] for name in variants}
-    for work in variants.values():
-        work()  # warm-up
-    for _ in range(pairs):
-        for name, work in variants.items():
-            before = clocks()
-            units = work()
-            wall, cpu = (after - start for after, start in zip(clocks(), before, strict=True))
-            rates[name].append(units / (cpu if clock == "cpu" else wall))
-    return rates
-
-
-def compared(
-    name: str,
-    rates: dict[str, list[float]],
-    ours: str,
-    theirs: str,
-    target: str,
-    unit: str = "images/s",
-    note: str = "",
-) -> Result:
-    """The result of two variants of ``taking_turns``."""
-    ratios = [mine / other for mine, other in zip(rates[ours], rates[theirs], strict=True)]
-    result = Result(name, statistics.median(rates[ours]), statistics.median(rates[theirs]), unit, ratios, target, note)
-    print(
-        f"  {name:58} {result.ours:10,.1f} {result.theirs:10,.1f} {unit:9} ratio {result.ratio:6.2f} "
-        f"({min(ratios):.2f} to {max(ratios):.2f}, n={len(ratios)}), target {target}",
-        flush=True,
-    )
-    return result
-
-
-@dataclass(frozen=True)
-class ArenaPaths(Paths):
-    """The files of the arena's competition, for parts that run in this process."""
-
-    arena_home: Path = OUT
-
-    @property
-    def home(self) -> Path:
-        return self.arena_home
-
-
-# --- the loader -------------------------------------------------------------------------------------------------
-
-
-def bench_recipe(side: int, **changes: object) -> Recipe:
-    """ResNet-18 with crops and flips, as in the reference of performance measurements."""
-    return Recipe.model_validate(
-        {
-            "model": "resnet18", "image_size": side, "epochs": 10, "lr": 1e-3, "batch_size": SIDES[side],
-            "augment": {"random_resized_crop": {"scale": [0.35, 1.0]}}, "resize": "crop", **changes,
-        }
-    )  # fmt: skip
-
-
-def bench_loader(arena: Arena, pairs: int, limit: int = 200) -> Iterator[Result]:
-    """One process, one thread, real pictures, page cache warm: decode or read, augment, collate, normalise."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-    paths = ArenaPaths(COMPETITION, arena_home=arena.home)
-    rows = readable_rows(read_manifest(paths.manifest))
-    train = rows[rows["split"] == "train"].iloc[:: len(rows) // limit]
-    for side, batch_size in SIDES.items():
-        recipe = bench_recipe(side)
-        cached = open_pixels(paths, rows, recipe.cache_side, "bench")
-        direct = Pixels(paths.home, rows, recipe.cache_side, None)
-        short = train_transforms(recipe, ["hflip"])
-        whole = [Augmenter(short[0].transforms, side)]
-        pictures = reference.PictureFolder([paths.home / path for path in train["path"]], [0] * len(train), side)
-        rates = taking_turns(
-            {
-                "seed": epoch_of(DataLoader(pictures, batch_size, shuffle=True)),
-                "plain albumentations": epoch_of(DataLoader(PlainAlbumentations(pictures), batch_size, shuffle=True)),
-                "cached, albumentations": our_epoch(cached, train, whole, batch_size),
-                "cached, shortest path": our_epoch(cached, train, short, batch_size),
-                "cached, uint8": our_epoch(cached, train, short, batch_size, floats=False),
-                "uncached": our_epoch(direct, train, short, batch_size),
-                **others(pictures, batch_size),
-            },
-            pairs,
-        )
-        names = ("cached, albumentations", "cached, shortest path", "cached, uint8", "uncached")
-        for name, target in zip(names, LOADER_TARGETS[side], strict=True):
-            yield compared(f"loader {side} px, {name}", rates, name, "seed", target)
-        yield compared(
-            f"loader {side} px, uncached, to albumentations", rates, "uncached", "plain albumentations", "> 1"
-        )
-        for name in ("timm", "fastai"):
-            if name in rates:
-                yield compared(f"loader {side} px, {name}", rates, name, "seed", "-")
-        yield from bench_cache(paths, rows, recipe, statistics.median(rates["plain albumentations"]))
-
+# --- parts of this process's making -----------------------------------------------------------------------------
 
 #: With albumentations, by the shortest path, as uint8, and without the cache.
 LOADER_TARGETS = {224: (">= 8", ">= 10", ">= 18", ">= 2"), 64: (">= 20", ">= 25", "-", ">= 3")}
 
 
-def epoch_of(loader: Iterable) -> Callable[[], float]:
-    """An epoch of a plain loader: how many images came."""
-    return lambda: sum(len(images) for images, _ in loader)
+def bench_loader(arena: Arena, pairs: int) -> Part:
+    """Images a CPU second of one thread, and the building of the cache."""
+    for side, targets in LOADER_TARGETS.items():
+        groups = [(variants.their_loaders, (arena.home, side)), (variants.our_loaders, (arena.home, side))]
+        rates = taking_turns(groups, pairs, "cpu")
+        names = ("cached, albumentations", "cached, shortest path", "cached, uint8", "uncached")
+        for name, target in zip(names, targets, strict=True):
+            yield compared(f"loader {side} px, {name}", rates, name, "seed", target)
+        yield compared(
+            f"loader {side} px, uncached, to albumentations", rates, "uncached", "plain albumentations", "> 1"
+        )
+        for name in rates.keys() & {"timm", "fastai"}:
+            yield compared(f"loader {side} px, {name}", rates, name, "seed", "-")
+        yield bench_cache(arena, side, statistics.median(rates["plain albumentations"]))
 
 
-def our_epoch(
-    pixels: Pixels, rows: pd.DataFrame, transforms: list[Augmenter], batch_size: int, floats: bool = True
-) -> Callable[[], float]:
-    """The next epoch of our loader, normalised unless uint8 is what a device would get."""
-    loader = Loader(ImageDataset(pixels, rows, transforms), EpochBatches(len(rows), batch_size, seed=0), 0, False)
-    normalize, epochs = Normalize(*IMAGENET, channels_last=True), itertools.count()
-
-    def one_epoch() -> float:
-        return sum(len(normalize(images) if floats else images) for images, _ in loader.epoch(next(epochs)))
-
-    return one_epoch
-
-
-def bench_cache(paths: Paths, rows: pd.DataFrame, recipe: Recipe, plain_rate: float) -> Iterator[Result]:
+def bench_cache(arena: Arena, side: int, plain_rate: float) -> Result:
     """Building the cache with all cores, against an epoch of the plain albumentations loader on one."""
-    torch.set_num_threads(1)
+    paths, rows = variants.ArenaPaths(COMPETITION, folder=arena.home), variants.rows_of(arena.home)
+    cache_side = variants.recipe_of(side).cache_side
     walls = []
     for _ in range(3):
-        for old in paths.cache.glob(f"side{recipe.cache_side}-*"):
+        for old in paths.cache.glob(f"side{cache_side}-*"):
             old.unlink()
         began = time.perf_counter()
-        open_pixels(paths, rows, recipe.cache_side, "bench")
+        open_pixels(paths, rows, cache_side, "bench")
         walls.append(time.perf_counter() - began)
     epoch = len(rows) / plain_rate
     ratios = [wall / epoch for wall in walls]
-    result = Result(
-        f"building the cache of {recipe.cache_side} px", statistics.median(walls), epoch, "s", ratios, "<= 1",
-        "against one epoch of the plain albumentations loader",
-    )  # fmt: skip
-    print(
-        f"  {result.name:58} {result.ours:10.1f} {epoch:10.1f} s         ratio {result.ratio:6.2f}, target <= 1",
-        flush=True,
-    )
-    yield result
-
-
-class PlainAlbumentations(reference.PictureFolder):
-    """The loader of many notebooks: cv2.imread and an albumentations Compose that ends in Normalize and ToTensorV2."""
-
-    def __init__(self, pictures: reference.PictureFolder) -> None:
-        super().__init__(pictures.files, pictures.labels, pictures.side)
-        side = self.side
-        self.compose = A.Compose(
-            [
-                A.RandomResizedCrop((side, side), scale=(0.35, 1.0)),
-                A.HorizontalFlip(p=0.5),
-                A.Normalize(*IMAGENET),
-                A.ToTensorV2(),
-            ]
-        )
-
-    def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
-        pixels = cv2.imread(str(self.files[row]))
-        assert pixels is not None
-        image = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-        return self.compose(image=image)["image"], self.labels[row]
-
-
-def others(pictures: reference.PictureFolder, batch_size: int) -> dict[str, Callable[[], float]]:
-    """timm's loader, and fastai's where it is installed."""
-    from timm.data import create_loader
-
-    loader = create_loader(
-        TimmPictures(pictures.files, pictures.labels, pictures.side), (3, pictures.side, pictures.side), batch_size,
-        is_training=True, use_prefetcher=False, num_workers=0, device=CPU, persistent_workers=False, scale=(0.35, 1.0),
-    )  # fmt: skip
-    found = {"timm": epoch_of(loader)}
-    if importlib.util.find_spec("fastai") is not None:
-        from fastai.vision.all import Flip, ImageDataLoaders, RandomResizedCrop  # type: ignore[import-not-found]
-
-        loaders = ImageDataLoaders.from_path_func(
-            pictures.files[0].parent, list(pictures.files), lambda path: path.name[:3], valid_pct=0, bs=batch_size,
-            num_workers=0, item_tfms=RandomResizedCrop(pictures.side, min_scale=0.35), batch_tfms=Flip(),
-        )  # fmt: skip
-        found["fastai"] = epoch_of(loaders.train)
-    return found
-
-
-class TimmPictures(reference.PictureFolder):
-    """Pictures for timm's loader, which sets the transform itself."""
-
-    def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
-        from PIL import Image
-
-        return self.transform(Image.open(self.files[row]).convert("RGB")), self.labels[row]
-
-
-# --- the model --------------------------------------------------------------------------------------------------
+    return Result(f"building the cache of {cache_side} px", statistics.median(walls), epoch, "s", ratios, "<= 1")
 
 
 def gemm_limit(threads: int) -> float:
@@ -300,101 +108,35 @@ def flops_of_step(side: int) -> float:
     return float(counter.get_total_flops())
 
 
-def our_step(side: int, threads: int) -> Callable[[], float]:
-    """A step as train.py takes it, from uint8 images on: layout, normalisation, loss, fused optimizer."""
-    recipe = bench_recipe(side)
-    arrangement = Arrangement.chosen(recipe, CPU, threads, 1)
-    torch.manual_seed(0)
-    model = arrangement.place(timm.create_model("resnet18", num_classes=2), CPU)
-    normalize = Normalize(*IMAGENET, arrangement.channels_last)
-    optimizer = build_optimizer(model, recipe, CPU)
-    images = torch.randint(0, 256, (recipe.batch_size, side, side, 3), dtype=torch.uint8)
-    targets = torch.eye(2)[torch.randint(0, 2, (recipe.batch_size,))]
-
-    def step() -> float:
-        nn.functional.cross_entropy(model(normalize(images)), targets).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        return recipe.batch_size
-
-    return step
-
-
-def default_step(side: int) -> Callable[[], float]:
-    """A step of the notebook, from normalised float images on."""
-    torch.manual_seed(0)
-    model, optimizer = reference.make_step(timm.create_model("resnet18", num_classes=2))
-    images, labels = torch.randn(SIDES[side], 3, side, side), torch.randint(0, 2, (SIDES[side],))
-
-    def step() -> float:
-        reference.train_step(model, optimizer, images, labels)
-        return SIDES[side]
-
-    return step
-
-
-def bench_step(arena: Arena, pairs: int, threads: int = 0) -> Iterator[Result]:
+def bench_step(arena: Arena, pairs: int) -> Part:
     """Training steps of ResNet-18 on all cores, and their share of what a matrix product can do."""
     del arena
-    threads = threads or os.cpu_count() or 1
-    for side in SIDES:
-        torch.set_num_threads(threads)
-        theirs, mine = default_step(side), our_step(side, threads)
-        rates = taking_turns({"seed": repeated(theirs, 3), "ours": repeated(mine, 3)}, pairs, clock="wall")
-        target = {224: "1.4", 64: "1.03"}[side]
-        result = compared(f"step {side} px, {threads} threads", rates, "ours", "seed", f">= {target}")
+    threads = cores()
+    for side, target, share in ((224, ">= 1.4", ">= 0.58"), (64, ">= 1.03", ">= 0.50")):
+        groups = [(variants.their_step, (side, threads)), (variants.our_step, (side, threads))]
+        rates = taking_turns(groups, pairs, "wall")
+        result = compared(f"step {side} px, {count_of(threads, 'thread')}", rates, "ours", "seed", target)
         yield result
-        limit = gemm_limit(threads) / (flops_of_step(side) / 1e9)
+        limit = gemm_limit(threads) * 1e9 / flops_of_step(side)
         shares = [rate / limit for rate in rates["ours"]]
-        target = {224: "0.58", 64: "0.50"}[side]
-        yield Result(
-            f"step {side} px, share of the GEMM limit", result.ours, limit, "images/s", shares, f">= {target}",
-            f"limit {gemm_limit(threads):.0f} GFLOP/s",
-        )  # fmt: skip
-        print(
-            f"  step {side} px: {statistics.median(shares):.0%} of the limit of {limit:.0f} images/s, target {target}"
-        )
+        yield Result(f"step {side} px, share of the GEMM limit", result.ours, limit, "images/s", shares, share)
 
 
-def repeated(work: Callable[[], float], times: int) -> Callable[[], float]:
-    """The work several times over."""
-    return lambda: sum(work() for _ in range(times))
-
-
-def bench_inference(arena: Arena, pairs: int) -> Iterator[Result]:
-    """ResNet-18 at inference: eval and no_grad, against inference_mode, layout and folded BatchNorm."""
+def bench_inference(arena: Arena, pairs: int) -> Part:
+    """ResNet-18 at inference on all cores, against eval and no_grad."""
     del arena
-    threads = os.cpu_count() or 1
-    torch.set_num_threads(threads)
-    for side, batch_size in SIDES.items():
-        model = timm.create_model("resnet18", num_classes=2).eval()
-        arrangement = Arrangement.chosen(bench_recipe(side), CPU, threads, 1)
-        quick = arrangement.place(folded(timm.create_model("resnet18", num_classes=2)), CPU)
-        images = torch.randn(batch_size, 3, side, side)
-        laid_out = images.contiguous(
-            memory_format=torch.channels_last if arrangement.channels_last else torch.contiguous_format
-        )
-
-        @torch.no_grad()
-        def theirs(model: nn.Module = model, images: torch.Tensor = images) -> float:
-            return len(model(images))
-
-        @torch.inference_mode()
-        def ours(quick: nn.Module = quick, laid_out: torch.Tensor = laid_out) -> float:
-            return len(quick(laid_out))
-
-        rates = taking_turns({"seed": repeated(theirs, 4), "ours": repeated(ours, 4)}, pairs, clock="wall")
-        yield compared(f"inference {side} px", rates, "ours", "seed", ">= 1.4" if side == 224 else "-")
+    for side, target in ((224, ">= 1.4"), (64, "-")):
+        groups = [(variants.their_inference, (side, cores())), (variants.our_inference, (side, cores()))]
+        yield compared(f"inference {side} px", taking_turns(groups, pairs, "wall"), "ours", "seed", target)
 
 
-def bench_epoch(arena: Arena, pairs: int) -> Iterator[Result]:
+def bench_epoch(arena: Arena, pairs: int) -> Part:
     """The share of a training's time that is not the model's: waiting for batches, normalising, metrics, saving."""
     del pairs
     shutil.rmtree(arena.home / "runs" / "resnet18_sprint~epochs=2~seed=99~start_size=64", ignore_errors=True)
     seconds = json.loads(arena.python("tests.benchmarks.epoch_share", COMPETITION).output.splitlines()[-1])
     result = Result("time of an epoch not spent in the model, 64 px", seconds["other"], seconds["all"], "s",
                     [seconds["other"] / seconds["all"]], "<= 0.03")  # fmt: skip
-    print(f"  {result.name}: {result.ratio:.1%}, target 3 %", flush=True)
     yield result
 
 
@@ -432,7 +174,7 @@ def has_fastai() -> bool:
     return "FASTAI_PYTHON" in os.environ or importlib.util.find_spec("fastai") is not None
 
 
-def bench_fold(arena: Arena, pairs: int) -> Iterator[Result]:
+def bench_fold(arena: Arena, pairs: int) -> Part:
     """Ten epochs of fold 0 as whole processes on one thread: CPU seconds, memory, and accuracy by seed."""
     kinds: dict[str, Callable[[int], tuple[Finished, float]]] = {
         "seed": lambda seed: their_fold(arena, "reference", seed, "fold"),
@@ -458,7 +200,7 @@ def bench_fold(arena: Arena, pairs: int) -> Iterator[Result]:
         yield compared(f"accuracy of fold 0, to {name}", accuracies, "ours", name, ">= 1", "accuracy")
 
 
-def bench_five(arena: Arena, pairs: int) -> Iterator[Result]:
+def bench_five(arena: Arena, pairs: int) -> Part:
     """Five folds of ten epochs to a submission on all cores, from raw pixels: wall seconds, and the accuracy of all."""
     walls: dict[str, list[float]] = {"seed": [], "ours, equal FLOPs": [], "ours": []}
     accuracy: dict[str, list[float]] = {name: [] for name in walls}
@@ -487,7 +229,7 @@ def bench_five(arena: Arena, pairs: int) -> Iterator[Result]:
 
 # --- the report -------------------------------------------------------------------------------------------------
 
-PARTS: dict[str, Callable[[Arena, int], Iterator[Result]]] = {
+PARTS: dict[str, Callable[[Arena, int], Part]] = {
     "loader": bench_loader,
     "step": bench_step,
     "inference": bench_inference,
@@ -569,12 +311,11 @@ def main() -> None:
         if name not in PARTS:
             sys.exit(f"error: unknown part '{name}'{nearest(name, PARTS)}")
 
-    keep_freed_memory()
     began = time.monotonic()
     arena = Arena.open(OUT / "arena", Path(shared))
     results: list[Result] = []
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    threads = os.cpu_count() or 1
+    threads = cores()
     heading = (
         f"{date.today()}, {processor()}, {count_of(threads, 'core')}, GEMM {gemm_limit(threads):.0f} GFLOP/s, "
         f"load {load:.1f} at the start, torch {torch.__version__}"
@@ -582,6 +323,7 @@ def main() -> None:
     print(heading)
     for name in names:
         for result in PARTS[name](arena, args.pairs):
+            print(result, flush=True)
             results.append(result)
             write_report(results, heading)
     print(f"[bench] {duration(time.monotonic() - began)} -> {shown(OUT / 'table.md')}, {shown(OUT / 'bench.png')}")
