@@ -52,7 +52,7 @@ def main() -> None:
     chosen = parse_folds(args.folds, competition.folds.n)
     for fold in chosen:
         if not (paths.fold(run, fold) / "trained.json").exists():
-            raise FoldwiseError(f"fold {fold} of {run} is not trained; type: {make_line('train', args)} FOLD={fold}")
+            raise FoldwiseError(f"fold {fold} of {run} is not trained; type: {make_line('train', args)}")
     manifest, folds = read_manifest(paths.manifest), read_folds(paths.folds, competition.folds.n)
     names = class_names(folds, competition.classes)
     check_run(paths, run, identity(recipe, competition, paths, names, manifest))

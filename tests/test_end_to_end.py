@@ -24,9 +24,9 @@ def run_all(stage: Stage, *settings: str, folds: tuple[int, ...] = (0, 1, 2), wo
     for name in ("prepare", "manifest", "folds"):
         stage(name)
     for fold in folds:
-        for name in ("train", "predict"):
-            stage(name, "--fold", str(fold), "--workers", str(workers), *settings)
+        stage("train", "--fold", str(fold), "--workers", str(workers), *settings)
     chosen = ["--folds", ",".join(map(str, folds))] if len(folds) < 3 else []
+    stage("predict", "--workers", str(workers), *chosen, *settings)
     for name in ("ensemble", "submit"):
         stage(name, *chosen, *settings)
 
@@ -78,8 +78,8 @@ def test_an_interrupted_fold_ends_with_the_same_weights(
 ) -> None:
     for name in ("prepare", "manifest", "folds"):
         stage(name)
-    settings = ["--set", "epochs=3", "mixup=0.4", "ema_decay=0.9", "augment.affine.degrees=5"]
-    stage("train", "--fold", "0", *settings)
+    settings = ["--set", "epochs=3", "mixup=0.4", "ema_decay=0.9", "augment.affine.degrees=5", "start_size=8"]
+    stage("train", "--fold", "0", "--threads", "1", *settings)
     fold = next(shapes.runs.glob("*/fold0"))
     whole = load_file(fold / "weights.safetensors")
     log = pd.read_csv(fold / "log.csv").drop(columns="seconds")
@@ -94,12 +94,13 @@ def test_an_interrupted_fold_ends_with_the_same_weights(
 
     monkeypatch.setattr(pipeline.train, "save_state", save_then_stop)
     with pytest.raises(SystemExit) as stopped:
-        stage("train", "--fold", "0", *settings)
+        stage("train", "--fold", "0", "--threads", "1", *settings)
     assert stopped.value.code == 130
     assert not (fold / "trained.json").exists()
     monkeypatch.setattr(pipeline.train, "save_state", save_state)
     torch.manual_seed(99)  # whatever happened to torch's generator in between
-    stage("train", "--fold", "0", *settings)
+    stage("train", "--fold", "0", "--threads", "2", *settings)  # it keeps to the thread that it began with
+    assert json.loads((fold / "trained.json").read_text())["threads"] == 1
     resumed = load_file(fold / "weights.safetensors")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     pd.testing.assert_frame_equal(pd.read_csv(fold / "log.csv").drop(columns="seconds"), log)
@@ -121,9 +122,8 @@ def test_a_dry_run_goes_through_every_stage_apart_from_real_runs(shapes: Paths, 
         stage(name, "--dry-run")
     for fold in range(3):
         stage("train", "--fold", str(fold), "--dry-run")
-        stage("predict", "--fold", str(fold), "--dry-run")
-    stage("ensemble", "--dry-run")
-    stage("submit", "--dry-run")
+    for name in ("predict", "ensemble", "submit"):
+        stage(name, "--dry-run")
     assert (root / "submissions" / "shapes" / "dry" / "tiny.csv").exists()
     assert not shapes.manifest.exists() and not shapes.runs.exists()
 

@@ -117,7 +117,7 @@ def test_stages_out_of_order_say_what_is_missing(shapes: Paths, stage: Stage, fa
     assert "there is no data/shapes/manifest.csv" in failure("folds")
     for name in ("prepare", "manifest", "folds"):
         stage(name)
-    assert "make train COMPETITION=shapes FOLD=1" in failure("predict", "--fold", "1")
+    assert "type: make train COMPETITION=shapes FOLDS=1" in failure("predict", "--folds", "1")
     assert "make predict COMPETITION=shapes" in failure("ensemble")
     assert "make ensemble COMPETITION=shapes" in failure("submit")
 
@@ -133,9 +133,8 @@ def test_a_run_made_of_something_else_is_refused_by_key(
     monkeypatch.setattr("pipeline.records.paths.RECIPES", recipes)
     tiny = recipes / "tiny.toml"
     tiny.write_text(tiny.read_text().replace("batch_size = 16", "batch_size = 20"))
-    for name in ("train", "predict"):
-        assert "batch_size was 16 and is now 20" in failure(name, "--fold", "0")
-    assert "batch_size was 16 and is now 20" in failure("ensemble", "--folds", "0")
+    for name, which in (("train", "--fold"), ("predict", "--folds"), ("ensemble", "--folds")):
+        assert "batch_size was 16 and is now 20" in failure(name, which, "0")
 
 
 def test_a_loss_that_is_not_a_number_stops_and_saves_nothing(shapes: Paths, stage: Stage, failure: Failure) -> None:

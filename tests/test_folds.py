@@ -95,7 +95,7 @@ def test_made_once(shapes: Paths, stage: Stage, failure: Callable[..., str], edi
     assert shapes.folds.read_bytes() == second
     stage("folds", "--force")
     assert shapes.folds.read_bytes() != second
-    assert "folds_sha256 differs" in failure("predict", "--fold", "0")
+    assert "folds_sha256 differs" in failure("predict", "--folds", "0")
 
 
 def test_a_users_own_folds(

@@ -138,9 +138,9 @@ def test_every_problem_of_the_broken_set_is_named(
     assert found["identical with another label"] == {"dog.21.jpg"}
     assert found["shares its id"] == {"cat.5.jpg", "dog.5.jpg"}
     for fold in ("0", "1"):
-        for name in ("train", "predict"):
-            stage(name, "--fold", fold, "--recipe", "tiny", competition="broken")
-    stage("ensemble", "--recipe", "tiny", competition="broken")
+        stage("train", "--fold", fold, "--recipe", "tiny", competition="broken")
+    for name in ("predict", "ensemble"):
+        stage(name, "--recipe", "tiny", competition="broken")
     assert "out-of-fold accuracy" in capsys.readouterr().out
 
 
@@ -178,12 +178,12 @@ def test_images_that_change_after_training_are_noticed(
 ) -> None:
     for name in ("manifest", "folds"):
         stage(name)
-    for name in ("train", "predict"):
-        stage(name, "--fold", "0")
+    stage("train", "--fold", "0")
+    stage("predict", "--folds", "0")
     one, two = shapes.raw / "test" / "1.png", shapes.raw / "test" / "2.png"
     shutil.copy(one, two)
     stage("manifest")
     assert "the images have changed since fold 0" in failure("ensemble", "--folds", "0")
     shutil.copy(one, shapes.raw / "train" / "square_1.png")
     stage("manifest")
-    assert "train_images_sha256 differs" in failure("predict", "--fold", "0")
+    assert "train_images_sha256 differs" in failure("predict", "--folds", "0")
