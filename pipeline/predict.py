@@ -21,7 +21,7 @@ import torch
 from pipeline.learner.batches import Normalize
 from pipeline.learner.checkpoint import load_about, load_weights
 from pipeline.learner.device import Arrangement, Precision, choose_workers, find_device, keep_freed_memory
-from pipeline.learner.inference import predict_probs, tta_views
+from pipeline.learner.inference import folded, predict_probs, tta_views
 from pipeline.learner.models import build_model
 from pipeline.pixels.augment import eval_transforms
 from pipeline.pixels.cache import open_pixels, readable_rows
@@ -61,8 +61,8 @@ def main() -> None:
     device = find_device(args.device)
     readable = readable_rows(manifest)
     pixels = open_pixels(paths, readable, recipe.cache_side, "predict")
-    workers = choose_workers(args.workers, device, pixels.cached is not None, args.threads)
     arrangement = Arrangement.chosen(recipe, device, args.threads, 0)
+    workers = choose_workers(args.workers, device, pixels.cached is not None, arrangement.threads)
     torch.set_num_threads(arrangement.threads)
     keep_freed_memory()
     precision = Precision(arrangement, device)
@@ -73,7 +73,7 @@ def main() -> None:
         weights = paths.fold(run, fold) / "weights.safetensors"
         network = build_model(recipe.model, len(names), **recipe.model_args)
         load_weights(weights, network.module)
-        modules[fold] = arrangement.place(network.module, device)
+        modules[fold] = arrangement.place(folded(network.module), device)
         about = load_about(weights)
     normalize = Normalize(tuple(about["mean"]), tuple(about["std"]), arrangement.channels_last).to(device)
 

@@ -34,7 +34,7 @@ from pipeline.pixels.cache import open_pixels, readable_rows
 from pipeline.pixels.dataset import Batches, EpochBatches, ImageDataset
 from pipeline.pixels.pictures import save_grid
 from pipeline.records.competition import load_competition
-from pipeline.records.console import duration, make_line, parser_for, paths_of, progress, run_stage, say
+from pipeline.records.console import beside, duration, make_line, parser_for, paths_of, progress, run_stage, say
 from pipeline.records.errors import FoldwiseError, count_of
 from pipeline.records.files import write_json
 from pipeline.records.metrics import METRICS, log_loss
@@ -228,7 +228,7 @@ def main() -> None:
     say(
         "train",
         f"fold {fold} of {run}: {recipe.model} on {len(train_rows):,} images, {len(val_rows):,} to validate; "
-        f"{device}, {count_of(arrangement.threads, 'thread')}",
+        f"{device}, {count_of(arrangement.threads, 'thread')}{beside()}",
     )
     folder.mkdir(parents=True, exist_ok=True)
     draw_batch(train_data, train_rows["label"], folder / "augmented.png")

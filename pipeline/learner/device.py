@@ -48,16 +48,19 @@ def keep_freed_memory() -> None:
         return
     with contextlib.suppress(OSError, AttributeError):  # another C library, such as musl
         mallopt = ctypes.CDLL(None).mallopt
-        for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**28)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
+        for parameter, value in ((_M_MMAP_THRESHOLD, 2**25), (_M_TRIM_THRESHOLD, 2**31 - 1)):  # both as far as they go
             mallopt(parameter, value)
 
 
-def choose_workers(workers: int | None, device: torch.device, cached: bool, jobs: int) -> int:
-    """Loader processes: none on a CPU, whose cores are busy with the model; else the free cores, up to 4 where the
-    pictures are decoded already and up to 16 where they are not."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
+def choose_workers(workers: int | None, device: torch.device, cached: bool, threads: int) -> int:
+    """Loader processes: none on a CPU, whose cores are busy with the model; else all of this process's ``threads`` but
+    one, up to 4 where the pictures are decoded already and up to 16 where they are not."""
     if workers is not None:
         return workers
-    return 0 if device.type == "cpu" else min(4 if cached else 16, max(1, cores() // max(1, jobs) - 1))
+    return 0 if device.type == "cpu" else min(4 if cached else 16, max(1, threads - 1))
 
 
 @dataclass(frozen=True)

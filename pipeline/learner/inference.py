@@ -62,7 +62,8 @@ def predict_probs(
 
     One pass over the pictures serves all modules and views.
     """
-    modules = [folded(module) for module in modules]
+    for module in modules:
+        module.eval()
     rows_seen, probs_seen = [], []
     for images, rows in on_device(loader.epoch(), precision.device):
         inputs = normalize(images)

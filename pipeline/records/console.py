@@ -82,9 +82,15 @@ def say(stage: str, message: str) -> None:
     print(f"[{stage}] {message}", flush=True)
 
 
+def beside() -> str:
+    """``", one of 2 folds side by side"`` where make trains several at once, else nothing."""
+    number = os.environ.get("FOLDWISE_BESIDE")
+    return f", one of {number} folds side by side" if number else ""
+
+
 def progress(items: Iterable[T], total: int, stage: str, doing: str, every_s: float = 15) -> Iterator[T]:
     """Yields the items behind a bar with the time left, or, where no terminal looks, a line every ``every_s``."""
-    if sys.stderr.isatty() and "FOLDWISE_BESIDE" not in os.environ:  # bars of folds side by side would mix
+    if sys.stderr.isatty() and not beside():  # bars of folds side by side would mix
         yield from tqdm(items, total=total, desc=f"[{stage}] {doing}", leave=False)
         return
     start = last = time.monotonic()

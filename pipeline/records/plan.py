@@ -7,6 +7,7 @@ before anything is installed.
 from __future__ import annotations
 
 import argparse
+import platform
 import subprocess
 import sys
 
@@ -37,7 +38,10 @@ def arrange(num_folds: int, image_size: int, device: str) -> tuple[int, list[int
     """(folds side by side, threads of each). A GPU trains one fold at a time, or as many small ones as its memory
     and the cores allow; a CPU divides its cores."""
     memory = gpu_memory() if device in ("auto", "cuda") else 0
-    if memory or device not in ("auto", "cpu"):
+    is_mac = (
+        device == "auto" and sys.platform == "darwin" and platform.machine() == "arm64"
+    )  # which has a GPU of its own
+    if memory or is_mac or device not in ("auto", "cpu"):
         beside = min(num_folds, memory // SMALL_MEMORY, cores()) if image_size <= SMALL_SIDE else 1
         return max(1, beside), [cores() // max(1, beside)] * num_folds
     return share_cores(num_folds, cores())

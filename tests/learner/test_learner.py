@@ -178,7 +178,8 @@ def test_rules_of_the_machine() -> None:
     assert large.channels_last and {small.dtype, large.dtype} == {"float32"} and small.threads == 1
     assert not small.compiled and not large.compiled
     assert choose_workers(None, cpu, True, 16) == 0 and choose_workers(3, cpu, True, 16) == 3
-    assert 1 <= choose_workers(None, cuda, True, 0) <= 4
+    assert choose_workers(None, cuda, True, 16) == 4 and choose_workers(None, cuda, False, 16) == 15
+    assert choose_workers(None, cuda, False, 1) == 1
 
 
 def test_a_device_that_is_not_here() -> None:
