@@ -78,7 +78,7 @@ def test_an_interrupted_fold_ends_with_the_same_weights(
 ) -> None:
     for name in ("prepare", "manifest", "folds"):
         stage(name)
-    settings = ["--set", "epochs=3", "mixup=0.4", "ema_decay=0.9", "augment.affine.degrees=5", "start_size=8"]
+    settings = ["--set", "epochs=3", "mixup=0.4", "ema_decay=0.9", "augment.affine.degrees=5", "start_scale=0.5"]
     stage("train", "--fold", "0", "--threads", "1", *settings)
     fold = next(shapes.runs.glob("*/fold0"))
     whole = load_file(fold / "weights.safetensors")

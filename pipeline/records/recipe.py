@@ -22,10 +22,10 @@ class Recipe(Settings):
     pretrained: bool = False
     # pixels
     image_size: int = Field(ge=4, le=2048)  # side of the square that validation and test images become
-    train_size: int | None = Field(
-        None, ge=4, le=2048
-    )  # side in training; smaller costs less and tests a little larger
-    start_size: int | None = Field(None, ge=4, le=2048)  # side in the first epoch; it grows to train_size (progressive)
+    train_scale: float = Field(
+        1, ge=0.25, le=1
+    )  # side in training / image_size; less is cheaper (FixRes, Touvron 2019)
+    start_scale: float = Field(1, ge=0.25, le=1)  # side in the first epoch / side in training; it grows (progressive)
     resize: Literal["squash", "crop"] = "squash"  # how a whole picture becomes a square when predicting
     crop_share: float = Field(0.875, gt=0, le=1)  # with "crop": side of the centre crop / shorter side
     symmetries: bool = True  # augment by the symmetries that the competition grants
@@ -59,23 +59,15 @@ class Recipe(Settings):
             raise ValueError(
                 f"accumulate = {self.accumulate} leaves no image in a part of a batch of {self.batch_size}"
             )
-        if self.start_size is not None and self.start_size > self.full_train_size:
-            raise ValueError(f"start_size = {self.start_size} is larger than the {self.full_train_size} it grows to")
         return self
 
-    @property
-    def full_train_size(self) -> int:
-        """Side (pixels) of the training images once they have grown."""
-        return self.train_size or self.image_size
-
     def side_at(self, epoch: int) -> int:
-        """Side (pixels) of the training images of an epoch, from 0: it grows evenly from start_size and is at its
-        full length for the last fifth of the epochs (progressive resizing: Howard, 2018; FixRes: Touvron, 2019)."""
-        if self.start_size is None:
-            return self.full_train_size
-        share = min(1.0, epoch / max(1, math.ceil(0.8 * self.epochs) - 1))
-        side = self.start_size + share * (self.full_train_size - self.start_size)
-        return min(self.full_train_size, round(side / 8) * 8 or self.full_train_size)
+        """Side (pixels) of the training images of an epoch, from 0. It grows evenly, in steps of 8, and is at its full
+        length for the last fifth of the epochs (progressive resizing: Howard, 2018; ffcv, 2022)."""
+        full = round(self.image_size * self.train_scale)
+        grown = min(1.0, epoch / max(1, math.ceil(0.8 * self.epochs) - 1))
+        side = full * (self.start_scale + grown * (1 - self.start_scale))
+        return full if side == full else min(full, max(4, round(side / 8) * 8))
 
     @property
     def cache_side(self) -> int:

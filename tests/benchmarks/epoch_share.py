@@ -55,7 +55,7 @@ def main() -> None:
 
     save = counted(pipeline.train.save_state)
     pipeline.train.save_state = save_and_note  # type: ignore[assignment]
-    settings = ["epochs=2", "start_size=64", "seed=99"]
+    settings = ["epochs=2", "start_scale=1", "seed=99"]
     sys.argv = ["train", "--competition", sys.argv[1], "--recipe", "resnet18_sprint", "--fold", "0", "--threads", "1"]
     sys.argv += ["--set", *settings]
     pipeline.train.main()

@@ -46,7 +46,7 @@ def rows(shapes: Paths, stage: Stage) -> pd.DataFrame:
 def test_batches_made_on_the_device_are_those_of_the_cpu(
     shapes: Paths, rows: pd.DataFrame, symmetries: list[str], alternating: bool
 ) -> None:
-    recipe = recipe_of(start_size=16, alternating_flip=alternating)
+    recipe = recipe_of(start_scale=0.67, alternating_flip=alternating)
     pixels = open_pixels(shapes, rows, recipe.cache_side, "train")
     train = rows[rows["split"] == "train"]
     dataset = ImageDataset(pixels, train, train_transforms(recipe, symmetries), 3, alternating)

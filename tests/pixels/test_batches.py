@@ -163,15 +163,15 @@ def test_a_recipe_that_does_more_than_crop_and_turn_goes_through_albumentations(
 
 
 def test_images_grow_with_the_epochs(shapes: Paths, rows: pd.DataFrame) -> None:
-    recipe = load_recipe("tiny", ["epochs=10", "image_size=32", "start_size=16"])
+    recipe = load_recipe("tiny", ["epochs=10", "image_size=32", "start_scale=0.5"])
     sides = [recipe.side_at(epoch) for epoch in range(10)]
     assert sides == sorted(sides) and sides[0] == 16 and set(sides[7:]) == {32}
     pixels = open_pixels(shapes, rows, recipe.cache_side, "train")
     dataset = ImageDataset(pixels, rows[rows["split"] == "train"], train_transforms(recipe, []))
     loader = Loader(dataset, EpochBatches(60, 8, seed=0), 0, False)
     assert [next(loader.epoch(epoch))[0].shape[1] for epoch in range(10)] == sides
-    with pytest.raises(FoldwiseError, match="start_size = 64 is larger than the 32"):
-        load_recipe("tiny", ["image_size=32", "start_size=64"])
+    smaller = load_recipe("tiny", ["image_size=64", "train_scale=0.8", "start_scale=0.75"])
+    assert [smaller.side_at(epoch) for epoch in range(2)] == [40, 51]
 
 
 def test_an_alternating_flip_shows_both_sides_of_every_picture_in_turn(shapes: Paths, rows: pd.DataFrame) -> None:
