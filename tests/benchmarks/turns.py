@@ -13,11 +13,15 @@ from typing import Any
 
 Work = Callable[[], float]  # does a unit of work and returns how many images that was
 Rates = dict[str, list[float]]  # by variant, a number for each turn
+Clocks = dict[str, Rates]  # by "cpu" and "wall"
 
 
 @dataclass
 class Result:
-    """A quantity: ours beside the reference's (or a limit), and their ratio in each pair of turns."""
+    """A quantity: ours beside the reference's (or a limit), and their ratio in each pair of turns.
+
+    by_other: the median ratio by the other clock, wall for CPU seconds and the other way round.
+    """
 
     name: str
     ours: float
@@ -25,6 +29,7 @@ class Result:
     unit: str
     ratios: list[float]
     target: str
+    by_other: float | None = None
 
     @property
     def ratio(self) -> float:
@@ -38,10 +43,19 @@ class Result:
         )
 
 
-def compared(name: str, rates: Rates, ours: str, theirs: str, target: str, unit: str = "images/s") -> Result:
-    """The result of two variants that took turns."""
-    ratios = [mine / other for mine, other in zip(rates[ours], rates[theirs], strict=True)]
-    return Result(name, statistics.median(rates[ours]), statistics.median(rates[theirs]), unit, ratios, target)
+def compared(name: str, numbers: Rates, ours: str, theirs: str, target: str, unit: str) -> Result:
+    """The result of two variants, from a number of each for every turn."""
+    ratios = [mine / other for mine, other in zip(numbers[ours], numbers[theirs], strict=True)]
+    return Result(name, statistics.median(numbers[ours]), statistics.median(numbers[theirs]), unit, ratios, target)
+
+
+def rated(name: str, clocks: Clocks, clock: str, ours: str, theirs: str, target: str) -> Result:
+    """The result of two variants that took turns, by one clock with a look at the other."""
+    unit = {"cpu": "images/CPU s", "wall": "images/s"}[clock]
+    result = compared(name, clocks[clock], ours, theirs, target, unit)
+    other = clocks["wall" if clock == "cpu" else "cpu"]
+    result.by_other = compared(name, other, ours, theirs, target, unit).ratio
+    return result
 
 
 def serve(connection: Connection, build: Callable[..., dict[str, Work]], arguments: tuple) -> None:
@@ -56,8 +70,8 @@ def serve(connection: Connection, build: Callable[..., dict[str, Work]], argumen
         connection.send((units, time.perf_counter() - wall, time.process_time() - cpu))
 
 
-def taking_turns(groups: list[tuple[Callable[..., dict[str, Work]], tuple]], pairs: int, clock: str) -> Rates:
-    """Images a second ("cpu" or "wall" seconds) of every variant, which work one at a time: A B A B ...
+def taking_turns(groups: list[tuple[Callable[..., dict[str, Work]], tuple]], pairs: int) -> Clocks:
+    """Images a CPU second and a wall second of every variant, which work one at a time: A B A B ...
 
     groups: functions that build variants, with their arguments. The processes of the groups share no settings, so that
     what ours tunes does not help the reference.
@@ -73,10 +87,11 @@ def taking_turns(groups: list[tuple[Callable[..., dict[str, Work]], tuple]], pai
             stack.callback(process.join)
             stack.callback(here.send, None)
             places += [(name, here) for name in here.recv()]
-        rates: Rates = {name: [] for name, _ in places}
+        clocks: Clocks = {clock: {name: [] for name, _ in places} for clock in ("cpu", "wall")}
         for _ in range(pairs):
             for name, place in places:
                 place.send(name)
                 units, wall, cpu = place.recv()
-                rates[name].append(units / (cpu if clock == "cpu" else wall))
-    return rates
+                clocks["cpu"][name].append(units / cpu)
+                clocks["wall"][name].append(units / wall)
+    return clocks

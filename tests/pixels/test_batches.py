@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +19,7 @@ from pipeline.pixels.augment import (
     train_transform,
     train_transforms,
 )
-from pipeline.pixels.cache import open_pixels, readable_rows
+from pipeline.pixels.cache import Pixels, open_pixels, readable_rows
 from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.paths import Paths
@@ -54,6 +59,33 @@ def test_a_cache_is_built_once_and_again_for_other_images(shapes: Paths, rows: p
     assert open_pixels(shapes, rows, 24, "train").cached == first
     assert open_pixels(shapes, rows, 16, "train").cached != first
     assert open_pixels(shapes, rows.iloc[:-1], 24, "train").cached != first
+
+
+def test_of_two_that_want_a_cache_one_builds_it_and_the_other_waits(
+    shapes: Paths, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decoded, both_want_it = [], threading.Barrier(2)
+    decode = Pixels.decode
+
+    def counted(pixels: Pixels, row: int) -> np.ndarray:
+        if not decoded:
+            both_want_it.wait(10)
+            time.sleep(0.2)  # the other one comes to the lock meanwhile
+        decoded.append(row)
+        return decode(pixels, row)
+
+    def second() -> Path | None:
+        both_want_it.wait(10)
+        return open_pixels(shapes, rows, 24, "train").cached
+
+    monkeypatch.setattr(Pixels, "decode", counted)
+    monkeypatch.setattr("pipeline.records.threads.cores", lambda: 1)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(second)
+        first = open_pixels(shapes, rows, 24, "train").cached
+        assert other.result() == first
+    assert sorted(decoded) == list(range(len(rows)))
+    assert "waiting for another process" in capsys.readouterr().out
 
 
 def test_a_picture_that_changed_after_the_manifest_is_named(shapes: Paths, rows: pd.DataFrame) -> None:
