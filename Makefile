@@ -125,5 +125,5 @@ test: $(READY) ## the tests, in a few minutes
 bench: $(READY) ## how fast this machine trains, as ratios to a notebook (FULL=1: everything, hours; ONLY=loader,step)
 	@FOLDWISE_SHARED_DATA="$${FOLDWISE_SHARED_DATA-$(wildcard ../shared/data)}" $(PY) -m tests.benchmarks.bench $(if $(FULL),--full) $(if $(ONLY),--only $(ONLY)) $(if $(PAIRS),--pairs $(PAIRS))
 
-clean: ## remove the caches of pixels and of tools; runs and submissions stay
-	rm -rf data/*/cache data/*/dry submissions/*/dry .mypy_cache .ruff_cache .pytest_cache
+clean: ## remove the caches of pixels and of tools, dry runs and benchmarks; runs and submissions stay
+	rm -rf data/*/cache data/*/dry data/bench submissions/*/dry .mypy_cache .ruff_cache .pytest_cache

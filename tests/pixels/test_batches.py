@@ -64,7 +64,8 @@ def test_a_cache_is_built_once_and_again_for_other_images(shapes: Paths, rows: p
 def test_of_two_that_want_a_cache_one_builds_it_and_the_other_waits(
     shapes: Paths, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    decoded, both_want_it = [], threading.Barrier(2)
+    decoded: list[int] = []
+    both_want_it = threading.Barrier(2)
     decode = Pixels.decode
 
     def counted(pixels: Pixels, row: int) -> np.ndarray:
