@@ -30,9 +30,9 @@ class Normalize(nn.Module):
         if not self.channels_last:
             planes = images.permute(0, 3, 1, 2).contiguous().float()
             return planes.sub_(self.shift.view(3, 1, 1)).mul_(self.scale.view(3, 1, 1))
-        rows = images.flatten(2).float()  # (B, S, S * 3)
-        side = images.shape[2]
-        return rows.sub_(self.shift.repeat(side)).mul_(self.scale.repeat(side)).view(images.shape).permute(0, 3, 1, 2)
+        rows, side = images.flatten(2).float(), images.shape[2]  # (B, S, S * 3)
+        rows.sub_(self.shift.repeat(side)).mul_(self.scale.repeat(side))
+        return rows.view(images.shape).permute(0, 3, 1, 2)
 
 
 class Mixer:

@@ -4,7 +4,8 @@
     make bench FULL=1              also folds to their score and five folds to a submission, seven pairs of each: hours
     make bench ONLY=loader,step    some of: loader step inference epoch fold five
 
-Reads   the folder of data sets that FOLDWISE_SHARED_DATA names (its dogs-vs-cats)
+Reads   the folder of data sets that FOLDWISE_SHARED_DATA names (its dogs-vs-cats); FASTAI_PYTHON may name the python
+        of an environment with fastai, to be compared with
 Writes  data/bench/results.json, table.md and bench.png
 
 Variants take turns (A B A B ...), so that both meet the machine as it is at the time; a ratio is the median of the
