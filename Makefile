@@ -40,7 +40,8 @@ MAKEFLAGS += -j$(or $(BESIDE),1)
 JOBS      = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),$(words $(CHOSEN)))
 THREADS   = $(if $(filter $(BESIDE),$(JOBS)),$(THREADS_OF_$*),$(shell $(PYTHON) -c 'from pipeline.records.threads import cores; print(max(1, cores() // $(JOBS)))'))
 FOLD_SHARE = --threads $(THREADS)
-SIDE_BY_SIDE = $(if $(filter-out 1,$(JOBS)),FOLDWISE_BESIDE=$(JOBS))
+COMPANY   = $(if $(and $(filter $(BESIDE),$(JOBS)),$(filter $*,$(LAST_ROUND))),$(words $(LAST_ROUND)),$(JOBS))
+SIDE_BY_SIDE = $(if $(filter-out 1,$(COMPANY)),FOLDWISE_BESIDE=$(COMPANY))
 
 # --- set-up -----------------------------------------------------------------------------------------------------
 .PHONY: help setup check test bench clean force $(STAGES)
@@ -102,7 +103,7 @@ $(LAST_ROUND:%=$(RUN_DIR)/fold%/trained.json): | $(filter-out $(LAST_ROUND:%=$(R
 # One process predicts all folds that are not predicted yet: the first of them stands for the others.
 UNPREDICTED := $(filter-out $(wildcard $(PREDICTED)),$(PREDICTED))
 $(firstword $(UNPREDICTED)): | $(TRAINED)
-	@$(PY) -m pipeline.predict $(WHICH_RUN) --folds $(subst $(space),$(comma),$(UNPREDICTED:$(RUN_DIR)/fold%/predicted.json=%)) $(MACHINE)
+	@$(PY) -m pipeline.predict $(WHICH_RUN) --folds $(subst $(space),$(comma),$(patsubst $(RUN_DIR)/fold%/predicted.json,%,$(UNPREDICTED))) $(MACHINE)
 $(wordlist 2,$(words $(UNPREDICTED)),$(UNPREDICTED)): | $(firstword $(UNPREDICTED)) ;
 
 $(SCORE): $(CHOSEN:%=$(RUN_DIR)/fold%/predicted.json) $(MADE)/folds.csv pipeline/recipes/$(RECIPE_NAME).toml

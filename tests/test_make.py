@@ -49,11 +49,12 @@ def done(checkout: Path, *names: str) -> None:
         path.touch()
 
 
-def test_make_submit_runs_every_stage_once_and_shares_the_cores(checkout: Path) -> None:
-    stages = commands(checkout, "submit")
+@pytest.mark.parametrize("settings", [[], ["SET=epochs=2 lr=1e-3"]])  # which puts = and ~ into the run's name
+def test_make_submit_runs_every_stage_once_and_shares_the_cores(checkout: Path, settings: list[str]) -> None:
+    stages = commands(checkout, "submit", *settings)
     names = [line.split()[0] for line in stages]
     assert names == ["prepare", "manifest", "folds", *["train"] * 5, "predict", "ensemble", "submit"]
-    assert "--folds 0,1,2,3,4" in stages[8]
+    assert "--folds 0,1,2,3,4 " in stages[8] + " "
     assert threads_of(stages) == dict(enumerate(share_cores(5, cores())[1]))
 
 
