@@ -53,10 +53,11 @@ def plan(competition: str, recipe: str, settings: list[str], folds: str, device:
     try:
         facts = tomllib.loads(toml.read_text(encoding="utf-8-sig"))
         num_folds = int(facts.get("folds", {}).get("n", 5))
+        recipe = recipe or str(facts.get("recipe", "resnet18"))
+        toml = recipe_path(recipe)
+        content = tomllib.loads(toml.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError, TypeError, ValueError) as error:
         raise FoldwiseError(f"{shown(toml)} cannot be read: {error}") from error
-    recipe = recipe or str(facts.get("recipe", "resnet18"))
-    content = tomllib.loads(recipe_path(recipe).read_text(encoding="utf-8-sig"))
     sizes = [str(content.get("image_size")), *(text[11:] for text in settings if text.startswith("image_size="))]
     run = run_name(recipe, settings)
     chosen = parse_folds(folds, num_folds)

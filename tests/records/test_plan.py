@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from pipeline.records import plan
+from pipeline.records import paths, plan
+from pipeline.records.errors import FoldwiseError
 from pipeline.records.threads import share_cores
 
 
@@ -32,6 +35,13 @@ def test_no_round_asks_for_more_cores_than_there_are(folds: int, cores: int) -> 
     assert len(threads) == folds and min(threads) >= 1
     for start in range(0, folds, beside):
         assert sum(threads[start : start + beside]) <= cores
+
+
+def test_a_recipe_that_is_no_toml_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken.toml").write_text("epochs = = 3")
+    monkeypatch.setattr(paths, "RECIPES", tmp_path)
+    with pytest.raises(FoldwiseError, match=r"broken\.toml cannot be read"):
+        plan.plan("digits", "broken", [], "", "auto")
 
 
 def test_a_gpu_trains_several_small_folds_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
