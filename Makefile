@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # COMPETITION, RECIPE, SET and FOLDS (or FOLD) name a run; plan.py reads the TOML and answers with the run's name and folds.
 STAGES := prepare manifest folds train predict ensemble submit
 ifneq ($(filter $(STAGES),$(MAKECMDGOALS)),)
-  PLAN := $(shell $(PYTHON) -m pipeline.records.plan "$(COMPETITION)" --recipe "$(RECIPE)" --folds "$(or $(FOLDS),$(FOLD))" --device "$(DEVICE)" --set $(SET) || echo failed)
+  PLAN := $(shell $(PYTHON) -m pipeline.records.plan "$(COMPETITION)" --recipe "$(RECIPE)" --folds "$(or $(FOLDS),$(FOLD))" --device "$(DEVICE)" --hours "$(HOURS)" --set $(SET) || echo failed)
   ifneq ($(filter failed,$(PLAN)),)
     $(error nothing was done)
   endif
@@ -33,7 +33,7 @@ SCORE    := $(RUN_DIR)/score$(SUFFIX).json
 
 WHICH    := --competition $(COMPETITION) $(if $(DRY),--dry-run)
 WHICH_RUN = $(WHICH) $(if $(RECIPE),--recipe $(RECIPE)) $(if $(SET),--set $(SET))
-MACHINE   = $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS))
+MACHINE   = $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(DETERMINISTIC),--deterministic)
 # Folds train side by side as plan.py arranged; with a -j of your own (which takes precedence over ours), each takes an
 # equal part of the cores.
 MAKEFLAGS += -j$(or $(BESIDE),1)
@@ -44,7 +44,7 @@ COMPANY   = $(if $(and $(filter $(BESIDE),$(JOBS)),$(filter $*,$(LAST_ROUND))),$
 SIDE_BY_SIDE = $(if $(filter-out 1,$(COMPANY)),FOLDWISE_BESIDE=$(COMPANY))
 
 # --- set-up -----------------------------------------------------------------------------------------------------
-.PHONY: help setup check test bench clean force $(STAGES)
+.PHONY: help setup check test chaos bench doctor clean force $(STAGES)
 
 help: ## what can be done here
 	@echo "Foldwise: from a folder of images to a checked Kaggle submission. Start with: make submit"
@@ -56,6 +56,8 @@ help: ## what can be done here
 	@echo "  SET=\"epochs=2 lr=1e-3\"   change keys of the recipe; makes a run of its own"
 	@echo "  FOLD=0  FOLDS=0,1    one fold to train; the folds to submit    DRY=1   a rehearsal of every stage in seconds"
 	@echo "  DEVICE=cuda:1  WORKERS=4  the machine, found by itself         -j2     folds side by side"
+	@echo "  HOURS=8.5            stop in time, and submit the folds that are done; the same command goes on"
+	@echo "  DETERMINISTIC=1      the same bits on CUDA too, where it is slower"
 
 setup: $(READY) ## install into .venv what constraints.txt names (the other targets do it too)
 
@@ -79,8 +81,16 @@ folds: $(MADE)/folds.csv ## split into stratified folds, once (FORCE=1 replaces 
 train: $(CHOSEN:%=$(RUN_DIR)/fold%/trained.json) ## train FOLD=0, or all folds
 predict: $(CHOSEN:%=$(RUN_DIR)/fold%/predicted.json) ## out-of-fold and test probabilities of FOLD=0, or all
 ensemble: $(SCORE) ## average the folds, print the honest score
+ifeq ($(HOURS),)
 submit: $(CSV) ## everything up to submissions/<competition>/<run>.csv
 	@$(if $(SUBMITTED),:,echo "[submit] nothing to do: $(CSV) is up to date")
+else
+# The folds that are trained when the time is over are submitted, marked partial if not all are.
+submit: train
+	@done=$$(for fold in $(CHOSEN); do test ! -e $(RUN_DIR)/fold$$fold/trained.json || printf '%s ' $$fold; done); \
+	test -n "$$done" || { echo "no fold is trained after $(HOURS) hours, so nothing to submit; the same command goes on" >&2; exit 1; }; \
+	env -u MAKEFLAGS -u MFLAGS $(MAKE) --no-print-directory submit $(MAKEOVERRIDES) HOURS= FOLD= FOLDS="$$done"
+endif
 
 $(HOME_DIR)/prepared.json: $(HOME_DIR)/competition.toml $(wildcard $(HOME_DIR)/raw) | $(READY)
 	@$(PY) -m pipeline.prepare $(WHICH)
@@ -97,7 +107,7 @@ ifneq ($(RUN),)
 TRAINED     := $(CHOSEN:%=$(RUN_DIR)/fold%/trained.json)
 PREDICTED   := $(CHOSEN:%=$(RUN_DIR)/fold%/predicted.json)
 $(TRAINED): $(RUN_DIR)/fold%/trained.json: | $(MADE)/folds.csv
-	@$(SIDE_BY_SIDE) $(PY) -m pipeline.train $(WHICH_RUN) --fold $* $(MACHINE) $(FOLD_SHARE)
+	@$(SIDE_BY_SIDE) $(PY) -m pipeline.train $(WHICH_RUN) --fold $* $(MACHINE) $(FOLD_SHARE) $(if $(UNTIL),--until $(UNTIL) || test $$? -eq 75)
 $(LAST_ROUND:%=$(RUN_DIR)/fold%/trained.json): | $(filter-out $(LAST_ROUND:%=$(RUN_DIR)/fold%/trained.json),$(TRAINED))
 
 # One process predicts all folds that are not predicted yet: the first of them stands for the others.
@@ -116,12 +126,18 @@ endif
 
 force:
 
+doctor: ## one page on this machine and this project: what is wrong, and what to type
+	@$(if $(wildcard $(PY)),$(PY),$(PYTHON)) -m pipeline.tools.doctor
+
 # --- for those who work on Foldwise itself ------------------------------------------------------------------------
 check: $(READY) ## ruff and mypy
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
 
 test: $(READY) ## the tests, in a few minutes
 	@FOLDWISE_SHARED_DATA="$${FOLDWISE_SHARED_DATA-$(wildcard ../shared/data)}" $(PY) -m pytest $(TESTS)
+
+chaos: $(READY) ## kill a five-fold run at 20 random moments and compare its CSV with that of an undisturbed one
+	@$(PY) -m tests.chaos $(if $(KILLS),--kills $(KILLS))
 
 bench: $(READY) ## how fast this machine trains, as ratios to a notebook (FULL=1: everything, hours; ONLY=loader,step)
 	@FOLDWISE_SHARED_DATA="$${FOLDWISE_SHARED_DATA-$(wildcard ../shared/data)}" $(PY) -m tests.benchmarks.bench $(if $(FULL),--full) $(if $(ONLY),--only $(ONLY)) $(if $(PAIRS),--pairs $(PAIRS))

@@ -40,7 +40,7 @@ def check_predicted(paths: Paths, run: str, chosen: list[int], advice: str) -> N
         record = paths.fold(run, fold) / "predicted.json"
         if not record.exists():
             raise FoldwiseError(f"fold {fold} of {run} is not predicted; {advice}")
-        if read_json(record)["manifest_sha256"] != fingerprint(paths.manifest):
+        if read_json(record, "manifest_sha256", "sha256")["manifest_sha256"] != fingerprint(paths.manifest):
             raise FoldwiseError(
                 f"the images have changed since fold {fold} of {run} was predicted; delete {shown(record)} and {advice}"
             )
@@ -51,7 +51,7 @@ def load_fold(
 ) -> np.ndarray:
     """Probabilities (N, C) of one fold in the order of ``ids``; raises FoldwiseError unless ids and classes agree."""
     path = paths.fold(run, fold) / f"{kind}.npz"
-    loaded = Predictions.load(path)
+    loaded = Predictions.load(path, read_json(path.with_name("predicted.json"))["sha256"].get(kind, ""))
     if list(loaded.class_names) != names:
         raise FoldwiseError(
             f"{shown(path)} holds the classes {', '.join(loaded.class_names)}, not {', '.join(names)}; "
@@ -139,7 +139,8 @@ def main() -> None:
     competition = load_competition(paths)
     run, recipe = asked_run(args, competition)
     chosen = parse_folds(args.folds, competition.folds.n)
-    folds, manifest = read_folds(paths.folds, competition.folds.n), read_manifest(paths.manifest)
+    manifest = read_manifest(paths.manifest)
+    folds = read_folds(paths.folds, competition.folds.n, manifest)
     names = class_names(folds, competition.classes)
     check_run(paths, run, identity(recipe, competition, paths, names, manifest))
 
@@ -168,11 +169,13 @@ def main() -> None:
         for name, suffix in (("oof", ".csv"), ("test", ".csv"), ("score", ".json"))
     )
     write_csv(oof_path, oof)
+    test_sha256 = None
     if test_probs:
         test = pd.DataFrame(np.mean(test_probs, axis=0), columns=[f"p_{name}" for name in names])
         test.insert(0, "id", test_ids.to_numpy())
         write_csv(test_path, test)
-    write_json(score_path, {**score, **provenance()})
+        test_sha256 = fingerprint(test_path)
+    write_json(score_path, {**score, "test_sha256": test_sha256, **provenance()})
     report(score, len(test_ids))
     if test_probs:
         say(

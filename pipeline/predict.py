@@ -16,11 +16,10 @@ import time
 
 import numpy as np
 import pandas as pd
-import torch
 
 from pipeline.learner.batches import Normalize
-from pipeline.learner.checkpoint import load_about, load_weights
-from pipeline.learner.device import Arrangement, Precision, choose_workers, find_device, keep_freed_memory
+from pipeline.learner.checkpoint import load_weights
+from pipeline.learner.device import Arrangement, Precision, choose_workers, find_device
 from pipeline.learner.inference import folded, predict_probs, tta_views
 from pipeline.learner.models import build_model
 from pipeline.pixels.augment import eval_transforms
@@ -29,11 +28,11 @@ from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader, Watched
 from pipeline.records.competition import load_competition
 from pipeline.records.console import duration, make_line, parser_for, paths_of, run_stage, say
 from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.files import fingerprint, write_json
+from pipeline.records.files import fingerprint, read_json, write_json
 from pipeline.records.paths import parse_folds, shown
 from pipeline.records.predictions import Predictions
 from pipeline.records.provenance import provenance
-from pipeline.records.runs import asked_run, check_run, identity
+from pipeline.records.runs import asked_run, check_run, differences, identity
 from pipeline.records.tables import class_names, one_hot, read_folds, read_manifest
 
 
@@ -53,28 +52,36 @@ def main() -> None:
     for fold in chosen:
         if not (paths.fold(run, fold) / "trained.json").exists():
             raise FoldwiseError(f"fold {fold} of {run} is not trained; type: {make_line('train', args)}")
-    manifest, folds = read_manifest(paths.manifest), read_folds(paths.folds, competition.folds.n)
+    manifest = read_manifest(paths.manifest)
+    folds = read_folds(paths.folds, competition.folds.n, manifest)
     names = class_names(folds, competition.classes)
-    check_run(paths, run, identity(recipe, competition, paths, names, manifest))
+    wanted = identity(recipe, competition, paths, names, manifest)
+    check_run(paths, run, wanted)
 
     began = time.monotonic()
     device = find_device(args.device)
     readable = readable_rows(manifest)
     pixels = open_pixels(paths, readable, recipe.cache_side, "predict")
-    arrangement = Arrangement.chosen(recipe, device, args.threads, 0)
+    arrangement = Arrangement.chosen(recipe, device, args.threads, 0, args.deterministic)
+    arrangement.set_up()
     workers = choose_workers(args.workers, device, pixels.cached is not None, arrangement.threads)
-    torch.set_num_threads(arrangement.threads)
-    keep_freed_memory()
     precision = Precision(arrangement, device)
     views = tta_views(competition.symmetries if recipe.tta else [])
 
     modules = {}
     for fold in chosen:
-        weights = paths.fold(run, fold) / "weights.safetensors"
+        folder = paths.fold(run, fold)
+        trained = read_json(folder / "trained.json", "weights_sha256")
+        weights, about = load_weights(folder / "weights.safetensors", trained["weights_sha256"])
+        differing = differences(about["made_of"], wanted)
+        if differing or about["fold"] != fold:
+            raise FoldwiseError(
+                f"{shown(folder)} was made of something else ({differing or 'another fold'}); undo the change, or "
+                "delete that folder and train the fold again"
+            )
         network = build_model(recipe.model, len(names), **recipe.model_args)
-        load_weights(weights, network.module)
+        network.module.load_state_dict(weights)
         modules[fold] = arrangement.place(folded(network.module), device)
-        about = load_about(weights)
     normalize = Normalize(tuple(about["mean"]), tuple(about["std"]), arrangement.channels_last).to(device)
 
     def probabilities(rows: pd.DataFrame, of_folds: list[int], doing: str) -> list[np.ndarray]:
@@ -85,10 +92,12 @@ def main() -> None:
         return predict_probs([modules[fold] for fold in of_folds], normalize, watched, views, precision)
 
     train_split = readable[readable["split"] == "train"][["image_id", "position"]]
+    sha256s: dict[int, dict[str, str]] = {}
     for fold in chosen:
         rows = folds[folds["fold"] == fold].merge(train_split, on="image_id", validate="1:1")
         probs = probabilities(rows, [fold], f"out-of-fold rows of fold {fold}")[0]
-        Predictions(rows["image_id"].to_numpy(str), np.array(names), probs).save(paths.fold(run, fold) / "oof.npz")
+        predicted = Predictions(rows["image_id"].to_numpy(str), np.array(names), probs)
+        sha256s[fold] = {"oof": predicted.save(paths.fold(run, fold) / "oof.npz")}
 
     test_rows = manifest[manifest["split"] == "test"]
     if len(test_rows):
@@ -99,12 +108,11 @@ def main() -> None:
             probs_of = probabilities(readable_test, chosen, "test rows")
         for fold, probs in zip(chosen, probs_of, strict=True):
             full = with_prior(test_rows, probs, prior)
-            Predictions(test_rows["image_id"].to_numpy(str), np.array(names), full).save(
-                paths.fold(run, fold) / "test.npz"
-            )
+            predicted = Predictions(test_rows["image_id"].to_numpy(str), np.array(names), full)
+            sha256s[fold]["test"] = predicted.save(paths.fold(run, fold) / "test.npz")
     about_all = {"views": views, "manifest_sha256": fingerprint(paths.manifest), **provenance()}
     for fold in chosen:
-        write_json(paths.fold(run, fold) / "predicted.json", {"fold": fold, **about_all})
+        write_json(paths.fold(run, fold) / "predicted.json", {"fold": fold, "sha256": sha256s[fold], **about_all})
     say(
         "predict",
         f"{count_of(len(chosen), 'fold')} of {run}: their out-of-fold rows and {count_of(len(test_rows), 'test row')}, "

@@ -10,7 +10,6 @@ Writes  data/<competition>/images/ and, last, prepared.json; for the built-in di
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from pipeline.records.archives import is_archive, unpack_all
 from pipeline.records.competition import Competition, load_competition
 from pipeline.records.console import make_line, parser_for, paths_of, progress, run_stage, say
 from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.files import read_json, write_json, write_text
+from pipeline.records.files import read_json, temporary_beside, write_json, write_text
 from pipeline.records.paths import Paths, shown
 
 NUM_DIGITS_TEST = 360
@@ -90,7 +89,7 @@ def prepare(paths: Paths, competition: Competition) -> str:
             say("prepare", f"note: {shown(path)} is left alone; unpack it yourself into {shown(paths.raw)}")
 
     # All of images/ is made in a folder beside it that takes its place at the end, so that it is never half full.
-    temporary = paths.home / f".images.tmp{os.getpid()}"
+    temporary = temporary_beside(paths.images)
     temporary.mkdir()
 
     def watched(items: list, doing: str) -> Iterator:

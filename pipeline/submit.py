@@ -45,7 +45,7 @@ def keep_older(path: Path, text: str) -> None:
     """Renames a submission of other content, and its JSON, after its fingerprint."""
     if path.exists() and path.read_bytes() != text.encode():
         mark = fingerprint(path)[:8]
-        for old in (path, path.with_name(f"{path.stem}.json")):
+        for old in (path.with_name(f"{path.stem}.json"), path):  # the CSV last: until then all can be done again
             if old.exists():
                 old.replace(old.with_name(f"{path.stem}.{mark}{old.suffix}"))
         say("submit", f"the older, different {path.name} is kept as {path.stem}.{mark}.csv")
@@ -63,12 +63,16 @@ def main() -> None:
     )
     if not score_path.exists():
         raise FoldwiseError(f"the folds of {run} are not put together yet; type: {make_line('ensemble', args)}")
-    score = read_json(score_path)
+    score = read_json(score_path, "cv_score", "expected_score", "interval_95", "partial", "metric", "test_sha256")
     form = competition.submission
     if form is None:
         say("submit", f"no test images: {run} ends with out-of-fold {score['metric']} {score['cv_score']:.4f}")
         return
 
+    if not test_path.exists() or fingerprint(test_path) != score["test_sha256"]:
+        raise FoldwiseError(
+            f"{shown(test_path)} has changed since it was written; delete {shown(score_path)} and type the same again"
+        )
     test = read_csv(test_path, ["id"])
     names = [column.removeprefix("p_") for column in test.columns[1:]]
     test = test.astype({f"p_{name}": float for name in names})
@@ -93,7 +97,7 @@ def main() -> None:
         "test_score": score_on_labels,
         "score": score,
         "competition_sha256": fingerprint(paths.toml),
-        "made_of": read_json(paths.run(run) / "run.json")["made_of"],
+        "made_of": read_json(paths.run(run) / "run.json", "made_of")["made_of"],
         **provenance(),
     }
     write_json(path.with_name(f"{path.stem}.json"), about)

@@ -5,15 +5,18 @@
     python -m pipeline.train --competition dogs-vs-cats --recipe resnet18 --fold 0
 
 Reads   manifest.csv, folds.csv, the images, and the recipe
-Writes  runs/<run>/fold<k>/: state.pt after each epoch, so that the same command goes on after an interrupt;
-        log.csv, events..., augmented.png, curves.png, weights.safetensors; and, last, trained.json
+Writes  runs/<run>/fold<k>/: arrangement.json, checkpoints/ (after each epoch, every five minutes and when it is
+        stopped, so that the same command goes on where it was), log.csv, events..., augmented.png, curves.png,
+        weights.safetensors; and, last, trained.json
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import argparse
+import time
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,10 +25,12 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from pipeline.learner.batches import Mixer, Normalize, build_loss
-from pipeline.learner.checkpoint import load_state, save_state, save_weights
-from pipeline.learner.device import Arrangement, Precision, choose_workers, find_device, keep_freed_memory
-from pipeline.learner.inference import predict_probs
+from pipeline.learner.checkpoint import Checkpoints, Training, require_room, save_weights
+from pipeline.learner.device import Arrangement, Precision, choose_workers, find_device
+from pipeline.learner.divergence import require_finite
+from pipeline.learner.inference import predict_probs, tta_views
 from pipeline.learner.journal import Journal
+from pipeline.learner.memory import parts_that_fit, try_step
 from pipeline.learner.models import build_model
 from pipeline.learner.optim import build_optimizer, lr_at, set_lr
 from pipeline.learner.resident import on_device, train_batches, val_batches
@@ -35,20 +40,26 @@ from pipeline.pixels.dataset import Batches, EpochBatches, ImageDataset
 from pipeline.pixels.pictures import save_grid
 from pipeline.records.competition import load_competition
 from pipeline.records.console import beside, duration, make_line, parser_for, paths_of, progress, run_stage, say
-from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.files import write_json
+from pipeline.records.errors import count_of
+from pipeline.records.files import read_json, write_json
+from pipeline.records.locks import owned
 from pipeline.records.metrics import METRICS, log_loss
 from pipeline.records.paths import parse_folds, shown
 from pipeline.records.provenance import provenance
 from pipeline.records.recipe import Recipe
 from pipeline.records.runs import asked_run, check_run, identity, start_run
+from pipeline.records.signals import Stop
 from pipeline.records.tables import (
     class_names,
     one_hot,
     read_folds,
     read_manifest,
-    require_same_ids,
 )
+
+#: Steps between two looks at the losses, which lie on the device: looking waits for it.
+LOOK_EVERY = 50
+#: Kinds of devices whose memory a batch can overrun in a way that smaller parts mend.
+SMALL_MEMORY = ("cuda",)
 
 
 def seed_step(*key: int) -> None:
@@ -60,14 +71,17 @@ def seed_step(*key: int) -> None:
 class FoldData:
     """What a fold learns from, and what it is judged by.
 
-    train_targets: (N, C) float32 by row of the train batches; val_labels: (M,) int by row of the validation batches.
+    train_ids: (N,) and train_targets: (N, C) float32 by row of the train batches; val_labels: (M,) int by row of the
+    validation batches. to_predict: pictures that will pass through models once the folds are trained.
     """
 
     train: Batches
     val: Batches
+    train_ids: list[str]
     train_targets: np.ndarray
     val_labels: np.ndarray
     metric_name: str
+    to_predict: int
 
 
 def train_fold(
@@ -79,87 +93,86 @@ def train_fold(
     arrangement: Arrangement,
     device: torch.device,
     folder: Path,
-    state: dict[str, Any] | None,
+    checkpoints: Checkpoints,
+    stop: Stop,
 ) -> tuple[nn.Module, Journal]:
-    """Trains from the saved state, or from the start, to the recipe's end; returns the module to keep and the journal.
+    """Trains from the newest checkpoint, or from the start, to the recipe's end; returns the module to keep and the
+    journal.
 
     The weights kept are those of the last step, or their moving average: no epoch is picked by its validation score,
-    which would make the out-of-fold score too good. Nothing in a step waits for the device.
+    which would make the out-of-fold score too good. A step waits for the device only to save or to look at the losses.
     """
     precision = Precision(arrangement, device)
-    scaler, metric, steps = precision.scaler, METRICS[data.metric_name], len(data.train)
-    optimizer = build_optimizer(module, recipe, device)
+    metric, steps = METRICS[data.metric_name], len(data.train)
     loss_of = build_loss(data.train_targets, recipe).to(device)
     mix = Mixer(recipe)
     ema = ModelEmaV3(module, decay=recipe.ema_decay, use_warmup=True) if recipe.ema_decay else None
     kept = ema.module if ema else module
+    optimizer, scaler = build_optimizer(module, recipe, device), precision.scaler
     targets_of = torch.from_numpy(data.train_targets).to(device)
+    lr_of = partial(lr_at, steps_per_epoch=steps, recipe=recipe)
 
-    first_epoch, history = 0, []
-    if state:
-        module.load_state_dict(state["module"])
-        kept.load_state_dict(state["kept"])
-        optimizer.load_state_dict(state["optimizer"])
-        scaler.load_state_dict(state["scaler"])
-        first_epoch, history = state["epoch"] + 1, state["history"]
-        say("train", f"fold {fold}: going on after epoch {first_epoch} of {recipe.epochs}")
-    journal = Journal(folder, fold, recipe.epochs, data.metric_name, history)
+    training = Training(module, kept, optimizer, scaler)
+    require_room(folder, training)
+    checkpoints.restore(training, device)
+    if training.step:
+        say("train", f"fold {fold}: going on after step {training.step:,} of {recipe.epochs * steps:,}")
+    journal = Journal(folder, fold, recipe.epochs, data.metric_name, training.history)
     if arrangement.compiled:
         module.compile()
 
-    for epoch in range(first_epoch, recipe.epochs):
+    for epoch in range(len(training.history), recipe.epochs):
         module.train()
-        losses, logits_seen, rows_seen = [], [], []
-        batches = on_device(data.train.epoch(epoch), device)
-        watched = progress(batches, steps, "train", f"fold {fold}, epoch {epoch + 1} of {recipe.epochs}", 60)
-        for step, (images, rows) in enumerate(watched, start=epoch * steps):
-            seed_step(recipe.seed, fold, step)
-            lr = lr_at(step, steps, recipe)
-            set_lr(optimizer, lr)
-            inputs, targets = mix(normalize(images), targets_of[rows.to(device, non_blocking=True)])
+        done = len(training.losses)  # steps of this epoch, where the fold was stopped in its midst
+        batches = on_device(data.train.epoch(epoch, done), device)
+        watched = progress(batches, steps - done, "train", f"fold {fold}, epoch {epoch + 1} of {recipe.epochs}", 60)
+        with stop:
+            for step, (images, rows) in enumerate(watched, start=epoch * steps + done):
+                seed_step(recipe.seed, fold, step)
+                set_lr(optimizer, lr_of(step))
+                inputs, targets = mix(normalize(images), targets_of[rows.to(device, non_blocking=True)])
 
-            parts = zip(inputs.chunk(recipe.accumulate), targets.chunk(recipe.accumulate), strict=True)
-            for part, part_targets in parts:
-                with precision.autocast():
-                    logits = module(part)
-                loss = loss_of(logits.float(), part_targets) * (len(part) / len(inputs))
-                scaler.scale(loss).backward()
-                losses.append(loss.detach())
-                logits_seen.append(logits.detach().float())
-            if recipe.clip_grad:
-                scaler.unscale_(optimizer)
-                nn.utils.clip_grad_norm_(module.parameters(), recipe.clip_grad)
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad()
-            if ema:
-                ema.update(module, step=step)
-            rows_seen.append(rows)
+                losses, logits = [], []
+                parts = zip(inputs.chunk(arrangement.parts), targets.chunk(arrangement.parts), strict=True)
+                for part, part_targets in parts:
+                    with precision.autocast():
+                        part_logits = module(part).float()
+                    loss = loss_of(part_logits, part_targets) * (len(part) / len(inputs))
+                    scaler.scale(loss).backward()
+                    losses.append(loss.detach())
+                    logits.append(part_logits.detach())
+                if recipe.clip_grad:
+                    scaler.unscale_(optimizer)
+                    nn.utils.clip_grad_norm_(module.parameters(), recipe.clip_grad)
+                scaler.step(optimizer)
+                scaler.update()
+                optimizer.zero_grad()
+                if ema:
+                    ema.update(module, step=step)
 
-        train_loss = float(torch.stack(losses).sum() / steps)
-        if not np.isfinite(train_loss):
-            raise FoldwiseError(
-                f"fold {fold}: the loss is {train_loss} in epoch {epoch + 1} at lr = {lr:.2g}; nothing of this "
-                f'epoch was saved; try SET="lr={recipe.lr / 3:.1g}" or clip_grad=1'
-            )
-        train_probs = torch.cat(logits_seen).softmax(dim=1).cpu().numpy()
-        train_score = metric(data.train_targets[torch.cat(rows_seen)].argmax(axis=1), train_probs)
+                training.add(torch.stack(losses).sum(), torch.cat(logits), rows)
+                to_save = training.step == (epoch + 1) * steps or checkpoints.is_due or stop.asked
+                if to_save or training.step % LOOK_EVERY == 0:
+                    require_finite(training, data.train_ids, lr_of, folder)
+                if to_save:
+                    checkpoints.save(training)
+                    stop.leave(
+                        f"fold {fold} is saved after step {checkpoints.saved_step:,} of {recipe.epochs * steps:,}"
+                    )
+
+        began = time.monotonic()
+        train_probs = torch.cat(training.logits).softmax(dim=1).cpu().numpy()
+        train_score = metric(data.train_targets[torch.cat(training.rows)].argmax(axis=1), train_probs)
         val_probs = predict_probs([kept], normalize, data.val, [()], precision)[0]
-        val_loss, val_score = log_loss(data.val_labels, val_probs), metric(data.val_labels, val_probs)
-        journal.add(lr=lr, train_loss=train_loss, train_score=train_score, val_loss=val_loss, val_score=val_score)
-        save_state(
-            folder / "state.pt",
-            {
-                "device": device.type,
-                "arrangement": arrangement.as_dict(),
-                "epoch": epoch,
-                "history": journal.history,
-                "module": module.state_dict(),
-                "kept": kept.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "scaler": scaler.state_dict(),
-            },
+        journal.add(
+            lr=lr_of(training.step - 1),
+            train_loss=float(torch.stack(training.losses).mean()),
+            train_score=train_score,
+            val_loss=log_loss(data.val_labels, val_probs),
+            val_score=metric(data.val_labels, val_probs),
         )
+        training.end_epoch()
+        stop.keep_back((time.monotonic() - began) / len(val_probs) * data.to_predict)
     return kept, journal
 
 
@@ -170,78 +183,96 @@ def draw_batch(dataset: ImageDataset, labels: pd.Series, path: Path) -> None:
     save_grid(path, shots, labels.iloc[picked].tolist(), 8, "train images after augmentation")
 
 
+def arrange(
+    args: argparse.Namespace, recipe: Recipe, num_images: int, device: torch.device, module: nn.Module, folder: Path
+) -> Arrangement:
+    """How the fold is computed: as it was begun, else by the rules of this machine; written down before step 1."""
+    record = folder / "arrangement.json"
+    arrangement = Arrangement.chosen(recipe, device, args.threads, num_images, args.deterministic)
+    if record.exists():
+        begun = read_json(record, "device", *arrangement.as_dict())
+        if begun.pop("device") == device.type:
+            return Arrangement(**begun)
+        say("train", f"note: it was begun on another kind of device and goes on on {device}, with other last bits")
+    if device.type in SMALL_MEMORY:
+        attempt = partial(try_step, module.to(device), recipe, Precision(arrangement, device))
+        arrangement = replace(arrangement, parts=parts_that_fit(attempt, arrangement.parts, recipe.batch_size))
+        if arrangement.parts > recipe.accumulate:
+            say("train", f"note: for the GPU's memory each batch goes through the model in {arrangement.parts} parts")
+    write_json(record, {"device": device.type, **arrangement.as_dict()})
+    return arrangement
+
+
 def main() -> None:
     args = parser_for(__doc__, run=True, fold=True).parse_args()
+    stop = Stop(args.until)
+    stop.leave(f"fold {args.fold} was not begun")
     paths = paths_of(args)
     competition = load_competition(paths)
     run, recipe = asked_run(args, competition)
     fold = parse_folds(str(args.fold), competition.folds.n)[0]
     folder = paths.fold(run, fold)
 
-    folds = read_folds(paths.folds, competition.folds.n)
     manifest = read_manifest(paths.manifest)
-    train_split = readable_rows(manifest).query("split == 'train'")
-    require_same_ids(train_split["image_id"], folds["image_id"], shown(paths.folds), "run the folds stage again")
-    table = folds.merge(train_split[["image_id", "position"]], on="image_id", validate="1:1")
+    folds = read_folds(paths.folds, competition.folds.n, manifest)
+    readable = readable_rows(manifest)
+    table = folds.merge(readable[["image_id", "split", "position"]].query("split == 'train'"), validate="1:1")
     train_rows, val_rows = table[table["fold"] != fold], table[table["fold"] == fold]
     names = class_names(folds, competition.classes)
-
     wanted = identity(recipe, competition, paths, names, manifest)
     check_run(paths, run, wanted)
-    if (folder / "trained.json").exists():
-        say("train", f"fold {fold} of {run} is trained already; delete {shown(folder)} to train it again")
-        return
 
-    pixels = open_pixels(paths, readable_rows(manifest), recipe.cache_side, "train")
-    train_data = ImageDataset(
-        pixels,
-        train_rows,
-        train_transforms(recipe, competition.symmetries),
-        recipe.seed,
-        alternates(recipe, competition.symmetries),
-    )
-    val_data = ImageDataset(pixels, val_rows, eval_transforms(recipe))
+    with owned(folder / "lock"):
+        if (folder / "trained.json").exists():
+            say("train", f"fold {fold} of {run} is trained already; delete {shown(folder)} to train it again")
+            return
+        pixels = open_pixels(paths, readable, recipe.cache_side, "train")
+        mirrors = alternates(recipe, competition.symmetries)
+        transforms = train_transforms(recipe, competition.symmetries)
+        train_data = ImageDataset(pixels, train_rows, transforms, recipe.seed, mirrors)
+        val_data = ImageDataset(pixels, val_rows, eval_transforms(recipe))
 
-    device = find_device(args.device)
-    state = load_state(folder / "state.pt")
-    arrangement = Arrangement.chosen(recipe, device, args.threads, len(train_data))
-    if state and state["device"] == device.type:
-        arrangement = Arrangement(**state["arrangement"])
-    elif state:
-        say("train", f"note: fold {fold} began on {state['device']} and goes on on {device}, with other last bits")
-    torch.set_num_threads(arrangement.threads)
-    keep_freed_memory()
-    seed_step(recipe.seed, fold)
-    network = build_model(recipe.model, len(names), recipe.pretrained, **recipe.model_args)
-    module = arrangement.place(network.module, device)
-    normalize = Normalize(network.mean, network.std, arrangement.channels_last).to(device)
+        device = find_device(args.device)
+        seed_step(recipe.seed, fold)
+        network = build_model(recipe.model, len(names), recipe.pretrained, **recipe.model_args)
+        start_run(paths, run, recipe, wanted)
+        arrangement = arrange(args, recipe, len(train_data), device, network.module, folder)
+        arrangement.set_up()
+        module = arrangement.place(network.module, device)
+        normalize = Normalize(network.mean, network.std, arrangement.channels_last).to(device)
 
-    workers = choose_workers(args.workers, device, pixels.cached is not None, arrangement.threads)
-    order = EpochBatches(len(train_data), recipe.batch_size, recipe.seed, limit=2 if args.dry_run else None)
-    data = FoldData(
-        train=train_batches(train_data, order, workers, device),
-        val=val_batches(val_data, recipe, workers, device),
-        train_targets=one_hot(train_rows["label"], names),
-        val_labels=one_hot(val_rows["label"], names).argmax(axis=1),
-        metric_name=competition.metric,
-    )
-    say(
-        "train",
-        f"fold {fold} of {run}: {recipe.model} on {len(train_rows):,} images, {len(val_rows):,} to validate; "
-        f"{device}, {count_of(arrangement.threads, 'thread')}{beside()}",
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    draw_batch(train_data, train_rows["label"], folder / "augmented.png")
-    start_run(paths, run, recipe, wanted)
+        workers = choose_workers(args.workers, device, pixels.cached is not None, arrangement.threads)
+        order = EpochBatches(len(train_data), recipe.batch_size, recipe.seed, limit=2 if args.dry_run else None)
+        views = len(tta_views(competition.symmetries if recipe.tta else []))
+        test_rows = int((readable["split"] == "test").sum())
+        data = FoldData(
+            train=train_batches(train_data, order, workers, device),
+            val=val_batches(val_data, recipe, workers, device),
+            train_ids=train_rows["image_id"].tolist(),
+            train_targets=one_hot(train_rows["label"], names),
+            val_labels=one_hot(val_rows["label"], names).argmax(axis=1),
+            metric_name=competition.metric,
+            to_predict=views * (len(table) + competition.folds.n * test_rows),
+        )
+        say(
+            "train",
+            f"fold {fold} of {run}: {recipe.model} on {len(train_rows):,} images, {len(val_rows):,} to validate; "
+            f"{device}, {count_of(arrangement.threads, 'thread')}{beside()}",
+        )
+        draw_batch(train_data, train_rows["label"], folder / "augmented.png")
 
-    kept, journal = train_fold(recipe, fold, module, normalize, data, arrangement, device, folder, state)
-    journal.close(f"{paths.competition}, {run}, fold {fold}")
-    about = {"made_of": wanted, "fold": fold, "mean": network.mean, "std": network.std}
-    save_weights(folder / "weights.safetensors", kept, about)
-    last, seconds = journal.history[-1], journal.table["seconds"].sum()
-    machine = {"device": str(device), "seconds": seconds, **arrangement.as_dict(), **provenance()}
-    write_json(folder / "trained.json", {"fold": fold, "last_epoch": last, "made_of": wanted, **machine})
-    (folder / "state.pt").unlink(missing_ok=True)
+        checkpoints = Checkpoints(folder / "checkpoints", {**wanted, "fold": fold})
+        kept, journal = train_fold(
+            recipe, fold, module, normalize, data, arrangement, device, folder, checkpoints, stop
+        )
+        journal.close(f"{paths.competition}, {run}, fold {fold}")
+        about = {"made_of": wanted, "fold": fold, "mean": network.mean, "std": network.std}
+        sha256 = save_weights(folder / "weights.safetensors", kept, about)
+        last, seconds = journal.history[-1], journal.table["seconds"].sum()
+        machine = {"device": str(device), "seconds": seconds, **arrangement.as_dict(), **provenance()}
+        done = {"fold": fold, "last_epoch": last, "weights_sha256": sha256, "made_of": wanted, **machine}
+        write_json(folder / "trained.json", done)
+        checkpoints.discard()
     say(
         "train",
         f"fold {fold}: {competition.metric} {last['val_score']:.4f} in {duration(seconds)} -> {shown(folder)}; "

@@ -8,10 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
-from safetensors.torch import load_file
 
-import pipeline.train
 from pipeline.records.paths import Paths
 from tests.conftest import Stage
 
@@ -53,7 +50,7 @@ def test_from_images_to_a_checked_submission(shapes: Paths, stage: Stage, root: 
     for picture in ("curves.png", "augmented.png"):
         assert (shapes.fold(RUN, 0) / picture).stat().st_size > 5000
     assert shapes.contact_sheet.stat().st_size > 5000
-    assert not (shapes.fold(RUN, 0) / "state.pt").exists()
+    assert not (shapes.fold(RUN, 0) / "checkpoints").exists()
 
     before = csv.read_bytes()
     run_all(stage, *SET)  # finished folds are left alone, and nothing changes
@@ -71,39 +68,6 @@ def test_the_same_seed_gives_the_same_bytes_for_any_number_of_workers(shapes: Pa
             (shapes.fold("tiny", fold) / "trained.json").unlink()
             (shapes.fold("tiny", fold) / "test.npz").unlink()
     assert written[0] == written[1]
-
-
-def test_an_interrupted_fold_ends_with_the_same_weights(
-    shapes: Paths, stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("prepare", "manifest", "folds"):
-        stage(name)
-    settings = ["--set", "epochs=3", "mixup=0.4", "ema_decay=0.9", "augment.affine.degrees=5", "start_scale=0.5"]
-    stage("train", "--fold", "0", "--threads", "1", *settings)
-    fold = next(shapes.runs.glob("*/fold0"))
-    whole = load_file(fold / "weights.safetensors")
-    log = pd.read_csv(fold / "log.csv").drop(columns="seconds")
-    (fold / "trained.json").unlink()
-
-    save_state = pipeline.train.save_state
-
-    def save_then_stop(path: Path, state: dict) -> None:
-        save_state(path, state)
-        if state["epoch"] == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(pipeline.train, "save_state", save_then_stop)
-    with pytest.raises(SystemExit) as stopped:
-        stage("train", "--fold", "0", "--threads", "1", *settings)
-    assert stopped.value.code == 130
-    assert not (fold / "trained.json").exists()
-    monkeypatch.setattr(pipeline.train, "save_state", save_state)
-    torch.manual_seed(99)  # whatever happened to torch's generator in between
-    stage("train", "--fold", "0", "--threads", "2", *settings)  # it keeps to the thread that it began with
-    assert json.loads((fold / "trained.json").read_text())["threads"] == 1
-    resumed = load_file(fold / "weights.safetensors")
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    pd.testing.assert_frame_equal(pd.read_csv(fold / "log.csv").drop(columns="seconds"), log)
 
 
 def test_some_folds_make_a_partial_submission_that_says_so(

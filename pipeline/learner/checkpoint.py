@@ -1,12 +1,20 @@
-"""Saved state: the weights of a finished fold (safetensors), and all that an unfinished one needs to go on.
+"""Saved state: the weights of a finished fold, and the checkpoints that an unfinished one goes on from.
 
-Nothing here unpickles code: safetensors holds tensors, and trainer state is read with ``weights_only=True``.
+Nothing here unpickles code: weights are safetensors, trainer state is plain types read with ``weights_only=True``. Both
+formats load a flipped bit without complaint, so every file is held against its sha256.
+
+Legend: B batch, C classes.
 """
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import pickle
+import shutil
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,59 +23,226 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from pipeline.records.console import say
 from pipeline.records.errors import FoldwiseError
-from pipeline.records.files import atomic_path
+from pipeline.records.files import atomic_path, fingerprint, write_json
 from pipeline.records.paths import shown
+from pipeline.records.runs import differences
+
+#: Seconds after which a checkpoint is made in the middle of an epoch, and how many are kept.
+SAVE_EVERY, KEEP = 300.0, 2
 
 
-def save_weights(path: Path, module: nn.Module, about: dict[str, Any]) -> None:
-    """Writes a module's weights and buffers with what a reader needs to build the module again."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+def write_bytes(path: Path, content: bytes) -> str:
+    """Writes a file, whole or not at all, and returns its sha256."""
     with atomic_path(path) as temporary:
-        # Written by Python, so that a full disk is an OSError and the file has the user's usual permissions.
-        temporary.write_bytes(safetensors.torch.save(weights, metadata={"foldwise": json.dumps(about)}))
+        temporary.write_bytes(content)
+    return fingerprint(content)
 
 
-def load_about(path: Path) -> dict[str, Any]:
-    """What ``save_weights`` wrote about the module; raises FoldwiseError when the file is damaged."""
+def plain_state(module: nn.Module) -> dict[str, torch.Tensor]:
+    """A module's weights and buffers as safetensors wants them: on the CPU, dense, none shared."""
+    state = module.state_dict().items()
+    return {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state}
+
+
+def save_weights(path: Path, module: nn.Module, about: dict[str, Any]) -> str:
+    """Writes a module's weights and buffers with what a reader needs to build the module again; returns the sha256."""
+    return write_bytes(path, safetensors.torch.save(plain_state(module), metadata={"foldwise": json.dumps(about)}))
+
+
+def load_weights(path: Path, sha256: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The weights and what ``save_weights`` was told about them; raises FoldwiseError for a file that is not the one
+    of this sha256."""
     try:
+        content = path.read_bytes()
+        if fingerprint(content) != sha256:
+            raise ValueError("it has changed since it was written")
         with safetensors.safe_open(path, "pt") as file:
-            return json.loads(file.metadata()["foldwise"])
+            about = json.loads(file.metadata()["foldwise"])
+        return safetensors.torch.load(content), about
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise FoldwiseError(
             f"{shown(path)} is damaged ({error}); delete its folder and train that fold again"
         ) from error
 
 
-def load_weights(path: Path, module: nn.Module) -> None:
-    """Reads weights into a module of the same shape."""
-    try:
-        safetensors.torch.load_model(module, path)
-    except (safetensors.SafetensorError, OSError, RuntimeError) as error:
-        raise FoldwiseError(
-            f"{shown(path)} does not fit the model ({error}); delete its folder and train that fold again"
-        ) from error
+@dataclass
+class Training:
+    """All that changes while a fold trains, and so all that a checkpoint holds.
+
+    No generator is among it: order, augmentation, mixing and dropout are functions of (seed, epoch, image) or (seed,
+    step), and so is the learning rate.
+
+    kept: the weights to keep, ``module`` itself or its moving average. step: optimizer steps done. history: a row for
+    each finished epoch. losses (scalars), logits (B, C) and rows (B,): those of the current epoch's steps.
+    """
+
+    module: nn.Module
+    kept: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    step: int = 0
+    history: list[dict] = field(default_factory=list)
+    losses: list[torch.Tensor] = field(default_factory=list)
+    logits: list[torch.Tensor] = field(default_factory=list)
+    rows: list[torch.Tensor] = field(default_factory=list)
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """The modules that differ, by name."""
+        return {"module": self.module} | ({} if self.kept is self.module else {"kept": self.kept})
+
+    def first_bad_loss(self) -> int | None:
+        """Which of this epoch's steps was the first whose loss is no finite number. Waits for the device."""
+        if not self.losses:
+            return None
+        bad = (~torch.stack(self.losses).isfinite()).nonzero()
+        return int(bad[0]) if len(bad) else None
+
+    def weights_are_finite(self) -> bool:
+        """Whether weights and buffers, also the averaged ones, are finite numbers. Waits for the device."""
+        tensors = [tensor for module in self.modules.values() for tensor in module.state_dict().values()]
+        return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
+
+    def add(self, loss: torch.Tensor, logits: torch.Tensor, rows: torch.Tensor) -> None:
+        """Takes in one step."""
+        self.step += 1
+        self.losses.append(loss)
+        self.logits.append(logits)
+        self.rows.append(rows)
+
+    def end_epoch(self) -> None:
+        """Forgets what the epoch's steps gave."""
+        self.losses, self.logits, self.rows = [], [], []
+
+    def trainer(self) -> dict[str, Any]:
+        """Everything but the weights, as tensors and plain types."""
+        return {
+            "step": self.step,
+            "history": self.history,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "losses": torch.stack(self.losses).cpu(),
+            "logits": torch.cat(self.logits).cpu(),
+            "rows": torch.cat(self.rows),
+        }
+
+    def restore(self, weights: dict[str, torch.Tensor], trainer: dict[str, Any], device: torch.device) -> None:
+        """Becomes what was saved."""
+        for part, module in self.modules.items():
+            names = {name: f"{part}.{name}" for name in module.state_dict()}
+            module.load_state_dict({name: weights[saved_as] for name, saved_as in names.items()})
+        self.optimizer.load_state_dict(trainer["optimizer"])
+        if trainer["scaler"]:
+            self.scaler.load_state_dict(trainer["scaler"])
+        self.step, self.history = trainer["step"], trainer["history"]
+        self.losses = list(trainer["losses"].to(device))
+        self.logits, self.rows = [trainer["logits"].to(device)], [trainer["rows"]]
 
 
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Writes trainer state (tensors and plain types), whole or not at all."""
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
+class Refused(Exception):
+    """A checkpoint that cannot be used; the message says why."""
+
+
+class Checkpoints:
+    """The checkpoints of one fold: ``<folder>/<step>/`` with weights.safetensors, trainer.pt and, last, manifest.json,
+    which holds their sha256, and what they were made of. The newest valid one is gone on from; two are kept.
+    """
+
+    def __init__(self, folder: Path, made_of: dict[str, Any]) -> None:
+        self.folder, self.made_of = folder, made_of
+        self.saved_at = time.monotonic()
+        self.saved_step = 0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last one is long ago."""
+        return time.monotonic() - self.saved_at > SAVE_EVERY
+
+    def save(self, training: Training) -> None:
+        """Writes one. A full disk is said and survived: the older ones stay, and a later try may find room."""
+        states = {part: plain_state(module) for part, module in training.modules.items()}
+        weights = {f"{part}.{name}": tensor for part, state in states.items() for name, tensor in state.items()}
+        trainer = io.BytesIO()
+        torch.save(training.trainer(), trainer)
+        place = self.folder / f"{training.step:08}"
+        self.saved_at = time.monotonic()
         try:
-            torch.save(state, file)
-        except RuntimeError as error:
-            if isinstance(error.__context__, OSError):  # a full disk, which torch's own clean-up hides
-                raise error.__context__ from None
-            raise
+            files = {
+                "weights.safetensors": write_bytes(place / "weights.safetensors", safetensors.torch.save(weights)),
+                "trainer.pt": write_bytes(place / "trainer.pt", trainer.getvalue()),
+            }
+            about = {"step": training.step, "made_of": self.made_of, "files": files}
+            write_json(place / "manifest.json", {"about": about, "sha256": fingerprint(about)})
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            shutil.rmtree(place, ignore_errors=True)
+            say("train", f"note: no room to save step {training.step} in {shown(self.folder)}; free some disk space")
+            return
+        self.saved_step = training.step
+        for old in sorted(self.folder.iterdir())[:-KEEP]:
+            self.remove(old)
+
+    def restore(self, training: Training, device: torch.device) -> None:
+        """Brings the training to its newest valid checkpoint, if there is one; names those that it refuses, and
+        removes them. Raises FoldwiseError for one that was made of other things."""
+        for place in sorted(self.folder.glob("*"), reverse=True):
+            if not (place / "manifest.json").exists():  # its writing was cut short
+                self.remove(place)
+                continue
+            try:
+                training.restore(*self.read(place), device)
+            except Refused as reason:
+                say("train", f"note: the checkpoint {shown(place)} is refused and removed: {reason}")
+                self.remove(place)
+                continue
+            self.saved_step = training.step
+            return
+
+    def read(self, place: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Weights and trainer state of one checkpoint; raises Refused when a file is not what was written."""
+        try:
+            manifest = json.loads((place / "manifest.json").read_text(encoding="utf-8"))
+            about = manifest["about"]
+            if fingerprint(about) != manifest["sha256"]:
+                raise Refused("manifest.json has changed since it was written")
+            differing = differences(about["made_of"], self.made_of)
+            if differing:
+                raise FoldwiseError(
+                    f"{shown(place)} was made of something else ({differing}); undo the change, or delete "
+                    f"{shown(self.folder)} to train this fold from its start"
+                )
+            contents = {name: (place / name).read_bytes() for name in about["files"]}
+            for name, sha256 in about["files"].items():
+                if fingerprint(contents[name]) != sha256:
+                    raise Refused(f"{name} has changed since it was written")
+            trainer = torch.load(io.BytesIO(contents["trainer.pt"]), map_location="cpu", weights_only=True)
+            return safetensors.torch.load(contents["weights.safetensors"]), trainer
+        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Refused(f"it is incomplete ({error})") from error
+        except (RuntimeError, EOFError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
+            raise Refused(str(error).splitlines()[0]) from error
+
+    def remove(self, place: Path) -> None:
+        """Removes one, its manifest first, so that a half removed one is none."""
+        (place / "manifest.json").unlink(missing_ok=True)
+        shutil.rmtree(place, ignore_errors=True)
+
+    def discard(self) -> None:
+        """Removes all of them, once the fold is trained."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def load_state(path: Path) -> dict[str, Any] | None:
-    """Reads trainer state to the CPU; None where there is none. Raises FoldwiseError when it is damaged."""
-    if not path.exists():
-        return None
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+def require_room(folder: Path, training: Training) -> None:
+    """Raises FoldwiseError before the first step rather than after hours: when the disk has no room for what a fold
+    keeps: two checkpoints and one that is being written, each with weights and moments."""
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in training.module.state_dict().values())
+    needed = 4 * weights * (KEEP + 1)  # the weights, their average, two moments
+    free = shutil.disk_usage(folder).free
+    if needed > free:
         raise FoldwiseError(
-            f"{shown(path)} is damaged ({reason}); delete it to train this fold from its start"
-        ) from error
+            f"the disk is full: {shown(folder)} has {free / 1e6:,.0f} MB free and its checkpoints may take "
+            f"{needed / 1e6:,.0f} MB; free some space and run the same command again"
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import sys
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -65,15 +66,20 @@ def choose_workers(workers: int | None, device: torch.device, cached: bool, thre
 
 @dataclass(frozen=True)
 class Arrangement:
-    """How a fold is computed: threads of the CPU, memory layout, number type, whether the model is compiled."""
+    """How a fold is computed: threads of the CPU, memory layout, number type, whether the model is compiled, in how
+    many parts a batch passes through it, and whether CUDA must take the ways that repeat bit for bit."""
 
     threads: int
     channels_last: bool
     dtype: str
     compiled: bool
+    parts: int
+    deterministic: bool
 
     @classmethod
-    def chosen(cls, recipe: Recipe, device: torch.device, threads: int, num_images: int) -> Arrangement:
+    def chosen(
+        cls, recipe: Recipe, device: torch.device, threads: int, num_images: int, deterministic: bool = False
+    ) -> Arrangement:
         """What the rules say for this recipe on ``num_images`` images an epoch.
 
         threads: 0 for as many as torch takes by itself. bf16 is for CUDA alone: without AMX it loses on a CPU.
@@ -89,7 +95,18 @@ class Arrangement:
             or (device.type == "cpu" and (recipe.image_size >= CHANNELS_LAST_FROM or not wide)),
             dtype=str(dtype).removeprefix("torch."),
             compiled=device.type == "cuda" and recipe.epochs * num_images * recipe.image_size**2 >= COMPILE_FROM,
+            parts=recipe.accumulate,
+            deterministic=deterministic,
         )
+
+    def set_up(self) -> None:
+        """Tells torch, before the first step; for the whole process."""
+        torch.set_num_threads(self.threads)
+        keep_freed_memory()
+        if self.deterministic:  # docs.pytorch.org, "Reproducibility"
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.backends.cudnn.benchmark = False
+            torch.use_deterministic_algorithms(True)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the files that record it."""

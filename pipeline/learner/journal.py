@@ -18,7 +18,7 @@ class Journal:
 
     def __init__(self, folder: Path, fold: int, epochs: int, metric_name: str, history: list[dict]) -> None:
         self.folder, self.fold, self.epochs, self.metric_name = folder, fold, epochs, metric_name
-        self.history = list(history)
+        self.history = history
         self.began_with = len(history)
         self.began = self.last_said = self.last_added = time.monotonic()
         self.writer = SummaryWriter(folder, purge_step=len(history) + 1)

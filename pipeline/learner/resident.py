@@ -134,7 +134,9 @@ class KeptLoader:
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """Yields (images, rows) of one epoch from batch ``start``."""
         if not self.kept:
-            self.kept = list(on_device(self.loader.epoch(), self.device))
+            batches = on_device(self.loader.epoch(), self.device)
+            # What loader processes made lies in shared memory, of which there may be little: it is not kept there.
+            self.kept = [(images.clone() if images.is_shared() else images, rows) for images, rows in batches]
         return iter(self.kept[start:])
 
 

@@ -14,7 +14,8 @@ import pandas as pd
 from pipeline.pixels.decode import DECODER, Unreadable, decode_to_side, shape_at_side
 from pipeline.records.console import progress, say
 from pipeline.records.errors import FoldwiseError
-from pipeline.records.files import atomic_path, fingerprint, locked
+from pipeline.records.files import atomic_path, fingerprint
+from pipeline.records.locks import held
 from pipeline.records.paths import Paths, shown
 from pipeline.records.threads import in_threads
 
@@ -77,14 +78,18 @@ def readable_rows(manifest: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(position=np.arange(len(rows)))
 
 
+def cache_path(paths: Paths, rows: pd.DataFrame, side: int) -> Path:
+    """Where the cache of these readable rows lies: named after its side, the decoder, and the bytes of the files."""
+    return paths.cache / f"side{side}-{fingerprint([side, DECODER, *rows['sha256']])[:12]}.u8"
+
+
 def open_pixels(paths: Paths, rows: pd.DataFrame, side: int, stage: str) -> Pixels:
     """Pictures of readable manifest rows (path, width, height, sha256), from a cache that is built if it is missing.
 
     One process builds it, with all cores, while others that want the same wait for it. A file that is not the one
     of its manifest row any more is refused by name.
     """
-    key = fingerprint([side, DECODER, *rows["sha256"]])[:12]
-    cached = paths.cache / f"side{side}-{key}.u8"
+    cached = cache_path(paths, rows, side)
     pixels = Pixels(paths.home, rows, side, cached)
     size = int(pixels.starts[-1])
 
@@ -93,7 +98,7 @@ def open_pixels(paths: Paths, rows: pd.DataFrame, side: int, stage: str) -> Pixe
 
     if is_whole():
         return pixels
-    with locked(paths.cache / "lock", lambda: say(stage, "waiting for another process that decodes the images")):
+    with held(paths.cache / "lock", lambda: say(stage, "waiting for another process that decodes the images")):
         if is_whole():
             return pixels
         if size > DISK_SHARE * shutil.disk_usage(paths.cache).free:

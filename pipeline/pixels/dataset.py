@@ -5,7 +5,6 @@ Legend: B batch, S image side; images (B, S, S, 3) uint8; rows (B,) int64, posit
 
 from __future__ import annotations
 
-import signal
 import zlib
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -18,7 +17,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.pixels.augment import Augmenter, draw_key
 from pipeline.pixels.cache import Pixels
+from pipeline.pixels.workers import AHEAD, PATIENCE, affordable, end_of_worker, start_worker
 from pipeline.records.console import progress
+from pipeline.records.errors import FoldwiseError
 
 Key = tuple[int, int]  # (epoch, row)
 Batch = tuple[torch.Tensor, torch.Tensor]  # images, rows
@@ -38,10 +39,11 @@ class ImageDataset(Dataset):
     ) -> None:  # fmt: skip
         self.pixels, self.transforms, self.seed, self.alternating_flip = pixels, transforms, seed, alternating_flip
         self.positions = rows["position"].tolist()
-        self.id_hashes = [zlib.crc32(image_id.encode()) for image_id in rows["image_id"]]
+        self.ids = rows["image_id"].tolist()
+        self.id_hashes = [zlib.crc32(image_id.encode()) for image_id in self.ids]
 
     def __len__(self) -> int:
-        return len(self.id_hashes)
+        return len(self.ids)
 
     def transform_at(self, epoch: int) -> Augmenter:
         """The transform of an epoch."""
@@ -63,12 +65,16 @@ class ImageDataset(Dataset):
         picture = self.pixels[self.positions[row]]
         return self.transform_at(epoch)(picture, self.key(epoch, row), self.is_mirrored(epoch, row), out)
 
-    def __getitems__(self, keys: list[Key]) -> Batch:
-        """A whole batch of one epoch, each picture written once, into its place."""
+    def __getitems__(self, keys: list[Key]) -> Batch | FoldwiseError | MemoryError:
+        """A whole batch of one epoch, each picture written once, into its place. An expected fault is returned, for
+        the loader to raise: from a loader's process it would come with that process's traceback in its message."""
         side = self.transform_at(keys[0][0]).side
-        images = np.empty((len(keys), side, side, 3), np.uint8)
-        for (epoch, row), out in zip(keys, images, strict=True):
-            self.make(epoch, row, out)
+        try:
+            images = np.empty((len(keys), side, side, 3), np.uint8)
+            for (epoch, row), out in zip(keys, images, strict=True):
+                self.make(epoch, row, out)
+        except (FoldwiseError, MemoryError) as fault:
+            return fault
         return torch.from_numpy(images), torch.tensor([row for _, row in keys])
 
 
@@ -88,10 +94,13 @@ class EpochBatches(Sampler[list[Key]]):
         batches = whole + (rest > 0 and self.seed is None)
         return min(batches, self.limit or batches)
 
+    def order(self) -> np.ndarray:
+        """Rows of the epoch (num_rows,) int64, in their order."""
+        rows = np.arange(self.num_rows)
+        return rows if self.seed is None else np.random.default_rng([self.seed, self.epoch]).permutation(rows)
+
     def __iter__(self) -> Iterator[list[Key]]:
-        order = np.arange(self.num_rows)
-        if self.seed is not None:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
+        order = self.order()
         for batch in range(self.start, len(self)):
             yield [(self.epoch, int(row)) for row in order[batch * self.batch_size : (batch + 1) * self.batch_size]]
 
@@ -99,12 +108,6 @@ class EpochBatches(Sampler[list[Key]]):
 def as_it_is(batch: Any) -> Any:
     """The batch that ``__getitems__`` made is whole already."""
     return batch
-
-
-def start_worker(_: int) -> None:
-    """A loader process leaves Ctrl-C to the main one, and its cores to the others."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(0)
 
 
 class Batches(Protocol):
@@ -136,10 +139,13 @@ class Loader:
 
     def __init__(self, dataset: ImageDataset, batches: EpochBatches, workers: int, pin: bool) -> None:
         cv2.setNumThreads(0)  # images are many and small: one thread each
-        self.batches = batches
+        self.dataset, self.batches = dataset, batches
+        side = max(transform.side for transform in dataset.transforms)
+        workers = affordable(workers, batches.batch_size * side * side * 3)
         self.loader = DataLoader(
             dataset, batch_sampler=self.batches, collate_fn=as_it_is, num_workers=workers, pin_memory=pin,
             persistent_workers=workers > 0, worker_init_fn=start_worker,
+            prefetch_factor=AHEAD if workers else None, timeout=PATIENCE if workers else 0,
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -147,6 +153,21 @@ class Loader:
         return len(self.batches)
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
-        """Yields (images, rows) of one epoch from batch ``start``."""
+        """Yields (images, rows) of one epoch from batch ``start``; raises FoldwiseError for a picture that cannot be
+        made, or when a loader process dies."""
         self.batches.epoch, self.batches.start = epoch, start
-        return iter(self.loader)
+        made = start
+        try:
+            for batch in self.loader:
+                if isinstance(batch, Exception):
+                    raise batch
+                images, rows = batch
+                made += 1
+                yield images, rows.clone()  # the epoch keeps them, and a loader's tensor holds a file open
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            first = self.batches.order()[min(made * self.batches.batch_size, self.batches.num_rows - 1)]
+            what = f"batch {made + 1} of epoch {epoch + 1}, from image '{self.dataset.ids[first]}' on"
+            fault = end_of_worker(error, what)
+            if fault is None:
+                raise
+            raise fault from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from dataclasses import dataclass, field
@@ -14,15 +15,21 @@ from pipeline.records.files import fingerprint
 
 #: Pixels beyond which a file is refused by its header: two orders above any photograph worth training on here.
 MAX_PIXELS = 100_000_000
+#: Bytes beyond which a file is not even read.
+MAX_BYTES = 500_000_000
 os.environ.setdefault("CV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # read once, when cv2 is imported
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # it would print to stderr what we report by name
 
 import cv2  # noqa: E402
 from PIL import Image, UnidentifiedImageError  # noqa: E402
 
+# On odd files Pillow warns; what matters of it is found by the strict check, and our limit of pixels is stricter.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 #: Changes when ``decode_to_side`` would give other pixels; part of every cache's key.
 DECODER = f"2-cv{cv2.__version__}"
 
+#: What is read, by Pillow's names, and how such files are called. (MPO is a JPEG until Pillow has opened it.)
 EXTENSIONS = {
     "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
     "MPO": {".jpg", ".jpeg", ".mpo"},
@@ -72,6 +79,8 @@ def decode(content: bytes, part: int = 1) -> np.ndarray:
         flags = cv2.IMREAD_COLOR_RGB | REDUCED[part]
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
     except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError from error
         raise Unreadable(f"OpenCV: {error.err}") from error
     if pixels is None:
         raise Unreadable("OpenCV cannot decode it")
@@ -106,24 +115,24 @@ def decode_to_side(content: bytes, side: int, height: int, width: int) -> np.nda
 def inspect(path: Path) -> Inspection:
     """Decodes a file once, strictly: Pillow to notice missing bytes, which OpenCV fills with grey, and then the
     decoder that training uses. Raises Unreadable with the reason."""
+    if path.stat().st_size > MAX_BYTES:
+        raise Unreadable(f"{path.stat().st_size:,} bytes are more than {MAX_BYTES:,}")
     content = path.read_bytes()
     if not content:
         raise Unreadable("the file is empty")
     notes: list[tuple[str, str]] = []
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is stricter
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise Unreadable(f"{image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
-                notes = notes_on(path, image)
-                image.load()
-    except Unreadable:
+        with Image.open(io.BytesIO(content), formats=[name for name in EXTENSIONS if name != "MPO"]) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Unreadable(f"{image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
+            notes = notes_on(path, image)
+            image.load()
+    except (Unreadable, MemoryError):
         raise
     except UnidentifiedImageError as error:
         raise Unreadable("not an image") from error
-    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError) as error:
-        raise Unreadable(f"damaged: {error}") from error
+    except Exception as error:  # Pillow's readers raise whatever a damaged header leads them to
+        raise Unreadable(f"damaged: {' '.join(str(error).split()) or type(error).__name__}") from error
     height, width = decode(content).shape[:2]
     if min(height, width) < 4:
         notes.append(("tiny", f"{width} x {height} pixels"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import shutil
 import tarfile
 import unicodedata
@@ -70,6 +72,12 @@ def _checked_names(path: Path, members: list[Member]) -> list[PurePosixPath]:
             )
         seen[key] = member.name
         names.append(name)
+    for name in names:
+        above = [unicodedata.normalize("NFC", str(folder)).casefold() for folder in name.parents]
+        if clash := next((seen[key] for key in above if key in seen), None):
+            raise FoldwiseError(
+                f"{shown(path)} holds '{clash}' both as a file and as a folder, of '{name}'; nothing was unpacked"
+            )
     return names
 
 
@@ -119,6 +127,8 @@ def unpack(path: Path, folder: Path, watched: Callable[[list, str], Iterator]) -
         zipfile.BadZipFile,
         tarfile.TarError,
         zlib.error,
+        lzma.LZMAError,
+        gzip.BadGzipFile,
         EOFError,
         RuntimeError,
         NotImplementedError,

@@ -9,8 +9,9 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.records.errors import nearest
 from pipeline.records.metrics import METRICS
-from pipeline.records.paths import Paths, shown
-from pipeline.records.settings import Settings, read_toml, validated
+from pipeline.records.paths import MAX_FOLDS, Paths, shown
+from pipeline.records.settings import Settings, validated
+from pipeline.records.toml import read_toml
 
 Symmetry = Literal["hflip", "vflip", "rot90", "transpose"]
 
@@ -98,7 +99,7 @@ class Test(Settings):
 class Folds(Settings):
     """How the train rows are split."""
 
-    n: int = Field(5, ge=2, le=100)
+    n: int = Field(5, ge=2, le=MAX_FOLDS)
     seed: int = Field(42, ge=0, lt=2**32)
     file: str | None = None  # the user's own folds: a CSV with image_id and fold
 

@@ -14,13 +14,13 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from pipeline.records.errors import FoldwiseError
+from pipeline.records.files import sweep
 from pipeline.records.paths import Paths, error_log, shown
+from pipeline.records.signals import STOPPED, Stopped, end_now, handling
 
 T = TypeVar("T")
 
-#: Exit status of a stage that was interrupted (the shell's own for Ctrl-C).
-INTERRUPTED = 130
-
+OUT_OF_MEMORY = "the memory is full; close other programs, lower batch_size, or take fewer loader processes (WORKERS=1)"
 _FAULTS_OF_THE_MACHINE = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
     errno.EDQUOT: "your disk quota is used up; free some space and run the same command again",
@@ -49,19 +49,27 @@ def parser_for(
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
         parser.add_argument("--workers", type=int, metavar="N", help="loader processes (default: chosen by device)")
         parser.add_argument("--threads", type=int, default=0, metavar="N", help="its part of the cores (default: all)")
+        parser.add_argument(
+            "--deterministic", action="store_true", help="the same bits on CUDA too, where it is slower"
+        )
+    if fold:
+        parser.add_argument("--until", type=float, metavar="S", help="save and stop at this time (seconds since 1970)")
     return parser
 
 
 def run_stage(main: Callable[[], None]) -> None:
     """Runs a stage's main: an expected fault ends in one sentence and exit 1, an unexpected one in a sentence
-    that names the log with its traceback, Ctrl-C in exit 130."""
+    that names the log with its traceback, a signal or the clock in exit 75 (see signals.py)."""
     try:
-        main()
+        with handling(end_now):
+            main()
     except FoldwiseError as fault:
         sys.exit(f"error: {fault}")
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on, a fold after its last finished epoch", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    except Stopped as reason:
+        print(f"\n{reason}; the same command goes on (exit {STOPPED}, an error to make)", file=sys.stderr)
+        sys.exit(STOPPED)
+    except MemoryError:
+        sys.exit(f"error: {OUT_OF_MEMORY}")
     except Exception as error:  # the last resort, which hides nothing: the log holds it whole
         if isinstance(error, OSError) and error.errno in _FAULTS_OF_THE_MACHINE:
             where = f"{error.filename}: " if error.filename else ""
@@ -114,8 +122,10 @@ def duration(seconds: float) -> str:
 
 
 def paths_of(args: argparse.Namespace) -> Paths:
-    """The competition's paths that the options name."""
-    return Paths(args.competition, args.dry_run)
+    """The competition's paths that the options name, rid of what dead processes left there half written."""
+    paths = Paths(args.competition, args.dry_run)
+    sweep([paths.home, paths.made, paths.cache, paths.submissions, *paths.runs.rglob("*/")])
+    return paths
 
 
 def make_line(target: str, args: argparse.Namespace) -> str:

@@ -5,15 +5,59 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from pipeline.records.errors import FoldwiseError
+from pipeline.records.paths import shown
+from pipeline.records.processes import HOST, is_alive
+
+#: What a temporary file or folder is called: its final name between a dot and whose it is; the suffix stays last, since
+#: some writers choose the format by it.
+_TEMPORARY = re.compile(r"\..+\.tmp-(?P<host>[\w-]+)-(?P<pid>\d+)(\.\w+)?")
+#: Seconds after which the temporary file of a process on another machine is taken for left behind.
+_FORGOTTEN = 24 * 3600
+
+
+def temporary_beside(path: Path) -> Path:
+    """Where this process writes what will be ``path``: in the same folder, so that a rename puts it in place."""
+    return path.with_name(f".{path.stem}.tmp-{HOST}-{os.getpid()}{path.suffix}")
+
+
+def is_left_behind(path: Path) -> bool:
+    """Whether this is a temporary file or folder of ours whose process is dead."""
+    name = _TEMPORARY.fullmatch(path.name)
+    if name is None:
+        return False
+    if name["host"] == HOST:
+        return not is_alive(int(name["pid"]))
+    return time.time() - path.stat().st_mtime > _FORGOTTEN
+
+
+def sweep(folders: list[Path]) -> None:
+    """Removes what dead processes left half written in these folders."""
+    for folder in folders:
+        for path in folder.glob(".*.tmp-*"):
+            with suppress(FileNotFoundError):  # another stage sweeps at the same time
+                if is_left_behind(path):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a rename in the folder last through a power cut. Windows has no such call."""
+    if os.name != "posix":
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network disks have no such call either
+            os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 @contextmanager
@@ -23,36 +67,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
     An error or an interrupt inside leaves the old file as it was and no temporary file behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last, since some writers choose the format by it.
-    temporary = path.with_name(f".{path.stem}.tmp{os.getpid()}{path.suffix}")
+    temporary = temporary_beside(path)
     try:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         error.filename = error.filename or str(path)  # a failed write does not know whose it was
         raise
     finally:
         temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Keeps other processes out while it is held; calls ``waiting`` before it waits for one of them.
-
-    The system lets go of the lock when its owner dies. Windows has no such lock, and none is taken there: what is
-    done under it must be harmless to do twice.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waiting()
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def write_text(path: Path, text: str) -> None:
@@ -66,9 +92,16 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Reads a JSON file of ours."""
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_json(path: Path, *keys: str) -> dict[str, Any]:
+    """Reads a JSON file of ours that holds ``keys``; raises FoldwiseError when it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        missing = [key for key in keys if key not in content]
+        if missing or not isinstance(content, dict):
+            raise ValueError(f"it has no '{missing[0]}'" if missing else "it is no table")
+        return content
+    except (ValueError, TypeError, RecursionError) as error:
+        raise FoldwiseError(f"{shown(path)} is damaged ({error}); delete it and type the same again") from error
 
 
 def fingerprint(content: Path | bytes | str | Any) -> str:

@@ -12,6 +12,7 @@ from pipeline.records.errors import FoldwiseError, nearest
 #: data/ and submissions/ lie here: the checkout, or FOLDWISE_ROOT (tests, read-only checkouts).
 ROOT = Path(os.environ.get("FOLDWISE_ROOT") or Path(__file__).parents[2])
 RECIPES = Path(__file__).parents[1] / "recipes"
+MAX_FOLDS = 100
 
 
 def error_log() -> Path:

@@ -10,16 +10,16 @@ import argparse
 import platform
 import subprocess
 import sys
+import time
 
 if not (3, 11) <= sys.version_info < (3, 15):  # as in pyproject.toml; said before anything newer is imported
     found = f"{sys.version_info[0]}.{sys.version_info[1]}"
     sys.exit(f"error: Foldwise needs Python 3.11 to 3.14, this is {found}; name another: make PYTHON=python3.12")
 
-import tomllib
-
 from pipeline.records.errors import FoldwiseError
-from pipeline.records.paths import Paths, parse_folds, partial_name, recipe_path, run_name, shown
+from pipeline.records.paths import MAX_FOLDS, Paths, parse_folds, partial_name, recipe_path, run_name, shown
 from pipeline.records.threads import cores, share_cores
+from pipeline.records.toml import read_toml
 
 #: Image side up to which several folds train at once on one GPU, and the memory (MiB) that each is then given.
 SMALL_SIDE, SMALL_MEMORY = 96, 4096
@@ -47,17 +47,24 @@ def arrange(num_folds: int, image_size: int, device: str) -> tuple[int, list[int
     return share_cores(num_folds, cores())
 
 
-def plan(competition: str, recipe: str, settings: list[str], folds: str, device: str) -> dict[str, str]:
+def end_of(hours: str) -> str:
+    """Seconds since 1970 when HOURS from now are over, '' for no limit; raises FoldwiseError for no number."""
+    try:
+        return hours and f"{time.time() + float(hours) * 3600:.0f}"
+    except (ValueError, OverflowError) as error:
+        raise FoldwiseError(f"HOURS={hours} is not a number of hours, such as HOURS=8.5") from error
+
+
+def plan(competition: str, recipe: str, settings: list[str], folds: str, device: str, hours: str) -> dict[str, str]:
     """Make variables for one call; raises FoldwiseError as the stages would."""
     toml = Paths(competition).toml
-    try:
-        facts = tomllib.loads(toml.read_text(encoding="utf-8-sig"))
-        num_folds = int(facts.get("folds", {}).get("n", 5))
-        recipe = recipe or str(facts.get("recipe", "resnet18"))
-        toml = recipe_path(recipe)
-        content = tomllib.loads(toml.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError, TypeError, ValueError) as error:
-        raise FoldwiseError(f"{shown(toml)} cannot be read: {error}") from error
+    facts = read_toml(toml)
+    table = facts.get("folds", {})
+    num_folds = table.get("n", 5) if isinstance(table, dict) else table
+    if type(num_folds) is not int or not 2 <= num_folds <= MAX_FOLDS:
+        raise FoldwiseError(f"{shown(toml)}: folds.n = {num_folds!r} is not a whole number from 2 to {MAX_FOLDS}")
+    recipe = recipe or str(facts.get("recipe", "resnet18"))
+    content = read_toml(recipe_path(recipe))
     sizes = [str(content.get("image_size")), *(text[11:] for text in settings if text.startswith("image_size="))]
     run = run_name(recipe, settings)
     chosen = parse_folds(folds, num_folds)
@@ -71,6 +78,7 @@ def plan(competition: str, recipe: str, settings: list[str], folds: str, device:
         # The folds of the last round get other threads than the rounds before, and wait for them.
         "LAST_ROUND": " ".join(map(str, chosen[len(chosen) - len(chosen) % beside :])),
         **{f"THREADS_OF_{fold}": str(number) for fold, number in zip(chosen, threads, strict=True)},
+        "UNTIL": end_of(hours),
         "PARTIAL": "" if len(chosen) == num_folds else ",".join(map(str, chosen)),
     }
 
@@ -82,10 +90,11 @@ if __name__ == "__main__":
     parser.add_argument("--set", nargs="*", default=[])
     parser.add_argument("--folds", default="")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--hours", default="")
     args = parser.parse_args()
     try:
         # A word a variable, spaces as '|': what make's $(shell) hands on without a temporary file.
-        variables = plan(args.competition, args.recipe, args.set, args.folds, args.device or "auto")
+        variables = plan(args.competition, args.recipe, args.set, args.folds, args.device or "auto", args.hours)
         print(*(f"{name}:={value.replace(' ', '|')}" for name, value in variables.items()))
     except FoldwiseError as fault:
         sys.exit(f"error: {fault}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.records.errors import FoldwiseError
-from pipeline.records.files import atomic_path
+from pipeline.records.files import atomic_path, fingerprint
 from pipeline.records.paths import shown
 
 
@@ -21,8 +21,9 @@ class Predictions:
     class_names: np.ndarray
     probs: np.ndarray
 
-    def save(self, path: Path) -> None:
-        """Writes an .npz atomically; raises FoldwiseError rather than save what is not a probability."""
+    def save(self, path: Path) -> str:
+        """Writes an .npz atomically and returns its sha256; raises FoldwiseError rather than save what is not a
+        probability."""
         if not np.isfinite(self.probs).all():
             row = int((~np.isfinite(self.probs)).any(axis=1).argmax())
             raise FoldwiseError(
@@ -31,19 +32,18 @@ class Predictions:
             )
         with atomic_path(path) as temporary:
             np.savez(temporary, image_ids=self.image_ids, class_names=self.class_names, probs=self.probs)
+        return fingerprint(path)
 
     @classmethod
-    def load(cls, path: Path) -> Predictions:
-        """Reads and checks a file of ``save``; raises FoldwiseError when it is damaged."""
+    def load(cls, path: Path, sha256: str) -> Predictions:
+        """Reads a file of ``save``; raises FoldwiseError when it is not the one of this sha256."""
         try:
+            if fingerprint(path) != sha256:
+                raise ValueError("it has changed since it was written")
             with np.load(path, allow_pickle=False) as file:
                 loaded = cls(file["image_ids"], file["class_names"], file["probs"])
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise FoldwiseError(f"{shown(path)} is damaged ({error}); delete it and predict that fold again") from error
-        expected = (len(loaded.image_ids), len(loaded.class_names))
-        if loaded.probs.shape != expected or not np.allclose(loaded.probs.sum(axis=1), 1, atol=1e-3):
             raise FoldwiseError(
-                f"{shown(path)} does not hold probabilities of {expected[0]} rows by {expected[1]} "
-                "classes; delete it and predict that fold again"
-            )
+                f"{shown(path)} is damaged ({error}); delete predicted.json beside it and type the same again"
+            ) from error
         return loaded

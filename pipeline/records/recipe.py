@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.paths import recipe_path, shown
-from pipeline.records.settings import Settings, read_toml, validated
+from pipeline.records.settings import Settings, validated
+from pipeline.records.toml import parse_toml, read_toml
 
 
 class Recipe(Settings):
@@ -96,8 +96,8 @@ def load_recipe(name: str, settings: list[str]) -> Recipe:
             if not isinstance(table, dict):
                 raise FoldwiseError(f"--set {setting}: '{part}' is a value, not a table")
         try:
-            table[last] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+            table[last] = parse_toml(f"value = {text}")["value"]
+        except ValueError:
             table[last] = text  # a bare word: model=resnet34
         source = f"{shown(path)} with --set {' '.join(settings)}"
     return validated(Recipe, content, source)

@@ -24,23 +24,39 @@ def asked_run(args: Any, competition: Competition) -> tuple[str, Recipe]:
     return run_name(name, args.set), recipe
 
 
-def identity(
-    recipe: Recipe, competition: Competition, paths: Paths, class_names: list[str], manifest: pd.DataFrame
-) -> dict[str, Any]:
-    """All that decides what the folds of a run learn."""
+def fingerprints(paths: Paths, manifest: pd.DataFrame) -> dict[str, str]:
+    """Of the folds, and of the train images under their ids."""
     train = manifest[manifest["split"] == "train"]
     return {
-        **recipe.model_dump(),
-        "symmetries_granted": list(competition.symmetries),
-        "class_names": class_names,
         "folds_sha256": fingerprint(paths.folds),
         "train_images_sha256": fingerprint("\n".join(train["image_id"] + " " + train["sha256"])),
     }
 
 
+def identity(
+    recipe: Recipe, competition: Competition, paths: Paths, class_names: list[str], manifest: pd.DataFrame
+) -> dict[str, Any]:
+    """All that decides what the folds of a run learn."""
+    return {
+        **recipe.model_dump(),
+        "symmetries_granted": list(competition.symmetries),
+        "class_names": class_names,
+        **fingerprints(paths, manifest),
+    }
+
+
+def differences(made_of: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """The keys that differ and how, '' when none does."""
+    keys = [key for key in {**made_of, **wanted} if made_of.get(key) != wanted.get(key)]
+    changes = [f"{key} was {made_of.get(key)!r} and is now {wanted.get(key)!r}" for key in keys]
+    return "; ".join(
+        change if len(change) <= 100 else f"{key} differs" for key, change in zip(keys, changes, strict=True)
+    )
+
+
 def has_work(paths: Paths, run: str) -> bool:
-    """Whether a fold of the run has trained at least one epoch."""
-    return any(any(paths.run(run).glob(f"fold*/{name}")) for name in ("state.pt", "trained.json"))
+    """Whether a fold of the run has begun."""
+    return any(any(paths.run(run).glob(f"fold*/{name}")) for name in ("checkpoints", "trained.json"))
 
 
 def check_run(paths: Paths, run: str, wanted: dict[str, Any]) -> None:
@@ -48,13 +64,10 @@ def check_run(paths: Paths, run: str, wanted: dict[str, Any]) -> None:
     record = paths.run(run) / "run.json"
     if not record.exists() or not has_work(paths, run):
         return
-    made_of = read_json(record)["made_of"]
-    keys = [key for key in {**made_of, **wanted} if made_of.get(key) != wanted.get(key)]
-    if keys:
-        changes = [f"{key} was {made_of.get(key)!r} and is now {wanted.get(key)!r}" for key in keys]
-        said = "; ".join(change if len(change) <= 100 else f"{keys[i]} differs" for i, change in enumerate(changes))
+    differing = differences(read_json(record, "made_of")["made_of"], wanted)
+    if differing:
         raise FoldwiseError(
-            f"{shown(paths.run(run))} was made of something else ({said}); undo the change, or name a new run "
+            f"{shown(paths.run(run))} was made of something else ({differing}); undo the change, or name a new run "
             f"(SET=... or a recipe file of another name), or delete that folder to make it again"
         )
 
@@ -63,6 +76,6 @@ def start_run(paths: Paths, run: str, recipe: Recipe, wanted: dict[str, Any]) ->
     """Writes what the run is made of into its folder, before the first fold leaves anything there."""
     check_run(paths, run, wanted)
     folder = paths.run(run)
-    if not has_work(paths, run):
+    if not has_work(paths, run) or not (folder / "run.json").exists():
         write_text(folder / "recipe.toml", toml_text(recipe.model_dump()))
         write_json(folder / "run.json", {"run": run, "made_of": wanted, **provenance()})

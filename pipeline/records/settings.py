@@ -1,33 +1,22 @@
-"""Reading TOML into frozen, typed settings that refuse unknown keys by name."""
+"""What TOML says as frozen, typed settings that refuse unknown keys by name."""
 
 from __future__ import annotations
 
 import json
-import tomllib
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.records.errors import FoldwiseError, nearest
-from pipeline.records.paths import shown
 
 
 class Settings(BaseModel):
     """Base of all settings: immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=Settings)
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file; raises FoldwiseError with the line that is wrong."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FoldwiseError(f"{shown(path)} is not valid TOML: {error}") from error
 
 
 def validated(kind: type[S], content: dict[str, Any], source: str) -> S:

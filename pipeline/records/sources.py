@@ -16,8 +16,11 @@ import pandas as pd
 from pipeline.records.competition import Test, Train, checked_label
 from pipeline.records.errors import FoldwiseError, count_of
 from pipeline.records.paths import Paths, shown
+from pipeline.records.signals import cpu_limit
 from pipeline.records.tables import read_csv, require_unique
 
+#: CPU seconds that a pattern may take, and what each name adds to them; a harmless one takes a microsecond a name.
+MATCH_SECONDS, MATCH_SECONDS_EACH = 1.5, 2e-5
 NOT_PICTURES = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
@@ -52,9 +55,20 @@ def require_some(names: list[str], folder: Path, split: str) -> None:
 
 
 def match_all(pattern: str, names: list[str], split: str, folder: Path) -> dict[str, dict[str, str]]:
-    """Named groups of each name that the pattern matches; raises FoldwiseError when none does."""
+    """Named groups of each name that the pattern matches; raises FoldwiseError when none does, or when a name takes
+    it forever: nested repeats such as ``(a+)+`` try more ways than there are atoms (Davis et al., 2018)."""
     compiled = re.compile(pattern)
-    matches = {name: match.groupdict() for name in names if (match := compiled.search(name))}
+    matches, name = {}, ""
+    try:
+        with cpu_limit(MATCH_SECONDS + MATCH_SECONDS_EACH * len(names)):
+            for name in names:
+                if match := compiled.search(name):
+                    matches[name] = match.groupdict()
+    except TimeoutError:
+        raise FoldwiseError(
+            f"[{split}] pattern = '{pattern}' takes forever on the name '{name}'; a repeat inside a repeat, such as "
+            "(a+)+, does that: write it without the inner or the outer one in competition.toml"
+        ) from None
     if not matches:
         seen = ", ".join(f"'{name}'" for name in names[:3])
         raise FoldwiseError(

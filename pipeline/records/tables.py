@@ -21,13 +21,16 @@ FOLDS_COLUMNS = ["image_id", "label", "group", "fold"]
 
 def read_csv(path: Path, columns: Iterable[str] = ()) -> pd.DataFrame:
     """A CSV with every cell as the text it is (``007``, ``NA``, ``1e5``); raises FoldwiseError when it is none,
-    is empty, repeats a header, or lacks one of ``columns``."""
+    is empty, repeats a header, has a row that is cut short, or lacks one of ``columns``."""
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", header=None)
     except FileNotFoundError as error:
         raise FoldwiseError(f"there is no {shown(path)}") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise FoldwiseError(f"{shown(path)} is not a readable CSV file: {str(error).strip()}") from error
+        raise FoldwiseError(f"{shown(path)} is not a readable CSV file: {' '.join(str(error).split())}") from error
+    short = table.index[table.isna().any(axis=1)]
+    if len(short):
+        raise FoldwiseError(f"{shown(path)} row {short[0] + 1} has fewer cells than the longest row; mend it")
     header = list(table.iloc[0])
     table = table.iloc[1:].reset_index(drop=True).set_axis(header, axis=1)
     twice = sorted({name for name in header if header.count(name) > 1})
@@ -74,28 +77,42 @@ def require_same_ids(expected: Iterable[str], found: Iterable[str], what: str, a
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
-    """The manifest with width and height (int, 0 for a test image that cannot be read)."""
+    """The manifest with width and height (int, 0 for a test image that cannot be read). Raises FoldwiseError with the
+    row and the cell for what the manifest stage would not have written."""
     table = read_csv(path, MANIFEST_COLUMNS)
-    try:
-        return table.astype({"width": int, "height": int})
-    except ValueError as error:
-        raise FoldwiseError(
-            f"{shown(path)}: width and height are whole numbers, but {error}; delete it and run "
-            "the manifest stage again"
-        ) from error
+    forms = {"split": "train|test", "width": r"\d{1,9}", "height": r"\d{1,9}", "sha256": "([0-9a-f]{64})?"}
+    for column, form in forms.items():
+        wrong = table[~table[column].str.fullmatch(form)]
+        if len(wrong):
+            raise FoldwiseError(
+                f"{shown(path)} row {wrong.index[0] + 2}: {column} cannot be '{wrong[column].iloc[0]}'; delete the "
+                "file and run the manifest stage again"
+            )
+    for split, rows in table.groupby("split"):
+        require_unique(rows["image_id"], f"{shown(path)}, split {split},")
+    return table.astype({"width": int, "height": int})
 
 
-def read_folds(path: Path, num_folds: int) -> pd.DataFrame:
-    """Our folds.csv with fold (int), checked to hold every fold from 0 to ``num_folds`` - 1."""
+def read_folds(path: Path, num_folds: int, manifest: pd.DataFrame) -> pd.DataFrame:
+    """Our folds.csv with fold (int), checked to hold every fold from 0 to ``num_folds`` - 1, and each train row of the
+    manifest once, under its label."""
     table = read_csv(path, FOLDS_COLUMNS)
-    require_unique(table["image_id"], shown(path))
+    train = manifest[manifest["split"] == "train"]
+    require_same_ids(train["image_id"], table["image_id"], shown(path), "run the folds stage again")
+    labels = table["image_id"].map(train.set_index("image_id")["label"])
+    wrong = table.index[labels != table["label"]]
+    if len(wrong):
+        raise FoldwiseError(
+            f"{shown(path)} row {wrong[0] + 2}: the label is '{table['label'][wrong[0]]}', but '{labels[wrong[0]]}' in "
+            "the manifest; run the folds stage again"
+        )
     table["fold"] = fold_numbers(table["fold"], num_folds, path)
     return table
 
 
 def fold_numbers(texts: pd.Series, num_folds: int, path: Path) -> pd.Series:
     """Fold numbers (int) from text; raises FoldwiseError unless they are exactly 0 to ``num_folds`` - 1."""
-    wrong = texts[~texts.str.fullmatch(r"\d+")]
+    wrong = texts[~texts.str.fullmatch(r"[0-9]{1,9}")]
     if len(wrong):
         raise FoldwiseError(f"{shown(path)} row {wrong.index[0] + 2}: fold '{wrong.iloc[0]}' is not a number from 0")
     folds = texts.astype(int)

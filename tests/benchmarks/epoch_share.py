@@ -11,6 +11,7 @@ from typing import Any
 
 import pipeline.train
 from pipeline.learner.batches import Normalize
+from pipeline.learner.checkpoint import Checkpoints
 from pipeline.learner.journal import Journal
 
 spent = 0.0
@@ -53,8 +54,8 @@ def main() -> None:
         save(*args)
         ends.append((time.perf_counter(), spent))
 
-    save = counted(pipeline.train.save_state)
-    pipeline.train.save_state = save_and_note  # type: ignore[assignment]
+    save = counted(Checkpoints.save)
+    Checkpoints.save = save_and_note  # type: ignore[method-assign]
     settings = ["epochs=2", "start_scale=1", "seed=99"]
     sys.argv = ["train", "--competition", sys.argv[1], "--recipe", "resnet18_sprint", "--fold", "0", "--threads", "1"]
     sys.argv += ["--set", *settings]

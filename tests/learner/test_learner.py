@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from torch import nn
 from torchvision.transforms import functional as reference
 
 from pipeline.learner.batches import Mixer, Normalize, build_loss
-from pipeline.learner.checkpoint import load_about, load_state, load_weights, save_state, save_weights
+from pipeline.learner.checkpoint import load_weights, save_weights
 from pipeline.learner.device import Arrangement, Precision, choose_workers, find_device
 from pipeline.learner.inference import View, apply_view, folded, predict_probs, tta_views
 from pipeline.learner.models import IMAGENET, build_model
@@ -189,38 +187,13 @@ def test_a_device_that_is_not_here() -> None:
 
 
 def test_weights_come_back_with_what_they_are(tmp_path: Path) -> None:
-    module = build_model("small_cnn", 2, width=4).module
-    save_weights(tmp_path / "w.safetensors", module, {"fold": 3})
-    other = build_model("small_cnn", 2, width=4).module
-    load_weights(tmp_path / "w.safetensors", other)
-    assert all(
-        torch.equal(a, b) for a, b in zip(module.state_dict().values(), other.state_dict().values(), strict=True)
-    )
-    assert load_about(tmp_path / "w.safetensors") == {"fold": 3}
-    with pytest.raises(FoldwiseError, match="does not fit"):
-        load_weights(tmp_path / "w.safetensors", build_model("small_cnn", 3, width=4).module)
-    (tmp_path / "w.safetensors").write_bytes(b"garbage")
-    with pytest.raises(FoldwiseError, match="damaged"):
-        load_about(tmp_path / "w.safetensors")
-
-
-class Malicious:
-    """An object that runs a command when it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple:
-        return os.system, (f"touch {self.mark}",)
-
-
-def test_trainer_state_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-    path, mark = tmp_path / "state.pt", tmp_path / "executed"
-    torch.save({"epoch": Malicious(mark)}, path, pickle_module=pickle)
-    with pytest.raises(FoldwiseError, match="damaged"):
-        load_state(path)
-    assert not mark.exists()
-    save_state(path, {"epoch": 2, "history": [{"lr": 0.5}]})
-    assert load_state(path) == {"epoch": 2, "history": [{"lr": 0.5}]}
-    assert load_state(tmp_path / "none.pt") is None
+    module, path = build_model("small_cnn", 2, width=4).module, tmp_path / "w.safetensors"
+    sha256 = save_weights(path, module, {"fold": 3})
+    weights, about = load_weights(path, sha256)
+    assert about == {"fold": 3} and list(weights) == sorted(module.state_dict())
+    assert all(torch.equal(weights[name], tensor) for name, tensor in module.state_dict().items())
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # which safetensors itself would load
+    path.write_bytes(content)
+    with pytest.raises(FoldwiseError, match="has changed since it was written"):
+        load_weights(path, sha256)

@@ -40,8 +40,8 @@ def test_no_round_asks_for_more_cores_than_there_are(folds: int, cores: int) -> 
 def test_a_recipe_that_is_no_toml_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken.toml").write_text("epochs = = 3")
     monkeypatch.setattr(paths, "RECIPES", tmp_path)
-    with pytest.raises(FoldwiseError, match=r"broken\.toml cannot be read"):
-        plan.plan("digits", "broken", [], "", "auto")
+    with pytest.raises(FoldwiseError, match=r"broken\.toml is not valid TOML"):
+        plan.plan("digits", "broken", [], "", "auto", "")
 
 
 def test_a_gpu_trains_several_small_folds_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

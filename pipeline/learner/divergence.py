@@ -1,0 +1,37 @@
+"""A training whose numbers are no numbers any more: found where it began, and never saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from pipeline.learner.checkpoint import Training
+from pipeline.records.errors import FoldwiseError
+from pipeline.records.files import write_json
+from pipeline.records.paths import shown
+
+
+def require_finite(training: Training, ids: list[str], lr_of: Callable[[int], float], folder: Path) -> None:
+    """Raises FoldwiseError when a loss of this epoch, a weight or an averaged weight is no finite number, with the
+    step, its learning rate, and the last batches in diverged.json. Waits for the device.
+
+    ids: of the train rows. lr_of: the learning rate of a step, from 0.
+    """
+    bad = training.first_bad_loss()
+    if bad is None and training.weights_are_finite():
+        return
+    of_epoch = len(training.losses)
+    last = of_epoch - 1 if bad is None else bad
+    step = training.step - of_epoch + last
+    batches = torch.cat(training.rows).view(of_epoch, -1)[max(0, last - 1) : last + 1].tolist()
+    named = [[ids[row] for row in rows] for rows in batches]
+    what = "a weight is no finite number" if bad is None else f"the loss is {float(training.losses[bad])}"
+    record = folder / "diverged.json"
+    write_json(record, {"what": what, "step": step + 1, "lr": lr_of(step), "last_batches": named})
+    raise FoldwiseError(
+        f"{what} after step {step + 1:,} at lr = {lr_of(step):.2g}, on a batch with '{named[-1][0]}' and others "
+        f"({shown(record)} names the last two batches); nothing of it was saved; try a smaller one, such as "
+        f'SET="lr={lr_of(step) / 3:.1g}", or SET="clip_grad=1"'
+    )

@@ -1,0 +1,32 @@
+"""This machine's processes, by name: whether one that left its number somewhere still lives."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from contextlib import suppress
+from pathlib import Path
+
+#: This machine, in letters that suit a file's name.
+HOST = re.sub(r"\W", "-", platform.node()) or "unknown"
+
+
+def start_of(pid: int) -> str:
+    """What tells a process from a later one of the same number, where the system shows it: when it began."""
+    with suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return ""
+
+
+def is_alive(pid: int, start: str = "") -> bool:
+    """Whether a process of this machine lives, and is the one that began at ``start`` if that is given."""
+    if os.name != "posix":  # elsewhere signal 0 ends it; taken for alive, as one would have to be told
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return not start or start_of(pid) in ("", start)

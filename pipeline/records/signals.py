@@ -1,0 +1,129 @@
+"""An orderly end: what SIGTERM, Ctrl-C, a closed terminal and the clock do to a stage.
+
+A first signal ends a stage with exit 75 ("temporary failure": the same command goes on) and leaves no half-written
+file; a second one leaves at once. Where work would be lost, a ``Stop`` lets the work come to a point where it is saved.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any, NoReturn
+
+#: Exit status of a stage that was stopped and can go on (EX_TEMPFAIL of sysexits.h; make reports its own 2 for it).
+STOPPED = 75
+#: Exit status after a second signal (the shell's own for Ctrl-C).
+LEFT_AT_ONCE = 130
+#: Seconds before the end of the time at which the clock asks: for saving, and for stages that begin and end.
+AT_LEAST = 60.0
+#: Ctrl-C, what schedulers and ``timeout`` send, and what a closed terminal sends.
+SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+
+Handler = Callable[[int, FrameType | None], Any]
+
+
+class Stopped(BaseException):
+    """This process was asked to stop. Its message says why and what is saved. Like KeyboardInterrupt, no Exception:
+    nothing that mends faults should catch it."""
+
+
+@contextmanager
+def handling(handler: Handler) -> Iterator[None]:
+    """The signals go to ``handler``; those that the parent told us to ignore (nohup) stay ignored.
+
+    Python gives signals to the main thread alone; in another nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heard}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def leave_at_once(*_: object) -> NoReturn:
+    """The end of a process that was asked twice."""
+    sys.stderr.write("\nleft at once; what was saved before is whole\n")
+    sys.stderr.flush()
+    os._exit(LEFT_AT_ONCE)
+
+
+def end_now(number: int, frame: FrameType | None) -> NoReturn:
+    """Raises Stopped where the process stands, so that temporary files are removed on the way out."""
+    for heard in SIGNALS:
+        signal.signal(heard, leave_at_once)
+    raise Stopped(f"stopped by {signal.Signals(number).name}")
+
+
+@contextmanager
+def cpu_limit(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError when what is done within takes more CPU time; Python's ``re`` looks for signals as it works.
+
+    Counts in the main thread of a Unix process only.
+    """
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def give_up(number: int, frame: FrameType | None) -> NoReturn:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGPROF, give_up)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+class Stop:
+    """Within ``with stop:`` a first signal is only noted, and work goes on to a point where it asks ``stop.asked``,
+    saves, and calls ``stop.leave``. ``until``: seconds since 1970 at which the clock asks too."""
+
+    def __init__(self, until: float | None = None) -> None:
+        self.until = until
+        self.reason = ""
+        self.kept_back = AT_LEAST
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler."""
+        if self.reason:
+            leave_at_once()
+        self.reason = f"stopped by {signal.Signals(number).name}"
+
+    @property
+    def asked(self) -> bool:
+        """Whether it is time to save and leave."""
+        if self.until is not None and time.time() >= self.until - self.kept_back and not self.reason:
+            self.reason = "the time is over"
+        return bool(self.reason)
+
+    def keep_back(self, seconds: float) -> None:
+        """The clock asks so much earlier, and a half more: what must still be done will take that long."""
+        self.kept_back = AT_LEAST + 1.5 * seconds
+
+    def leave(self, saved: str) -> None:
+        """Raises Stopped if asked to; ``saved`` says how far the work got."""
+        if self.asked:
+            raise Stopped(f"{self.reason}; {saved}")
+
+    def __enter__(self) -> Stop:
+        self._handling = handling(self.note)
+        self._handling.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._handling.__exit__(None, None, None)
+        if error is None and self.reason:  # noted after the last question
+            raise Stopped(self.reason)

@@ -1,0 +1,31 @@
+"""Reading TOML that a stranger may have written. Standard library only."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pipeline.records.errors import FoldwiseError
+from pipeline.records.paths import shown
+
+#: Bytes beyond which a file is no settings file: tomllib's time grows with its length.
+MAX_BYTES = 1_000_000
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The content of TOML text; raises ValueError (of which TOMLDecodeError is one) with what is wrong."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("its tables or lists are nested too deeply") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file; raises FoldwiseError with the line that is wrong."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"{path.stat().st_size:,} bytes are more than {MAX_BYTES:,}")
+        return parse_toml(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:  # also UnicodeDecodeError, and a number of too many digits
+        raise FoldwiseError(f"{shown(path)} is not valid TOML: {error}") from error

@@ -1,0 +1,235 @@
+"""One page on this machine and this project: what is as it should be, what is not, and what to type.
+
+    make doctor
+    python -m pipeline.tools.doctor
+
+Reads   everything, changes nothing; ends with exit 1 when something should be mended. It also runs before anything is
+        installed, and says so.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline.records.errors import FoldwiseError, count_of
+from pipeline.records.files import is_left_behind, read_json
+from pipeline.records.locks import living_owner
+from pipeline.records.paths import ROOT, Paths, known_competitions, shown
+from pipeline.records.threads import cores
+
+CHECKOUT = Path(__file__).parents[2]
+#: Free disk (bytes) below which a set-up or a cache may not fit.
+LITTLE_DISK = 10e9
+
+
+class Finding(NamedTuple):
+    """ok, note or mend; a sentence; and what to type, if anything."""
+
+    level: str
+    text: str
+    advice: str = ""
+
+
+def machine() -> Iterator[Finding]:
+    """Python, cores, memory, disk, shared memory, open files, GPU."""
+    version = platform.python_version()
+    known = (3, 11) <= sys.version_info < (3, 15)
+    advice = "" if known else "make setup PYTHON=python3.12"
+    yield Finding("ok" if known else "mend", f"Python {version} on {platform.platform(terse=True)}", advice)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    yield Finding("ok", f"{count_of(cores(), 'core')}" + (f", {memory / 1e9:.0f} GB of memory" if memory else ""))
+    free = shutil.disk_usage(ROOT).free
+    advice = "make clean; or move the project to a larger disk" if free < LITTLE_DISK else ""
+    yield Finding("mend" if free < LITTLE_DISK else "ok", f"{free / 1e9:.0f} GB of disk free in {ROOT}", advice)
+    if not os.access(ROOT, os.W_OK):
+        yield Finding("mend", f"{ROOT} cannot be written", "set FOLDWISE_ROOT to a folder that can be")
+    shared = Path("/dev/shm")
+    if shared.is_dir():
+        size = shutil.disk_usage(shared).free
+        little = size < 1e9
+        advice = "in Docker: --shm-size=2g (until then fewer loader processes are started)" if little else ""
+        yield Finding("note" if little else "ok", f"{size / 1e9:.1f} GB of shared memory for loader processes", advice)
+    yield gpu()
+
+
+def gpu() -> Finding:
+    """What the driver and torch say."""
+    try:
+        asked = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+        found = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        found = ""
+    if importlib.util.find_spec("torch") is None:
+        return Finding("note", f"GPU: {found or 'none found'} (torch is not installed yet)")
+    import torch
+
+    if torch.cuda.is_available():
+        return Finding("ok", f"GPU: {found or torch.cuda.get_device_name()}; torch {torch.__version__} uses it")
+    if found:
+        return Finding(
+            "mend",
+            f"GPU: {found}, but torch {torch.__version__} cannot use it (built for CUDA {torch.version.cuda})",
+            "update the driver, or install the torch built for it",
+        )
+    if torch.backends.mps.is_available():
+        return Finding("ok", "GPU: Apple's, by mps")
+    return Finding("note", "no GPU: everything runs on the CPU, photographs at 64 px or so")
+
+
+def installed(name: str) -> str | None:
+    """The version of a package, None without it."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def packages() -> Iterator[Finding]:
+    """What is installed, beside constraints.txt; and the builds of OpenCV, which overwrite each other."""
+    setup = "rm -f .venv/ready && make setup"
+    if installed("torch") is None:
+        yield Finding("mend", "the packages are not installed yet", "make setup")
+        return
+    pinned: dict[str, set[str]] = {}
+    for line in (CHECKOUT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        if pin := re.match(r"([\w.-]+)==([^\s;]+)", line):
+            pinned.setdefault(pin[1], set()).add(pin[2])
+    here = {name: version for name in pinned if (version := installed(name)) is not None}
+    drifted = [name for name, version in here.items() if version.partition("+")[0] not in pinned[name]]
+    listing = ", ".join(f"{name} {here[name]} for {'/'.join(sorted(pinned[name]))}" for name in drifted[:4])
+    more = f" and {len(drifted) - 4} more" if len(drifted) > 4 else ""
+    if drifted:
+        yield Finding("note", f"{count_of(len(drifted), 'package')} not as in constraints.txt: {listing}{more}", setup)
+    else:
+        yield Finding("ok", f"{count_of(len(here), 'package')} as in constraints.txt")
+    if installed("albumentationsx"):
+        yield Finding(
+            "mend",
+            "albumentationsx (AGPL) takes the place of albumentations",
+            f"pip uninstall -y albumentationsx; {setup}",
+        )
+    yield opencv(setup)
+
+
+def opencv(setup: str) -> Finding:
+    """Both wheels unpack into one folder: they must be of one version, and the one on top must find its libraries."""
+    versions = {name: installed(name) for name in ("opencv-python", "opencv-python-headless")}
+    both = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    if len({version for version in versions.values() if version}) > 1:
+        return Finding("mend", f"{both}: two versions in one folder", f"pip uninstall -y {' '.join(versions)}; {setup}")
+    tried = subprocess.run([sys.executable, "-c", "import cv2; cv2.imread"], capture_output=True, text=True)
+    if tried.returncode:
+        reason = tried.stderr.strip().splitlines()[-1]
+        return Finding(
+            "mend", f"{both} cannot be imported: {reason}", f"pip uninstall -y {' '.join(versions)}; {setup}"
+        )
+    return Finding("ok", both)
+
+
+def command(paths: Paths, run: str = "", target: str = "submit") -> str:
+    """What to type for a competition, or for one of its runs."""
+    recipe, *settings = run.split("~")
+    words = ["make", target, f"COMPETITION={paths.competition}", recipe and f"RECIPE={recipe}"]
+    return " ".join(filter(None, [*words, settings and f'SET="{" ".join(settings)}"', paths.dry_run and "DRY=1"]))
+
+
+def tables(paths: Paths) -> Iterator[Finding]:
+    """The facts, and what was made of them: manifest, folds, caches, runs that they do not fit any more."""
+    from pipeline.pixels.cache import cache_path, readable_rows
+    from pipeline.records.competition import load_competition
+    from pipeline.records.runs import fingerprints
+    from pipeline.records.tables import read_folds, read_manifest
+
+    competition = load_competition(paths)
+    if not paths.manifest.exists():
+        raw = "its images are not here yet" if not paths.raw.exists() and not competition.builtin else "not begun"
+        yield Finding("ok", f"{paths.competition}: {raw}", command(paths))
+        return
+    manifest = read_manifest(paths.manifest)
+    by_split = ", ".join(f"{number:,} {split}" for split, number in manifest["split"].value_counts().items())
+    yield Finding("ok", f"{paths.competition}: {by_split} rows in manifest.csv")
+    for cache in paths.cache.glob("side*.u8"):
+        side = int(cache.name[4:].partition("-")[0])
+        if cache != cache_path(paths, readable_rows(manifest), side):
+            size = cache.stat().st_size / 1e6
+            yield Finding("note", f"{shown(cache)} ({size:,.0f} MB) is of other images", f"rm {shown(cache)}")
+    if not paths.folds.exists():
+        return
+    read_folds(paths.folds, competition.folds.n, manifest)
+    now = fingerprints(paths, manifest)
+    for record in sorted(paths.runs.glob("*/run.json")):
+        made_of = read_json(record, "made_of")["made_of"]
+        changed = [name.removesuffix("_sha256") for name, sha256 in now.items() if made_of.get(name) != sha256]
+        if changed:
+            text = f"{shown(record.parent)} was made with other {' and '.join(changed)}: it will be refused"
+            yield Finding("mend", text, f"put them back, or rm -r {shown(record.parent)}")
+
+
+def folds(paths: Paths) -> Iterator[Finding]:
+    """Folds that are at work, were left half done, or left something behind."""
+    for folder in sorted(paths.runs.glob("*/fold*")):
+        run, done = folder.parent.name, (folder / "trained.json").exists()
+        owner = living_owner(folder / "lock")
+        checkpoints = sorted(folder.glob("checkpoints/*/manifest.json"))
+        if owner:
+            yield Finding("note", f"{shown(folder)}: process {owner['pid']} on {owner['host']} is at work there")
+        elif done and checkpoints:
+            yield Finding(
+                "note", f"{shown(folder)}: is trained and keeps checkpoints", f"rm -r {shown(folder)}/checkpoints"
+            )
+        elif checkpoints:
+            step = int(checkpoints[-1].parent.name)
+            yield Finding(
+                "note", f"{shown(folder)}: stopped after step {step:,}; it goes on there", command(paths, run)
+            )
+        elif (folder / "diverged.json").exists() and not done:
+            yield Finding(
+                "mend", f"{shown(folder)}: {read_json(folder / 'diverged.json', 'what')['what']}", "a smaller lr"
+            )
+    places = [paths.home, paths.made, paths.cache, paths.submissions, *paths.runs.rglob("*/")]
+    left = [path for place in {*places} for path in place.glob(".*.tmp-*") if is_left_behind(path)]
+    if left:
+        yield Finding(
+            "note", f"{count_of(len(left), 'half-written file')} of dead processes: the next stage removes them"
+        )
+
+
+def project() -> Iterator[Finding]:
+    """Every competition of data/."""
+    if importlib.util.find_spec("pandas") is None:
+        return
+    for name in known_competitions():
+        for dry_run in (False, True):
+            paths = Paths(name, dry_run)
+            if dry_run and not paths.made.exists():
+                continue
+            try:
+                yield from tables(paths)
+                yield from folds(paths)
+            except (FoldwiseError, ImportError) as fault:  # without OpenCV no cache can be looked at
+                yield Finding("mend", f"{name}: {fault}")
+
+
+def main() -> None:
+    mend = 0
+    for title, findings in (("machine", machine()), ("packages", packages()), ("project", project())):
+        print(f"\n{title}")
+        for level, text, advice in findings:
+            mend += level == "mend"
+            print(f"  {level:<5} {text}" + (f"\n        type: {advice}" if advice else ""))
+    print(f"\n{count_of(mend, 'thing')} to mend" if mend else "\nnothing to mend")
+    sys.exit(bool(mend))
+
+
+if __name__ == "__main__":
+    main()
