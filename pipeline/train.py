@@ -195,8 +195,9 @@ def arrange(
             return Arrangement(**begun)
         say("train", f"note: it was begun on another kind of device and goes on on {device}, with other last bits")
     if device.type in SMALL_MEMORY:
-        attempt = partial(try_step, module.to(device), recipe, Precision(arrangement, device))
-        arrangement = replace(arrangement, parts=parts_that_fit(attempt, arrangement.parts, recipe.batch_size))
+        batch_size = min(recipe.batch_size, num_images)
+        attempt = partial(try_step, module.to(device), recipe, Precision(arrangement, device), batch_size)
+        arrangement = replace(arrangement, parts=parts_that_fit(attempt, arrangement.parts, batch_size))
         if arrangement.parts > recipe.accumulate:
             say("train", f"note: for the GPU's memory each batch goes through the model in {arrangement.parts} parts")
     write_json(record, {"device": device.type, **arrangement.as_dict()})

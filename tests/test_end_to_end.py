@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -90,19 +89,6 @@ def test_a_dry_run_goes_through_every_stage_apart_from_real_runs(shapes: Paths, 
         stage(name, "--dry-run")
     assert (root / "submissions" / "shapes" / "dry" / "tiny.csv").exists()
     assert not shapes.manifest.exists() and not shapes.runs.exists()
-
-
-def test_an_unreadable_test_image_keeps_its_row_and_gets_the_class_prior(
-    shapes: Paths, stage: Stage, edit: Callable[[str, str], None]
-) -> None:
-    (shapes.raw / "test" / "4.png").write_bytes(b"<html>not found</html>")
-    (shapes.raw / "train" / "circle_0.png").unlink()  # 29 circles, 30 squares
-    run_all(stage)
-    problems = pd.read_csv(shapes.problems)
-    assert list(problems["problem"]) == ["unreadable"]
-    row = pd.read_csv(shapes.run("tiny") / "test.csv", dtype={"id": str}).set_index("id").loc["4"]
-    assert row["p_circle"] == pytest.approx(29 / 59)
-    assert row["p_square"] == pytest.approx(30 / 59)
 
 
 def test_a_competition_without_test_images_ends_with_its_score(

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.pixels.augment import Augmenter, draw_key
 from pipeline.pixels.cache import Pixels
-from pipeline.pixels.workers import AHEAD, PATIENCE, affordable, end_of_worker, start_worker
+from pipeline.pixels.workers import AHEAD, PATIENCE, affordable, end_of_worker, end_workers, start_worker
 from pipeline.records.console import progress
 from pipeline.records.errors import FoldwiseError
 
@@ -160,14 +160,17 @@ class Loader:
         try:
             for batch in self.loader:
                 if isinstance(batch, Exception):
+                    end_workers()
                     raise batch
                 images, rows = batch
                 made += 1
                 yield images, rows.clone()  # the epoch keeps them, and a loader's tensor holds a file open
         except (RuntimeError, ConnectionError, EOFError) as error:
             first = self.batches.order()[min(made * self.batches.batch_size, self.batches.num_rows - 1)]
-            what = f"batch {made + 1} of epoch {epoch + 1}, from image '{self.dataset.ids[first]}' on"
+            last = made + AHEAD * self.loader.num_workers
+            what = f"batches {made + 1} to {last} of epoch {epoch + 1}, from image '{self.dataset.ids[first]}' on"
             fault = end_of_worker(error, what)
             if fault is None:
                 raise
+            end_workers()
             raise fault from error

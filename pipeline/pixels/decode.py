@@ -23,8 +23,8 @@ os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # it would print to stderr 
 import cv2  # noqa: E402
 from PIL import Image, UnidentifiedImageError  # noqa: E402
 
-# On odd files Pillow warns; what matters of it is found by the strict check, and our limit of pixels is stricter.
-warnings.filterwarnings("ignore", module=r"PIL\.")
+Image.MAX_IMAGE_PIXELS = None  # our limit is the stricter one
+warnings.filterwarnings("ignore", module=r"PIL\.")  # on odd files; what matters of it is found by the strict check
 
 #: Changes when ``decode_to_side`` would give other pixels; part of every cache's key.
 DECODER = f"2-cv{cv2.__version__}"

@@ -58,19 +58,25 @@ def affordable(workers: int, batch_bytes: int) -> int:
     return workers
 
 
+def end_workers() -> None:
+    """Ends all loader processes at once, where this process is about to end: one that hangs would hold it up."""
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else torch raises an error of its own for each that ends
+    for child in multiprocessing.active_children():
+        child.kill()
+        child.join()
+
+
 def end_of_worker(error: Exception, making: str) -> FoldwiseError | None:
     """One sentence for a loader process that died or hangs; None for an error of another kind.
 
-    Such a process shows as torch's RuntimeError, or as a connection that ended (a crash in native code). The other
-    loader processes are ended too: none may hold up the end of this one.
+    Such a process shows as torch's RuntimeError, or as a connection that ended (a crash in native code).
     """
     text = str(error)
     if not (isinstance(error, ConnectionError | EOFError) or "DataLoader worker" in text or "DataLoader timed" in text):
         return None
-    for child in multiprocessing.active_children():
-        child.kill()
     return FoldwiseError(
-        f"a loader process ended or hangs while it made {making} ({text.splitlines()[0] if text else 'it crashed'}); "
+        f"a loader process ended or hangs while they made {making} ({text.splitlines()[0] if text else 'it crashed'}); "
         "most often the memory is full: the same command goes on after the last checkpoint, with WORKERS=1 or "
         "WORKERS=0 if it happens again"
     )

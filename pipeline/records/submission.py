@@ -10,7 +10,7 @@ import pandas as pd
 from pipeline.records.competition import Competition, Submission
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.paths import Paths, shown
-from pipeline.records.tables import read_csv, require_same_ids, sorted_ids
+from pipeline.records.tables import read_csv, require_same_ids, require_unique, sorted_ids
 
 
 def format_submission(ids: pd.Series, probs: np.ndarray, names: list[str], form: Submission) -> pd.DataFrame:
@@ -47,6 +47,7 @@ def check_sample(table: pd.DataFrame, path: Path, form: Submission) -> pd.DataFr
             f"{','.join(table.columns)}; mend competition.toml"
         )
     key = table.columns[0]
+    require_unique(sample[key], shown(path))
     require_same_ids(
         sample[key],
         table[key],

@@ -139,8 +139,9 @@ def opencv(setup: str) -> Finding:
 def command(paths: Paths, run: str = "", target: str = "submit") -> str:
     """What to type for a competition, or for one of its runs."""
     recipe, *settings = run.split("~")
-    words = ["make", target, f"COMPETITION={paths.competition}", recipe and f"RECIPE={recipe}"]
-    return " ".join(filter(None, [*words, settings and f'SET="{" ".join(settings)}"', paths.dry_run and "DRY=1"]))
+    words = ["make", target, f"COMPETITION={paths.competition}", f"RECIPE={recipe}" if recipe else ""]
+    words += [f'SET="{" ".join(settings)}"' if settings else "", "DRY=1" if paths.dry_run else ""]
+    return " ".join(filter(None, words))
 
 
 def tables(paths: Paths) -> Iterator[Finding]:

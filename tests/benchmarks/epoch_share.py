@@ -55,7 +55,7 @@ def main() -> None:
         ends.append((time.perf_counter(), spent))
 
     save = counted(Checkpoints.save)
-    Checkpoints.save = save_and_note  # type: ignore[method-assign]
+    Checkpoints.save = save_and_note  # type: ignore[assignment, method-assign]
     settings = ["epochs=2", "start_scale=1", "seed=99"]
     sys.argv = ["train", "--competition", sys.argv[1], "--recipe", "resnet18_sprint", "--fold", "0", "--threads", "1"]
     sys.argv += ["--set", *settings]
