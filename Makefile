@@ -89,7 +89,7 @@ else
 submit: train
 	@done=$$(for fold in $(CHOSEN); do test ! -e $(RUN_DIR)/fold$$fold/trained.json || printf '%s ' $$fold; done); \
 	test -n "$$done" || { echo "no fold is trained after $(HOURS) hours, so nothing to submit; the same command goes on" >&2; exit 1; }; \
-	env -u MAKEFLAGS -u MFLAGS $(MAKE) --no-print-directory submit $(MAKEOVERRIDES) HOURS= FOLD= FOLDS="$$done"
+	env -u MAKEFLAGS -u MFLAGS $(MAKE) $(if $(findstring n,$(firstword -$(MAKEFLAGS))),-n) --no-print-directory submit $(MAKEOVERRIDES) HOURS= FOLD= FOLDS="$$done"
 endif
 
 $(HOME_DIR)/prepared.json: $(HOME_DIR)/competition.toml $(wildcard $(HOME_DIR)/raw) | $(READY)

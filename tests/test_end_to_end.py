@@ -58,14 +58,13 @@ def test_from_images_to_a_checked_submission(shapes: Paths, stage: Stage, root: 
 
 
 def test_the_same_seed_gives_the_same_bytes_for_any_number_of_workers(shapes: Paths, stage: Stage, root: Path) -> None:
-    csv = root / "submissions" / "shapes" / "tiny.csv"
+    csv = root / "submissions" / "shapes" / "tiny~folds=1.csv"
     written = []
     for workers in (0, 2):
-        run_all(stage, workers=workers)
-        written.append((csv.read_bytes(), (shapes.run("tiny") / "test.csv").read_bytes()))
-        for fold in range(3):
-            (shapes.fold("tiny", fold) / "trained.json").unlink()
-            (shapes.fold("tiny", fold) / "test.npz").unlink()
+        run_all(stage, folds=(1,), workers=workers)
+        written.append((csv.read_bytes(), (shapes.run("tiny") / "test~folds=1.csv").read_bytes()))
+        (shapes.fold("tiny", 1) / "trained.json").unlink()
+        (shapes.fold("tiny", 1) / "test.npz").unlink()
     assert written[0] == written[1]
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,17 @@ def test_one_fold_gets_all_cores_and_jobs_of_ones_own_share_them(checkout: Path)
     assert threads_of(commands(checkout, "train", "FOLD=3")) == {3: cores()}
     jobs = cores() + 1  # never what the rule says
     assert set(threads_of(commands(checkout, f"-j{jobs}", "train")).values()) == {1}
+
+
+def test_hours_train_until_then_and_submit_what_is_done(checkout: Path) -> None:
+    done(checkout, "prepared.json", "manifest.csv", "folds.csv", "runs/digits/fold3/trained.json")
+    stages = commands(checkout, "submit", "HOURS=2")
+    ends = {int(match[1]) for line in stages if (match := re.search(r"train .*--until (\d+)", line))}
+    assert len(ends) == 1 and abs(ends.pop() - time.time() - 7200) < 60
+    tail = [line for line in stages if not line.startswith("train")]
+    assert [line.split()[0] for line in tail] == ["predict", "ensemble", "submit"]
+    assert all("--folds 3" in line for line in tail)
+    answer = subprocess.run(
+        ["make", "-n", "submit", "HOURS=long"], cwd=checkout, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode and "HOURS=long is not a number of hours" in answer.stderr

@@ -82,12 +82,12 @@ def build_model(name: str, num_classes: int, pretrained: bool = False, **model_a
             return Network(torchvision_model(vision_name, num_classes, pretrained, model_args), *IMAGENET)
         module = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **model_args)
         return Network(module, tuple(module.pretrained_cfg["mean"]), tuple(module.pretrained_cfg["std"]))
-    except TypeError as error:
+    except (TypeError, ValueError, KeyError, AssertionError) as error:
         raise FoldwiseError(f"model '{name}' does not take model_args {model_args}: {error}") from error
     except (OSError, RuntimeError) as error:
-        if not pretrained:
-            raise
         reason = str(error).splitlines()[0]
+        if not pretrained:
+            raise FoldwiseError(f"model '{name}' cannot be built with model_args {model_args}: {reason}") from error
         raise FoldwiseError(
             f"the pretrained weights of '{name}' cannot be fetched ({reason}); connect once to the "
             'network, or train from scratch with SET="pretrained=false"'

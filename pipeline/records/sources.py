@@ -35,7 +35,7 @@ class Problem(NamedTuple):
 def list_images(paths: Paths, images: str, split: str) -> tuple[Path, list[str]]:
     """The folder that the TOML names and the names in it, in a stable order, without what systems leave lying about.
 
-    Raises FoldwiseError when it is missing or no folder.
+    Raises FoldwiseError when it is missing or no folder, or for a name that is no text.
     """
     folder = paths.find(images)
     if not folder.is_dir():
@@ -45,6 +45,9 @@ def list_images(paths: Paths, images: str, split: str) -> tuple[Path, list[str]]
         folders[:] = sorted(name for name in folders if name.lower() not in NOT_PICTURES and name[0] != ".")
         relative = Path(base).relative_to(folder)
         found += [(relative / name).as_posix() for name in files if name.lower() not in NOT_PICTURES and name[0] != "."]
+    for name in found:
+        if not name.isprintable() and any("\udc80" <= letter <= "\udcff" for letter in name):
+            raise FoldwiseError(f"{shown(folder)} holds a file whose name is no UTF-8 text, {name!a}; rename it")
     return folder, sorted(found)
 
 
