@@ -67,7 +67,7 @@ def any_of(folder: Path, pattern: str) -> bool:
 def moments(checkout: Path, num_folds: int, rng: random.Random) -> dict[str, Callable[[], bool]]:
     """What to wait for before a kill: each says whether it is time."""
     home, submissions = checkout / "data" / "digits", checkout / "submissions"
-    after = time.monotonic() + rng.uniform(0, 15)
+    after = time.monotonic() + rng.uniform(0, 25)
     in_predicting = rng.uniform(0, 9)
     seen: list[float] = []
 
@@ -78,7 +78,7 @@ def moments(checkout: Path, num_folds: int, rng: random.Random) -> dict[str, Cal
 
     return {
         "at any time": lambda: time.monotonic() > after,
-        "saving": lambda: any_of(home, "checkpoints/*/.*.tmp-*"),
+        "saving": lambda: time.monotonic() > after and any_of(home, "checkpoints/*/.*.tmp-*"),
         "predicting": predicting,
         "writing tables": lambda: any_of(home / "runs", ".oof.tmp-*") or any_of(home / "runs", ".score*.tmp-*"),
         "writing the CSV": lambda: any_of(submissions, ".*.tmp-*"),
@@ -101,9 +101,8 @@ def kill_at_random(checkout: Path, words: list[str], kills: int, num_folds: int,
     while struck < kills:
         group = start(checkout, words)
         waits = moments(checkout, num_folds, rng)
-        trained = len(list(checkout.glob("data/digits/runs/*/fold*/trained.json"))) == num_folds
-        early = ["at any time", "at any time", "saving"]
-        what = rng.choice(["predicting", "writing tables", "writing the CSV", "at any time"] if trained else early)
+        late = ["predicting", "writing tables", "writing the CSV", "at any time"]
+        what = rng.choice(["at any time", "saving"] if struck < kills / 2 else late)
         while group.poll() is None and not waits[what]():
             time.sleep(0.0005)
         if group.poll() is not None:

@@ -33,7 +33,7 @@ from pipeline.records.runs import differences
 SAVE_EVERY, KEEP = 300.0, 2
 
 
-def write_bytes(path: Path, content: bytes) -> str:
+def write_bytes(path: Path, content: bytes | memoryview) -> str:
     """Writes a file, whole or not at all, and returns its sha256."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
@@ -171,7 +171,7 @@ class Checkpoints:
         try:
             files = {
                 "weights.safetensors": write_bytes(place / "weights.safetensors", safetensors.torch.save(weights)),
-                "trainer.pt": write_bytes(place / "trainer.pt", trainer.getvalue()),
+                "trainer.pt": write_bytes(place / "trainer.pt", trainer.getbuffer()),
             }
             about = {"step": training.step, "made_of": self.made_of, "files": files}
             write_json(place / "manifest.json", {"about": about, "sha256": fingerprint(about)})

@@ -20,7 +20,7 @@ def checked_pattern(pattern: str, needed: str) -> str:
     """A regex that compiles and has the named group it needs; the error shows the pattern corrected."""
     try:
         groups = re.compile(pattern).groupindex
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         raise ValueError(f"not a regular expression: {error}") from error
     unknown = set(groups) - {"label", "id", "group"}
     if unknown:

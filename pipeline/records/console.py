@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import re
 import sys
 import time
 import traceback
@@ -20,7 +21,10 @@ from pipeline.records.signals import STOPPED, Stopped, end_now, handling
 
 T = TypeVar("T")
 
-OUT_OF_MEMORY = "the memory is full; close other programs, lower batch_size, or take fewer loader processes (WORKERS=1)"
+OUT_OF_MEMORY = (  # also in the words of torch, on a CPU and on a GPU
+    "the memory is full; end what else runs there, or take fewer loader processes (WORKERS=1), and type the same "
+    'again; or pass each batch in parts, as a run of its own (SET="accumulate=2")'
+)
 _FAULTS_OF_THE_MACHINE = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
     errno.EDQUOT: "your disk quota is used up; free some space and run the same command again",
@@ -68,9 +72,9 @@ def run_stage(main: Callable[[], None]) -> None:
     except Stopped as reason:
         print(f"\n{reason}; the same command goes on (exit {STOPPED}, an error to make)", file=sys.stderr)
         sys.exit(STOPPED)
-    except MemoryError:
-        sys.exit(f"error: {OUT_OF_MEMORY}")
     except Exception as error:  # the last resort, which hides nothing: the log holds it whole
+        if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", str(error)):
+            sys.exit(f"error: {OUT_OF_MEMORY}")
         if isinstance(error, OSError) and error.errno in _FAULTS_OF_THE_MACHINE:
             where = f"{error.filename}: " if error.filename else ""
             sys.exit(f"error: {where}{_FAULTS_OF_THE_MACHINE[error.errno]}")

@@ -104,11 +104,11 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
         raise FoldwiseError(f"{shown(path)} is damaged ({error}); delete it and type the same again") from error
 
 
-def fingerprint(content: Path | bytes | str | Any) -> str:
+def fingerprint(content: Path | bytes | memoryview | str | Any) -> str:
     """sha256 (hex) of a file's bytes, of bytes, of text, or of anything that JSON can say."""
     if isinstance(content, Path):
         with content.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    if not isinstance(content, bytes | str):
+    if not isinstance(content, bytes | memoryview | str):
         content = json.dumps(content, sort_keys=True)
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()

@@ -33,17 +33,18 @@ class Stopped(BaseException):
     nothing that mends faults should catch it."""
 
 
+def heeded() -> list[signal.Signals]:
+    """The signals that the parent did not tell us to ignore (as nohup does)."""
+    return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 @contextmanager
 def handling(handler: Handler) -> Iterator[None]:
-    """The signals go to ``handler``; those that the parent told us to ignore (nohup) stay ignored.
-
-    Python gives signals to the main thread alone; in another nothing is changed.
-    """
+    """The signals go to ``handler``. Python gives them to the main thread alone; in another nothing is changed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handler) for number in heard}
+    before = {number: signal.signal(number, handler) for number in heeded()}
     try:
         yield
     finally:
@@ -60,8 +61,8 @@ def leave_at_once(*_: object) -> NoReturn:
 
 def end_now(number: int, frame: FrameType | None) -> NoReturn:
     """Raises Stopped where the process stands, so that temporary files are removed on the way out."""
-    for heard in SIGNALS:
-        signal.signal(heard, leave_at_once)
+    for other in heeded():
+        signal.signal(other, leave_at_once)
     raise Stopped(f"stopped by {signal.Signals(number).name}")
 
 
