@@ -89,7 +89,7 @@ else
 submit: train
 	@done=$$(for fold in $(CHOSEN); do test ! -e $(RUN_DIR)/fold$$fold/trained.json || printf '%s ' $$fold; done); \
 	test -n "$$done" || { echo "no fold is trained after $(HOURS) hours, so nothing to submit; the same command goes on" >&2; exit 1; }; \
-	env -u MAKEFLAGS -u MFLAGS $(MAKE) $(if $(findstring n,$(firstword -$(MAKEFLAGS))),-n) --no-print-directory submit $(MAKEOVERRIDES) HOURS= FOLD= FOLDS="$$done"
+	exec env -u MAKEFLAGS -u MFLAGS $(MAKE) $(if $(findstring n,$(firstword -$(MAKEFLAGS))),-n) --no-print-directory submit $(MAKEOVERRIDES) HOURS= FOLD= FOLDS="$$done"
 endif
 
 $(HOME_DIR)/prepared.json: $(HOME_DIR)/competition.toml $(wildcard $(HOME_DIR)/raw) | $(READY)
@@ -102,18 +102,19 @@ $(MADE)/manifest.csv: $(HOME_DIR)/prepared.json
 $(MADE)/folds.csv: $(MADE)/manifest.csv $(if $(FORCE),force)
 	@$(PY) -m pipeline.folds $(WHICH) $(if $(FORCE),--force)
 
+# exec: a signal to make goes on to what it started, and so must reach the stage itself and no shell around it.
 # Order-only: a touched file never trains for hours again. What a run was made of is compared by content instead.
 ifneq ($(RUN),)
 TRAINED     := $(CHOSEN:%=$(RUN_DIR)/fold%/trained.json)
 PREDICTED   := $(CHOSEN:%=$(RUN_DIR)/fold%/predicted.json)
 $(TRAINED): $(RUN_DIR)/fold%/trained.json: | $(MADE)/folds.csv
-	@$(SIDE_BY_SIDE) $(PY) -m pipeline.train $(WHICH_RUN) --fold $* $(MACHINE) $(FOLD_SHARE) $(if $(UNTIL),--until $(UNTIL) || test $$? -eq 75)
+	@exec env $(SIDE_BY_SIDE) $(PY) -m pipeline.train $(WHICH_RUN) --fold $* $(MACHINE) $(FOLD_SHARE) $(if $(UNTIL),--until $(UNTIL))
 $(LAST_ROUND:%=$(RUN_DIR)/fold%/trained.json): | $(filter-out $(LAST_ROUND:%=$(RUN_DIR)/fold%/trained.json),$(TRAINED))
 
 # One process predicts all folds that are not predicted yet: the first of them stands for the others.
 UNPREDICTED := $(filter-out $(wildcard $(PREDICTED)),$(PREDICTED))
 $(firstword $(UNPREDICTED)): | $(TRAINED)
-	@$(PY) -m pipeline.predict $(WHICH_RUN) --folds $(subst $(space),$(comma),$(patsubst $(RUN_DIR)/fold%/predicted.json,%,$(UNPREDICTED))) $(MACHINE)
+	@exec $(PY) -m pipeline.predict $(WHICH_RUN) --folds $(subst $(space),$(comma),$(patsubst $(RUN_DIR)/fold%/predicted.json,%,$(UNPREDICTED))) $(MACHINE)
 $(wordlist 2,$(words $(UNPREDICTED)),$(UNPREDICTED)): | $(firstword $(UNPREDICTED)) ;
 
 $(SCORE): $(CHOSEN:%=$(RUN_DIR)/fold%/predicted.json) $(MADE)/folds.csv pipeline/recipes/$(RECIPE_NAME).toml

@@ -18,7 +18,7 @@ import pandas as pd
 from pipeline.records.competition import load_competition
 from pipeline.records.console import make_line, parser_for, paths_of, run_stage, say
 from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.files import fingerprint, read_json, write_json
+from pipeline.records.files import fingerprint, read_record, write_record
 from pipeline.records.metrics import METRICS, Metric, averaging_gain, score_interval
 from pipeline.records.paths import Paths, parse_folds, partial_name, shown
 from pipeline.records.predictions import Predictions
@@ -40,7 +40,7 @@ def check_predicted(paths: Paths, run: str, chosen: list[int], advice: str) -> N
         record = paths.fold(run, fold) / "predicted.json"
         if not record.exists():
             raise FoldwiseError(f"fold {fold} of {run} is not predicted; {advice}")
-        if read_json(record, "manifest_sha256", "sha256")["manifest_sha256"] != fingerprint(paths.manifest):
+        if read_record(record, "manifest_sha256", "sha256")["manifest_sha256"] != fingerprint(paths.manifest):
             raise FoldwiseError(
                 f"the images have changed since fold {fold} of {run} was predicted; delete {shown(record)} and {advice}"
             )
@@ -51,7 +51,7 @@ def load_fold(
 ) -> np.ndarray:
     """Probabilities (N, C) of one fold in the order of ``ids``; raises FoldwiseError unless ids and classes agree."""
     path = paths.fold(run, fold) / f"{kind}.npz"
-    loaded = Predictions.load(path, read_json(path.with_name("predicted.json"))["sha256"].get(kind, ""))
+    loaded = Predictions.load(path, read_record(path.with_name("predicted.json"))["sha256"].get(kind, ""))
     if list(loaded.class_names) != names:
         raise FoldwiseError(
             f"{shown(path)} holds the classes {', '.join(loaded.class_names)}, not {', '.join(names)}; "
@@ -175,7 +175,7 @@ def main() -> None:
         test.insert(0, "id", test_ids.to_numpy())
         write_csv(test_path, test)
         test_sha256 = fingerprint(test_path)
-    write_json(score_path, {**score, "test_sha256": test_sha256, **provenance()})
+    write_record(score_path, {**score, "test_sha256": test_sha256, **provenance()})
     report(score, len(test_ids))
     if test_probs:
         say(

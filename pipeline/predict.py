@@ -28,7 +28,7 @@ from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader, Watched
 from pipeline.records.competition import load_competition
 from pipeline.records.console import duration, make_line, parser_for, paths_of, run_stage, say
 from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.files import fingerprint, read_json, write_json
+from pipeline.records.files import fingerprint, read_json, write_record
 from pipeline.records.paths import parse_folds, shown
 from pipeline.records.predictions import Predictions
 from pipeline.records.provenance import provenance
@@ -112,7 +112,7 @@ def main() -> None:
             sha256s[fold]["test"] = predicted.save(paths.fold(run, fold) / "test.npz")
     about_all = {"views": views, "manifest_sha256": fingerprint(paths.manifest), **provenance()}
     for fold in chosen:
-        write_json(paths.fold(run, fold) / "predicted.json", {"fold": fold, "sha256": sha256s[fold], **about_all})
+        write_record(paths.fold(run, fold) / "predicted.json", {"fold": fold, "sha256": sha256s[fold], **about_all})
     say(
         "predict",
         f"{count_of(len(chosen), 'fold')} of {run}: their out-of-fold rows and {count_of(len(test_rows), 'test row')}, "

@@ -17,11 +17,11 @@ import pandas as pd
 from pipeline.records.competition import Competition, load_competition
 from pipeline.records.console import make_line, parser_for, paths_of, run_stage, say
 from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.files import fingerprint, read_json, write_json, write_text
+from pipeline.records.files import fingerprint, read_record, write_json, write_text
 from pipeline.records.metrics import METRICS
 from pipeline.records.paths import Paths, parse_folds, partial_name, shown
 from pipeline.records.provenance import provenance
-from pipeline.records.runs import asked_run
+from pipeline.records.runs import asked_run, made_of
 from pipeline.records.submission import check_sample, format_submission
 from pipeline.records.tables import one_hot, read_csv, read_manifest, require_same_ids
 
@@ -63,7 +63,7 @@ def main() -> None:
     )
     if not score_path.exists():
         raise FoldwiseError(f"the folds of {run} are not put together yet; type: {make_line('ensemble', args)}")
-    score = read_json(score_path, "cv_score", "expected_score", "interval_95", "partial", "metric", "test_sha256")
+    score = read_record(score_path)
     form = competition.submission
     if form is None:
         say("submit", f"no test images: {run} ends with out-of-fold {score['metric']} {score['cv_score']:.4f}")
@@ -97,7 +97,7 @@ def main() -> None:
         "test_score": score_on_labels,
         "score": score,
         "competition_sha256": fingerprint(paths.toml),
-        "made_of": read_json(paths.run(run) / "run.json", "made_of")["made_of"],
+        "made_of": made_of(paths, run),
         **provenance(),
     }
     write_json(path.with_name(f"{path.stem}.json"), about)

@@ -52,7 +52,8 @@ def finish(checkout: Path, words: list[str]) -> bytes:
     if status:
         sys.exit(f"make submit ended with {status}:\n{log[-4000:]}")
     assert "Traceback" not in log and not (checkout / "data" / "error.log").exists(), log
-    assert not list(checkout.rglob(".*.tmp-*")), "a half-written file was left"
+    left = [str(path) for path in checkout.rglob(".*.tmp-*")]
+    assert not left, f"half-written files were left: {left}"
     return next((checkout / "submissions" / "digits").glob("*.csv")).read_bytes()
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -67,10 +68,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def shapes(root: Path) -> Paths:
+def draw_shapes(home: Path) -> None:
     """A competition of 60 train and 11 test images (ids 1 to 11, so that 10 sorts after 2), lying in raw/."""
-    home = root / "data" / "shapes"
     rng = np.random.default_rng(0)
     for number in range(60):
         kind = "square" if number % 2 else "circle"
@@ -80,29 +79,55 @@ def shapes(root: Path) -> Paths:
     rows = "".join(f"{number},circle\n" for number in range(1, 12))
     (home / "raw" / "sample_submission.csv").write_text("id,label\n" + rows)
     (home / "competition.toml").write_text(SHAPES_TOML)
+
+
+@pytest.fixture
+def shapes(root: Path) -> Paths:
+    """The shapes as a user drops them."""
+    draw_shapes(root / "data" / "shapes")
     return Paths("shapes")
 
 
 Stage = Callable[..., None]
 
 
+def run(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: str, competition: str = "shapes") -> None:
+    """Runs a stage as its command line would."""
+    module = importlib.import_module(f"pipeline.{name}")
+    monkeypatch.setattr(sys, "argv", [f"pipeline.{name}", "--competition", competition, *arguments])
+    run_stage(module.main)
+
+
+@pytest.fixture(scope="session")
+def split_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shapes up to their folds, made once for all tests."""
+    base = tmp_path_factory.mktemp("split")
+    draw_shapes(base / "data" / "shapes")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(paths_module, "ROOT", base)
+        for name in ("prepare", "manifest", "folds"):
+            run(patched, name)
+    return base
+
+
+@pytest.fixture
+def split(root: Path, split_once: Path) -> Paths:
+    """The shapes up to their folds."""
+    shutil.copytree(split_once, root, dirs_exist_ok=True)
+    return Paths("shapes")
+
+
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     """``stage("folds", "--force")`` runs a stage of the shapes as its command line would."""
-
-    def run(name: str, *arguments: str, competition: str = "shapes") -> None:
-        module = importlib.import_module(f"pipeline.{name}")
-        monkeypatch.setattr(sys, "argv", [f"pipeline.{name}", "--competition", competition, *arguments])
-        run_stage(module.main)
-
-    return run
+    return partial(run, monkeypatch)
 
 
 @pytest.fixture
 def failure(stage: Stage, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Runs a stage that must fail as expected faults do, and returns its sentence."""
 
-    def run(name: str, *arguments: str, competition: str = "shapes") -> str:
+    def fail(name: str, *arguments: str, competition: str = "shapes") -> str:
         with pytest.raises(SystemExit) as stopped:
             stage(name, *arguments, competition=competition)
         message = str(stopped.value.code)
@@ -112,17 +137,18 @@ def failure(stage: Stage, capsys: pytest.CaptureFixture[str]) -> Callable[..., s
         assert "\n" not in message
         return message
 
-    return run
+    return fail
 
 
 @pytest.fixture
-def edit(shapes: Paths) -> Callable[[str, str], None]:
+def edit(root: Path) -> Callable[[str, str], None]:
     """Replaces a text in the shapes' competition.toml."""
 
     def replace(old: str, new: str) -> None:
-        text = shapes.toml.read_text()
+        toml = root / "data" / "shapes" / "competition.toml"
+        text = toml.read_text()
         assert old in text
-        shapes.toml.write_text(text.replace(old, new))
+        toml.write_text(text.replace(old, new))
 
     return replace
 

@@ -40,16 +40,12 @@ def test_unknown_competition_names_the_nearest(shapes: Paths, failure: Failure) 
         (["--device", "gpu"], "unknown device 'gpu'"),
     ],
 )
-def test_wrong_choices(shapes: Paths, stage: Stage, failure: Failure, settings: list[str], expected: str) -> None:
-    for name in ("prepare", "manifest", "folds"):
-        stage(name)
+def test_wrong_choices(split: Paths, stage: Stage, failure: Failure, settings: list[str], expected: str) -> None:
     assert expected in failure("train", "--fold", "0", *settings)
 
 
 @pytest.mark.parametrize("fold", ["3", "-1"])
-def test_fold_out_of_range(shapes: Paths, stage: Stage, failure: Failure, fold: str) -> None:
-    for name in ("prepare", "manifest", "folds"):
-        stage(name)
+def test_fold_out_of_range(split: Paths, stage: Stage, failure: Failure, fold: str) -> None:
     assert "folds 0 to 2" in failure("train", "--fold", fold)
 
 
@@ -123,10 +119,8 @@ def test_stages_out_of_order_say_what_is_missing(shapes: Paths, stage: Stage, fa
 
 
 def test_a_run_made_of_something_else_is_refused_by_key(
-    shapes: Paths, stage: Stage, failure: Failure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    split: Paths, stage: Stage, failure: Failure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for name in ("prepare", "manifest", "folds"):
-        stage(name)
     stage("train", "--fold", "0")
     recipes = tmp_path / "recipes"
     shutil.copytree(Path(pipeline.train.__file__).parent / "recipes", recipes)
@@ -135,14 +129,6 @@ def test_a_run_made_of_something_else_is_refused_by_key(
     tiny.write_text(tiny.read_text().replace("batch_size = 16", "batch_size = 20"))
     for name, which in (("train", "--fold"), ("predict", "--folds"), ("ensemble", "--folds")):
         assert "batch_size was 16 and is now 20" in failure(name, which, "0")
-
-
-def test_a_loss_that_is_not_a_number_stops_and_saves_nothing(shapes: Paths, stage: Stage, failure: Failure) -> None:
-    for name in ("prepare", "manifest", "folds"):
-        stage(name)
-    message = failure("train", "--fold", "0", "--set", "lr=1e30", "optimizer=sgd", "epochs=4")
-    assert "the loss is" in message and "lr" in message
-    assert not list(shapes.runs.glob("*/fold0/weights.safetensors"))
 
 
 @pytest.mark.parametrize(("number", "expected"), [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "read-only disk")])
@@ -158,22 +144,6 @@ def test_no_disk_space_and_a_read_only_folder(
     monkeypatch.setattr(pipeline.folds, "write_csv", refuse)
     message = failure("folds")
     assert expected in message and "folds.csv" in message
-
-
-def test_a_really_full_disk_keeps_the_old_file(shapes: Paths, stage: Stage, failure: Failure) -> None:
-    """A disk of 64 KB, where the machine lets us mount one."""
-    small = shapes.home / "small"
-    small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], capture_output=True).returncode:
-        pytest.skip("mounting a small disk is not allowed here")
-    try:
-        (shapes.home / "runs").symlink_to(small)
-        for name in ("prepare", "manifest", "folds"):
-            stage(name)
-        assert "the disk is full" in failure("train", "--fold", "0")
-        assert not [path for path in small.rglob("*") if "tmp" in path.name]
-    finally:
-        subprocess.run(["umount", small], check=True)
 
 
 def test_an_unexpected_fault_names_the_log_with_its_traceback(

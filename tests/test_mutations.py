@@ -222,14 +222,6 @@ def outcomes(path: Path, read: Callable[[], object], number: int = 300) -> dict[
     return found
 
 
-@pytest.fixture
-def split(shapes: Paths, stage: Stage) -> Paths:
-    """The shapes up to their folds."""
-    for name in ("prepare", "manifest", "folds"):
-        stage(name)
-    return shapes
-
-
 def test_damaged_facts(split: Paths) -> None:
     def read() -> None:
         plan("shapes", "", [], "", "cpu", "")

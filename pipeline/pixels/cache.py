@@ -31,6 +31,7 @@ class Pixels:
     """
 
     def __init__(self, home: Path, rows: pd.DataFrame, side: int, cached: Path | None) -> None:
+        self.home = home
         self.files = [home / path for path in rows["path"]]
         self.sizes = [(int(height), int(width)) for height, width in zip(rows["height"], rows["width"], strict=True)]
         self.sha256s = rows["sha256"].tolist()
@@ -64,8 +65,11 @@ class Pixels:
                 return decode_to_side(content, self.side, *self.sizes[row])
         except (FileNotFoundError, Unreadable):
             pass
+        made = self.files[row].is_relative_to(self.home / "images")
+        anew = f" (rm -r {shown(self.home)}/images {shown(self.home)}/prepared.json unpacks all anew)" if made else ""
         raise FoldwiseError(
-            f"{shown(self.files[row])} has changed since the manifest was made; type make manifest, or put it back"
+            f"{shown(self.files[row])} has changed since the manifest was made; put it back{anew}, or delete "
+            f"{shown(self.home)}/manifest.csv to go on with what is there: runs made before will not fit it"
         )
 
     def __getstate__(self) -> dict:

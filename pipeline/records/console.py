@@ -17,7 +17,7 @@ from tqdm import tqdm
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.files import sweep
 from pipeline.records.paths import Paths, error_log, shown
-from pipeline.records.signals import STOPPED, Stopped, end_now, handling
+from pipeline.records.signals import Stopped, end_now, handling
 
 T = TypeVar("T")
 
@@ -70,8 +70,12 @@ def run_stage(main: Callable[[], None]) -> None:
     except FoldwiseError as fault:
         sys.exit(f"error: {fault}")
     except Stopped as reason:
-        print(f"\n{reason}; the same command goes on (exit {STOPPED}, an error to make)", file=sys.stderr)
-        sys.exit(STOPPED)
+        note = f" (exit {reason.status}, an error to make)" if reason.status else ""
+        print(f"\n{reason}; the same command goes on{note}", file=sys.stderr)
+        sys.exit(reason.status)
+    except BrokenPipeError:
+        go_silent()
+        sys.exit(1)
     except Exception as error:  # the last resort, which hides nothing: the log holds it whole
         if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", str(error)):
             sys.exit(f"error: {OUT_OF_MEMORY}")
@@ -90,8 +94,17 @@ def run_stage(main: Callable[[], None]) -> None:
 
 
 def say(stage: str, message: str) -> None:
-    """One line of a stage, flushed so that stages running side by side keep their order."""
-    print(f"[{stage}] {message}", flush=True)
+    """One line of a stage, flushed so that stages running side by side keep their order. Where nobody reads any more,
+    the work goes on in silence."""
+    try:
+        print(f"[{stage}] {message}", flush=True)
+    except BrokenPipeError:
+        go_silent()
+
+
+def go_silent() -> None:
+    """Where nobody reads standard output any more, such as after ``| head``: what is still said goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def beside() -> str:

@@ -15,18 +15,19 @@ from typing import Any
 
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.paths import shown
-from pipeline.records.processes import HOST, is_alive
+from pipeline.records.processes import HOST, is_alive, start_of
 
 #: What a temporary file or folder is called: its final name between a dot and whose it is; the suffix stays last, since
 #: some writers choose the format by it.
-_TEMPORARY = re.compile(r"\..+\.tmp-(?P<host>[\w-]+)-(?P<pid>\d+)(\.\w+)?")
+_TEMPORARY = re.compile(r"\..+\.tmp-(?P<host>[\w-]+)-(?P<pid>\d+)-(?P<start>\d*)(\.\w+)?")
 #: Seconds after which the temporary file of a process on another machine is taken for left behind.
 _FORGOTTEN = 24 * 3600
 
 
 def temporary_beside(path: Path) -> Path:
     """Where this process writes what will be ``path``: in the same folder, so that a rename puts it in place."""
-    return path.with_name(f".{path.stem}.tmp-{HOST}-{os.getpid()}{path.suffix}")
+    pid = os.getpid()
+    return path.with_name(f".{path.stem}.tmp-{HOST}-{pid}-{start_of(pid)}{path.suffix}")
 
 
 def is_left_behind(path: Path) -> bool:
@@ -35,7 +36,7 @@ def is_left_behind(path: Path) -> bool:
     if name is None:
         return False
     if name["host"] == HOST:
-        return not is_alive(int(name["pid"]))
+        return not is_alive(int(name["pid"]), name["start"])
     return time.time() - path.stat().st_mtime > _FORGOTTEN
 
 
@@ -90,6 +91,22 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Writes readable JSON atomically."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_record(path: Path, content: dict[str, Any]) -> None:
+    """Writes JSON that ``read_record`` holds against its own sha256."""
+    content = json.loads(json.dumps(content))
+    write_json(path, {**content, "sha256_of_this": fingerprint(content)})
+
+
+def read_record(path: Path, *keys: str) -> dict[str, Any]:
+    """Reads a file of ``write_record`` that holds ``keys``; raises FoldwiseError when it is not as it was written."""
+    content = read_json(path, "sha256_of_this", *keys)
+    if content.pop("sha256_of_this") != fingerprint(content):
+        raise FoldwiseError(
+            f"{shown(path)} is damaged (it has changed since it was written); delete it and type the same again"
+        )
+    return content
 
 
 def read_json(path: Path, *keys: str) -> dict[str, Any]:

@@ -13,9 +13,11 @@ HOST = re.sub(r"\W", "-", platform.node()) or "unknown"
 
 
 def start_of(pid: int) -> str:
-    """What tells a process from a later one of the same number, where the system shows it: when it began."""
+    """What tells a process from a later one of the same number, where the system shows it: when it began. ``"dead"``
+    for one that has ended and whose parent has not asked for its status."""
     with suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        state, *facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "dead" if state in "ZX" else facts[18]
     return ""
 
 
@@ -29,4 +31,5 @@ def is_alive(pid: int, start: str = "") -> bool:
         return False
     except (PermissionError, OverflowError):
         pass
-    return not start or start_of(pid) in ("", start)
+    now = start_of(pid)
+    return now != "dead" and (not start or now in ("", start))

@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipeline.records.competition import Competition
 from pipeline.records.errors import FoldwiseError
-from pipeline.records.files import fingerprint, read_json, write_json, write_text
+from pipeline.records.files import fingerprint, read_json, read_record, write_record, write_text
 from pipeline.records.paths import Paths, run_name, shown
 from pipeline.records.provenance import provenance
 from pipeline.records.recipe import Recipe, load_recipe
@@ -59,12 +59,19 @@ def has_work(paths: Paths, run: str) -> bool:
     return any(any(paths.run(run).glob(f"fold*/{name}")) for name in ("checkpoints", "trained.json"))
 
 
+def made_of(paths: Paths, run: str) -> dict[str, Any] | None:
+    """What the run was made of by its record, else by that of a finished fold; None where nothing tells."""
+    record = paths.run(run) / "run.json"
+    if record.exists():
+        return read_record(record, "made_of")["made_of"]
+    finished = sorted(paths.run(run).glob("fold*/trained.json"))
+    return read_json(finished[0], "made_of")["made_of"] if finished else None
+
+
 def check_run(paths: Paths, run: str, wanted: dict[str, Any]) -> None:
     """Raises FoldwiseError when the run's folds were made of other things, naming the keys that differ."""
-    record = paths.run(run) / "run.json"
-    if not record.exists() or not has_work(paths, run):
-        return
-    differing = differences(read_json(record, "made_of")["made_of"], wanted)
+    before = made_of(paths, run) if has_work(paths, run) else None
+    differing = differences(before, wanted) if before else ""
     if differing:
         raise FoldwiseError(
             f"{shown(paths.run(run))} was made of something else ({differing}); undo the change, or name a new run "
@@ -78,4 +85,4 @@ def start_run(paths: Paths, run: str, recipe: Recipe, wanted: dict[str, Any]) ->
     folder = paths.run(run)
     if not has_work(paths, run) or not (folder / "run.json").exists():
         write_text(folder / "recipe.toml", toml_text(recipe.model_dump()))
-        write_json(folder / "run.json", {"run": run, "made_of": wanted, **provenance()})
+        write_record(folder / "run.json", {"run": run, "made_of": wanted, **provenance()})

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 STOPPED = 75
 #: Exit status after a second signal (the shell's own for Ctrl-C).
 LEFT_AT_ONCE = 130
+TIME_OVER = "the time is over"
 #: Seconds before the end of the time at which the clock asks: for saving, and for stages that begin and end.
 AT_LEAST = 60.0
 #: Ctrl-C, what schedulers and ``timeout`` send, and what a closed terminal sends.
@@ -31,6 +32,14 @@ Handler = Callable[[int, FrameType | None], Any]
 class Stopped(BaseException):
     """This process was asked to stop. Its message says why and what is saved. Like KeyboardInterrupt, no Exception:
     nothing that mends faults should catch it."""
+
+    status = STOPPED
+
+
+class TimeOver(Stopped):
+    """The clock asked, as it was told to: that is no failure."""
+
+    status = 0
 
 
 def heeded() -> list[signal.Signals]:
@@ -107,7 +116,7 @@ class Stop:
     def asked(self) -> bool:
         """Whether it is time to save and leave."""
         if self.until is not None and time.time() >= self.until - self.kept_back and not self.reason:
-            self.reason = "the time is over"
+            self.reason = TIME_OVER
         return bool(self.reason)
 
     def keep_back(self, seconds: float) -> None:
@@ -117,7 +126,7 @@ class Stop:
     def leave(self, saved: str) -> None:
         """Raises Stopped if asked to; ``saved`` says how far the work got."""
         if self.asked:
-            raise Stopped(f"{self.reason}; {saved}")
+            raise (TimeOver if self.reason == TIME_OVER else Stopped)(f"{self.reason}; {saved}")
 
     def __enter__(self) -> Stop:
         self._handling = handling(self.note)

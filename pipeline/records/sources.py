@@ -43,6 +43,8 @@ def list_images(paths: Paths, images: str, split: str) -> tuple[Path, list[str]]
     found = []
     for base, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if name.lower() not in NOT_PICTURES and name[0] != ".")
+        here = Path(base).resolve()
+        folders[:] = [name for name in folders if not here.is_relative_to((here / name).resolve())]  # a link in a loop
         relative = Path(base).relative_to(folder)
         found += [(relative / name).as_posix() for name in files if name.lower() not in NOT_PICTURES and name[0] != "."]
     for name in found:

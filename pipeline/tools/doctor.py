@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.files import is_left_behind, read_json
+from pipeline.records.files import fingerprint, is_left_behind, read_json, read_record
 from pipeline.records.locks import living_owner
 from pipeline.records.paths import ROOT, Paths, known_competitions, shown
 from pipeline.records.threads import cores
@@ -148,7 +148,7 @@ def tables(paths: Paths) -> Iterator[Finding]:
     """The facts, and what was made of them: manifest, folds, caches, runs that they do not fit any more."""
     from pipeline.pixels.cache import cache_path, readable_rows
     from pipeline.records.competition import load_competition
-    from pipeline.records.runs import fingerprints
+    from pipeline.records.runs import fingerprints, made_of
     from pipeline.records.tables import read_folds, read_manifest
 
     competition = load_competition(paths)
@@ -168,17 +168,35 @@ def tables(paths: Paths) -> Iterator[Finding]:
         return
     read_folds(paths.folds, competition.folds.n, manifest)
     now = fingerprints(paths, manifest)
-    for record in sorted(paths.runs.glob("*/run.json")):
-        made_of = read_json(record, "made_of")["made_of"]
-        changed = [name.removesuffix("_sha256") for name, sha256 in now.items() if made_of.get(name) != sha256]
+    for run in sorted(path for path in paths.runs.glob("*") if path.is_dir()):
+        before = made_of(paths, run.name) or now
+        changed = [name.removesuffix("_sha256") for name, sha256 in now.items() if before.get(name) != sha256]
         if changed:
-            text = f"{shown(record.parent)} was made with other {' and '.join(changed)}: it will be refused"
-            yield Finding("mend", text, f"put them back, or rm -r {shown(record.parent)}")
+            text = f"{shown(run)} was made with other {' and '.join(changed)}: it will be refused"
+            yield Finding("mend", text, f"put them back, or rm -r {shown(run)}")
+
+
+def damaged(folder: Path) -> Iterator[Finding]:
+    """Files of a fold that are not as they were written."""
+    expected: dict[str, tuple[str, str]] = {}
+    if (folder / "trained.json").exists():
+        sha256 = read_json(folder / "trained.json", "weights_sha256")["weights_sha256"]
+        expected["weights.safetensors"] = sha256, f"rm -r {shown(folder)}, and it is trained again"
+    if (folder / "predicted.json").exists():
+        for kind, sha256 in read_record(folder / "predicted.json", "sha256")["sha256"].items():
+            expected[f"{kind}.npz"] = sha256, f"rm {shown(folder)}/predicted.json, and it is predicted again"
+    for manifest in folder.glob("checkpoints/*/manifest.json"):
+        for name, sha256 in read_json(manifest, "about")["about"]["files"].items():
+            expected[f"checkpoints/{manifest.parent.name}/{name}"] = sha256, "nothing: the one before it is used"
+    for name, (sha256, advice) in expected.items():
+        if not (folder / name).exists() or fingerprint(folder / name) != sha256:
+            yield Finding("mend", f"{shown(folder / name)} is damaged or missing", advice)
 
 
 def folds(paths: Paths) -> Iterator[Finding]:
     """Folds that are at work, were left half done, or left something behind."""
     for folder in sorted(paths.runs.glob("*/fold*")):
+        yield from damaged(folder)
         run, done = folder.parent.name, (folder / "trained.json").exists()
         owner = living_owner(folder / "lock")
         checkpoints = sorted(folder.glob("checkpoints/*/manifest.json"))

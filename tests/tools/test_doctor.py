@@ -54,13 +54,21 @@ def test_a_project_from_nothing_to_a_run_that_does_not_fit_any_more(
     )
     assert everything(root) == before
 
+    for name in ("fold0/weights.safetensors", "fold1/checkpoints/00000002/trainer.pt"):
+        path = shapes.run("tiny") / name
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        (found,) = said("mend")
+        assert f"{name} is damaged or missing -> " in found
+        path.write_bytes(content)
+
     with owned(shapes.fold("tiny", 1) / "lock"):
         assert "is at work there" in said("note")[0]
     rows = readable_rows(read_manifest(shapes.manifest))
     open_pixels(shapes, rows.iloc[1:], 24, "train")
     dead = subprocess.Popen(["true"])
     dead.wait()
-    (shapes.home / f".folds.tmp-{HOST}-{dead.pid}.csv").touch()
+    (shapes.home / f".folds.tmp-{HOST}-{dead.pid}-1.csv").touch()
     shutil.copytree(shapes.fold("tiny", 1) / "checkpoints", shapes.fold("tiny", 0) / "checkpoints")
     notes = said("note")
     assert any("is of other images -> rm data/shapes/cache/side24-" in note for note in notes)
