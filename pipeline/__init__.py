@@ -1,8 +1,14 @@
 """Foldwise: from a folder of images to a checked Kaggle submission, in seven stages that meet in files."""
 
 import os
+import signal
 import sys
 import types
+
+# While a stage still imports, Ctrl-C ends it without a traceback; then signals.py takes over. (Python says "-m" only
+# until it has found the module that it was told to run, and our ancestors may have told us to ignore Ctrl-C.)
+if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 # albumentations asks the package index for news at import; worker processes inherit the answer "no".
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

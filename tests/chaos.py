@@ -1,6 +1,6 @@
 """Kills a run at random moments, each time types the same again, and compares the CSV with an undisturbed run's.
 
-    make chaos                 five folds of the digits, 20 kills: about ten minutes
+    make chaos                 five folds of the digits, 20 kills: about a quarter of an hour
     python -m tests.chaos --kills 3 --recipe tiny --folds 0,1
 
 Reads   this checkout

@@ -63,7 +63,7 @@ def parser_for(
 
 def run_stage(main: Callable[[], None]) -> None:
     """Runs a stage's main: an expected fault ends in one sentence and exit 1, an unexpected one in a sentence
-    that names the log with its traceback, a signal or the clock in exit 75 (see signals.py)."""
+    that names the log with its traceback, a signal in exit 75, the end of its time in exit 0 (see signals.py)."""
     try:
         with handling(end_now):
             main()

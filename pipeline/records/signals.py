@@ -22,7 +22,7 @@ STOPPED = 75
 LEFT_AT_ONCE = 130
 TIME_OVER = "the time is over"
 #: Seconds before the end of the time at which the clock asks: for saving, and for stages that begin and end.
-AT_LEAST = 60.0
+AT_LEAST = 30.0
 #: Ctrl-C, what schedulers and ``timeout`` send, and what a closed terminal sends.
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
