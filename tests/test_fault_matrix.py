@@ -259,7 +259,7 @@ def test_row_04_a_full_disk_while_saving(
 
 
 def test_row_05_a_flipped_bit_in_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("weights.safetensors", "trainer.pt", "manifest.json"):
+    for name in ("module.safetensors", "trainer.pt", "manifest.json"):
         folder = tmp_path / name
         _, first, _ = saved_twice(folder)
         newest = folder / "00000002" / name
@@ -272,7 +272,7 @@ def test_row_05_a_flipped_bit_in_a_checkpoint(tmp_path: Path, capsys: pytest.Cap
         assert "00000002 is refused" in said and not newest.exists()
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "trainer.pt", "manifest.json"])
+@pytest.mark.parametrize("name", ["module.safetensors", "trainer.pt", "manifest.json"])
 def test_row_06_a_truncated_or_empty_checkpoint(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     for tenth in range(10):
         folder = tmp_path / str(tenth)

@@ -116,9 +116,10 @@ class Training:
         """Forgets what the epoch's steps gave."""
         self.losses, self.logits, self.rows = [], [], []
 
-    def trainer(self) -> dict[str, Any]:
-        """Everything but the weights, as tensors and plain types."""
-        return {
+    def trainer(self) -> memoryview:
+        """Everything but the weights, tensors and plain types, as torch saves them."""
+        buffer = io.BytesIO()
+        state = {
             "step": self.step,
             "history": self.history,
             "optimizer": self.optimizer.state_dict(),
@@ -127,12 +128,13 @@ class Training:
             "logits": torch.cat(self.logits).cpu(),
             "rows": torch.cat(self.rows),
         }
+        torch.save(state, buffer)
+        return buffer.getbuffer()
 
-    def restore(self, weights: dict[str, torch.Tensor], trainer: dict[str, Any], device: torch.device) -> None:
-        """Becomes what was saved."""
-        for part, module in self.modules.items():
-            names = {name: f"{part}.{name}" for name in module.state_dict()}
-            module.load_state_dict({name: weights[saved_as] for name, saved_as in names.items()})
+    def restore(self, weights: dict[str, bytes], trainer: dict[str, Any], device: torch.device) -> None:
+        """Becomes what was saved. weights: safetensors by the names of ``modules``."""
+        for name, module in self.modules.items():
+            module.load_state_dict(safetensors.torch.load(weights[name]))
         self.optimizer.load_state_dict(trainer["optimizer"])
         if trainer["scaler"]:
             self.scaler.load_state_dict(trainer["scaler"])
@@ -146,8 +148,9 @@ class Refused(Exception):
 
 
 class Checkpoints:
-    """The checkpoints of one fold: ``<folder>/<step>/`` with weights.safetensors, trainer.pt and, last, manifest.json,
-    which holds their sha256, and what they were made of. The newest valid one is gone on from; two are kept.
+    """The checkpoints of one fold: ``<folder>/<step>/`` with trainer.pt, module.safetensors, kept.safetensors where the
+    kept weights are others and, last, manifest.json, which holds the sha256 of each and what they were made of. The
+    newest valid one is gone on from; two are kept.
     """
 
     def __init__(self, folder: Path, made_of: dict[str, Any]) -> None:
@@ -162,17 +165,14 @@ class Checkpoints:
 
     def save(self, training: Training) -> None:
         """Writes one. A full disk is said and survived: the older ones stay, and a later try may find room."""
-        states = {part: plain_state(module) for part, module in training.modules.items()}
-        weights = {f"{part}.{name}": tensor for part, state in states.items() for name, tensor in state.items()}
-        trainer = io.BytesIO()
-        torch.save(training.trainer(), trainer)
         place = self.folder / f"{training.step:08}"
         self.saved_at = time.monotonic()
         try:
-            files = {
-                "weights.safetensors": write_bytes(place / "weights.safetensors", safetensors.torch.save(weights)),
-                "trainer.pt": write_bytes(place / "trainer.pt", trainer.getbuffer()),
-            }
+            # One after another, so that no two of them are in memory at once.
+            files = {"trainer.pt": write_bytes(place / "trainer.pt", training.trainer())}
+            for name, module in training.modules.items():
+                file = f"{name}.safetensors"
+                files[file] = write_bytes(place / file, safetensors.torch.save(plain_state(module)))
             about = {"step": training.step, "made_of": self.made_of, "files": files}
             write_json(place / "manifest.json", {"about": about, "sha256": fingerprint(about)})
         except OSError as error:
@@ -201,7 +201,7 @@ class Checkpoints:
             self.saved_step = training.step
             return
 
-    def read(self, place: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    def read(self, place: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
         """Weights and trainer state of one checkpoint; raises Refused when a file is not what was written."""
         try:
             manifest = json.loads((place / "manifest.json").read_text(encoding="utf-8"))
@@ -219,10 +219,10 @@ class Checkpoints:
                 if fingerprint(contents[name]) != sha256:
                     raise Refused(f"{name} has changed since it was written")
             trainer = torch.load(io.BytesIO(contents["trainer.pt"]), map_location="cpu", weights_only=True)
-            return safetensors.torch.load(contents["weights.safetensors"]), trainer
+            return {name.partition(".")[0]: content for name, content in contents.items()}, trainer
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise Refused(f"it is incomplete ({error})") from error
-        except (RuntimeError, EOFError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise Refused(str(error).splitlines()[0]) from error
 
     def remove(self, place: Path) -> None:
