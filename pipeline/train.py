@@ -5,7 +5,7 @@
     python -m pipeline.train --competition dogs-vs-cats --recipe resnet18 --fold 0
 
 Reads   manifest.csv, folds.csv, the images, and the recipe
-Writes  runs/<run>/fold<k>/: arrangement.json, checkpoints/ (after each epoch, every five minutes and when it is
+Writes  runs/<run>/fold<k>/: arrangement.json, checkpoints/ (after an epoch, every five minutes and when it is
         stopped, so that the same command goes on where it was), log.csv, events..., augmented.png, curves.png,
         weights.safetensors; and, last, trained.json
 """
@@ -151,7 +151,8 @@ def train_fold(
                     ema.update(module, step=step)
 
                 training.add(torch.stack(losses).sum(), torch.cat(logits), rows)
-                to_save = training.step == (epoch + 1) * steps or checkpoints.is_due or stop.asked
+                to_save = checkpoints.is_due(end_of_epoch=training.step % steps == 0) or stop.asked
+                to_save |= training.step == recipe.epochs * steps
                 if to_save or training.step % LOOK_EVERY == 0:
                     require_finite(training, data.train_ids, lr_of, folder)
                 if to_save:

@@ -253,6 +253,7 @@ def test_row_04_a_full_disk_while_saving(
         return write(path, content)
 
     monkeypatch.setattr(checkpoint, "write_bytes", full_at_times)
+    monkeypatch.setattr(checkpoint, "SHARE", 1e9)  # one after every epoch
     stage("train", *FOLD_0, *SETTINGS)
     assert capsys.readouterr().out.count("no room to save step") == 2
     assert trained(split) == undisturbed

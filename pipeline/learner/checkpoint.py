@@ -31,6 +31,8 @@ from pipeline.records.runs import differences
 
 #: Seconds after which a checkpoint is made in the middle of an epoch, and how many are kept.
 SAVE_EVERY, KEEP = 300.0, 2
+#: Share of the time that the checkpoints at the ends of epochs may take; where epochs are shorter, not all get one.
+SHARE = 0.02
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> str:
@@ -156,17 +158,16 @@ class Checkpoints:
     def __init__(self, folder: Path, made_of: dict[str, Any]) -> None:
         self.folder, self.made_of = folder, made_of
         self.saved_at = time.monotonic()
-        self.saved_step = 0
+        self.saved_step, self.cost = 0, 0.0
 
-    @property
-    def is_due(self) -> bool:
-        """Whether the last one is long ago."""
-        return time.monotonic() - self.saved_at > SAVE_EVERY
+    def is_due(self, end_of_epoch: bool) -> bool:
+        """Whether the last one is long ago, for the end of an epoch or its midst. Nothing but the clock decides, and
+        nothing but the time of the next checkpoint depends on it."""
+        return time.monotonic() - self.saved_at >= (self.cost / SHARE if end_of_epoch else SAVE_EVERY)
 
     def save(self, training: Training) -> None:
         """Writes one. A full disk is said and survived: the older ones stay, and a later try may find room."""
-        place = self.folder / f"{training.step:08}"
-        self.saved_at = time.monotonic()
+        place, began = self.folder / f"{training.step:08}", time.monotonic()
         try:
             # One after another, so that no two of them are in memory at once.
             files = {"trainer.pt": write_bytes(place / "trainer.pt", training.trainer())}
@@ -181,6 +182,9 @@ class Checkpoints:
             shutil.rmtree(place, ignore_errors=True)
             say("train", f"note: no room to save step {training.step} in {shown(self.folder)}; free some disk space")
             return
+        finally:
+            self.saved_at = time.monotonic()
+            self.cost = self.saved_at - began
         self.saved_step = training.step
         for old in sorted(self.folder.iterdir())[:-KEEP]:
             self.remove(old)
