@@ -46,7 +46,7 @@ from pipeline.pixels.decode import decode
 from pipeline.records import paths as paths_module
 from pipeline.records import signals
 from pipeline.records.errors import FoldwiseError
-from pipeline.records.files import atomic_path, sweep, temporary_beside, write_record
+from pipeline.records.files import atomic_path, fingerprint, read_record, sweep, temporary_beside, write_record
 from pipeline.records.locks import living_owner, owned
 from pipeline.records.paths import Paths
 from pipeline.records.processes import HOST
@@ -327,10 +327,9 @@ def test_row_08_a_malicious_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     _, first, _ = saved_twice(tmp_path / "checkpoints")
     place, mark = tmp_path / "checkpoints" / "00000002", tmp_path / "executed"
     torch.save({"step": Malicious(mark)}, place / "trainer.pt", pickle_module=pickle)
-    about = json.loads((place / "manifest.json").read_text())["about"]
-    about["files"]["trainer.pt"] = hashlib.sha256((place / "trainer.pt").read_bytes()).hexdigest()
-    signed = {"about": about, "sha256": hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()}
-    (place / "manifest.json").write_text(json.dumps(signed))
+    manifest = read_record(place / "manifest.json")
+    manifest["files"]["trainer.pt"] = fingerprint(place / "trainer.pt")
+    write_record(place / "manifest.json", manifest)
     assert weights_of(restored(tmp_path / "checkpoints")) == first
     assert not mark.exists()
 

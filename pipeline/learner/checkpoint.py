@@ -25,7 +25,7 @@ from torch import nn
 
 from pipeline.records.console import say
 from pipeline.records.errors import FoldwiseError
-from pipeline.records.files import atomic_path, fingerprint, write_json
+from pipeline.records.files import atomic_path, fingerprint, read_record, write_record
 from pipeline.records.paths import shown
 from pipeline.records.runs import differences
 
@@ -174,8 +174,7 @@ class Checkpoints:
             for name, module in training.modules.items():
                 file = f"{name}.safetensors"
                 files[file] = write_bytes(place / file, safetensors.torch.save(plain_state(module)))
-            about = {"step": training.step, "made_of": self.made_of, "files": files}
-            write_json(place / "manifest.json", {"about": about, "sha256": fingerprint(about)})
+            write_record(place / "manifest.json", {"step": training.step, "made_of": self.made_of, "files": files})
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -208,23 +207,23 @@ class Checkpoints:
     def read(self, place: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
         """Weights and trainer state of one checkpoint; raises Refused when a file is not what was written."""
         try:
-            manifest = json.loads((place / "manifest.json").read_text(encoding="utf-8"))
-            about = manifest["about"]
-            if fingerprint(about) != manifest["sha256"]:
-                raise Refused("manifest.json has changed since it was written")
-            differing = differences(about["made_of"], self.made_of)
-            if differing:
-                raise FoldwiseError(
-                    f"{shown(place)} was made of something else ({differing}); undo the change, or delete "
-                    f"{shown(self.folder)} to train this fold from its start"
-                )
-            contents = {name: (place / name).read_bytes() for name in about["files"]}
-            for name, sha256 in about["files"].items():
+            manifest = read_record(place / "manifest.json", "made_of", "files")
+        except FoldwiseError as fault:
+            raise Refused(str(fault).partition(";")[0]) from fault
+        differing = differences(manifest["made_of"], self.made_of)
+        if differing:
+            raise FoldwiseError(
+                f"{shown(place)} was made of something else ({differing}); undo the change, or delete "
+                f"{shown(self.folder)} to train this fold from its start"
+            )
+        try:
+            contents = {name: (place / name).read_bytes() for name in manifest["files"]}
+            for name, sha256 in manifest["files"].items():
                 if fingerprint(contents[name]) != sha256:
                     raise Refused(f"{name} has changed since it was written")
             trainer = torch.load(io.BytesIO(contents["trainer.pt"]), map_location="cpu", weights_only=True)
             return {name.partition(".")[0]: content for name, content in contents.items()}, trainer
-        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except OSError as error:
             raise Refused(f"it is incomplete ({error})") from error
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise Refused(str(error).splitlines()[0]) from error

@@ -186,7 +186,7 @@ def damaged(folder: Path) -> Iterator[Finding]:
         for kind, sha256 in read_record(folder / "predicted.json", "sha256")["sha256"].items():
             expected[f"{kind}.npz"] = sha256, f"rm {shown(folder)}/predicted.json, and it is predicted again"
     for manifest in folder.glob("checkpoints/*/manifest.json"):
-        for name, sha256 in read_json(manifest, "about")["about"]["files"].items():
+        for name, sha256 in read_record(manifest, "files")["files"].items():
             expected[f"checkpoints/{manifest.parent.name}/{name}"] = sha256, "nothing: the one before it is used"
     for name, (sha256, advice) in expected.items():
         if not (folder / name).exists() or fingerprint(folder / name) != sha256:
