@@ -108,7 +108,8 @@ ifneq ($(RUN),)
 TRAINED     := $(CHOSEN:%=$(RUN_DIR)/fold%/trained.json)
 PREDICTED   := $(CHOSEN:%=$(RUN_DIR)/fold%/predicted.json)
 $(TRAINED): $(RUN_DIR)/fold%/trained.json: | $(MADE)/folds.csv
-	@exec env $(SIDE_BY_SIDE) $(PY) -m pipeline.train $(WHICH_RUN) --fold $* $(MACHINE) $(FOLD_SHARE) $(if $(UNTIL),--until $(UNTIL))
+	@$(if $(UNTIL),test $$(date +%s) -lt $(UNTIL) || { echo "[train] the time is over; fold $* was not begun"; exit 0; };) \
+	exec env $(SIDE_BY_SIDE) $(PY) -m pipeline.train $(WHICH_RUN) --fold $* $(MACHINE) $(FOLD_SHARE) $(if $(UNTIL),--until $(UNTIL))
 $(LAST_ROUND:%=$(RUN_DIR)/fold%/trained.json): | $(filter-out $(LAST_ROUND:%=$(RUN_DIR)/fold%/trained.json),$(TRAINED))
 
 # One process predicts all folds that are not predicted yet: the first of them stands for the others.

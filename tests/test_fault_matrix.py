@@ -439,7 +439,7 @@ def test_row_13_the_time_is_over(
 
     def clock() -> float:
         asked.append(1)
-        return now + 130 * (len(asked) > 5)
+        return now + 200 * (len(asked) > 5)
 
     monkeypatch.setattr(signals.time, "time", clock)
     with pytest.raises(SystemExit) as stopped:

@@ -47,10 +47,15 @@ def arrange(num_folds: int, image_size: int, device: str) -> tuple[int, list[int
     return share_cores(num_folds, cores())
 
 
+#: Seconds of HOURS that are kept for the stages after training to begin and end.
+KEPT_BACK = 30
+
+
 def end_of(hours: str) -> str:
-    """Seconds since 1970 when HOURS from now are over, '' for no limit; raises FoldwiseError for no number."""
+    """Seconds since 1970 at which training must end, for all to be done in HOURS from now; '' for no limit. Raises
+    FoldwiseError for no number."""
     try:
-        return hours and f"{time.time() + float(hours) * 3600:.0f}"
+        return hours and f"{time.time() + float(hours) * 3600 - KEPT_BACK:.0f}"
     except (ValueError, OverflowError) as error:
         raise FoldwiseError(f"HOURS={hours} is not a number of hours, such as HOURS=8.5") from error
 

@@ -21,8 +21,6 @@ STOPPED = 75
 #: Exit status after a second signal (the shell's own for Ctrl-C).
 LEFT_AT_ONCE = 130
 TIME_OVER = "the time is over"
-#: Seconds before the end of the time at which the clock asks: for saving, and for stages that begin and end.
-AT_LEAST = 30.0
 #: Ctrl-C, what schedulers and ``timeout`` send, and what a closed terminal sends.
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
@@ -104,7 +102,7 @@ class Stop:
     def __init__(self, until: float | None = None) -> None:
         self.until = until
         self.reason = ""
-        self.kept_back = AT_LEAST
+        self.kept_back = 0.0
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """The signal handler."""
@@ -121,7 +119,7 @@ class Stop:
 
     def keep_back(self, seconds: float) -> None:
         """The clock asks so much earlier, and a half more: what must still be done will take that long."""
-        self.kept_back = AT_LEAST + 1.5 * seconds
+        self.kept_back = 1.5 * seconds
 
     def leave(self, saved: str) -> None:
         """Raises Stopped if asked to; ``saved`` says how far the work got."""
