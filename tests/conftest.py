@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -121,6 +124,23 @@ def split(root: Path, split_once: Path) -> Paths:
 def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     """``stage("folds", "--force")`` runs a stage of the shapes as its command line would."""
     return partial(run, monkeypatch)
+
+
+def start_stage(root: Path, *arguments: str, **options: Any) -> subprocess.Popen:
+    """``python -m pipeline.<stage>`` on the shapes as a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", f"pipeline.{arguments[0]}", "--competition", "shapes", *arguments[1:]],
+        cwd=Path(__file__).parents[1], env={**os.environ, "FOLDWISE_ROOT": str(root)}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True, **options,
+    )  # fmt: skip
+
+
+def wait_for(found: Callable[[], object], process: subprocess.Popen, seconds: float = 90) -> None:
+    """Waits until something is there that the process makes."""
+    end = time.monotonic() + seconds
+    while not found():
+        assert process.poll() is None and time.monotonic() < end, process.communicate()
+        time.sleep(0.005)
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ from pipeline.records.processes import HOST
 from pipeline.records.recipe import load_recipe
 from pipeline.records.submission import Submission, check_sample, format_submission
 from pipeline.records.tables import read_manifest
-from tests.conftest import Stage, run, write_image
+from tests.conftest import Stage, run, start_stage, wait_for, write_image
 
 Failure = Callable[..., str]
 CHECKOUT = Path(pipeline.train.__file__).parents[1]
@@ -107,23 +107,6 @@ def restored(folder: Path, **made_of: Any) -> Training:
     training.step, training.losses = 0, []
     Checkpoints(folder, made_of or {"lr": 1}).restore(training, torch.device("cpu"))
     return training
-
-
-def start_stage(root: Path, *arguments: str, **options: Any) -> subprocess.Popen:
-    """``python -m pipeline.<stage>`` on the shapes as a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", f"pipeline.{arguments[0]}", "--competition", "shapes", *arguments[1:]], cwd=CHECKOUT,
-        env={**os.environ, "FOLDWISE_ROOT": str(root)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True, **options,
-    )  # fmt: skip
-
-
-def wait_for(found: Callable[[], object], process: subprocess.Popen, seconds: float = 90) -> None:
-    """Waits until something is there that the process makes."""
-    end = time.monotonic() + seconds
-    while not found():
-        assert process.poll() is None and time.monotonic() < end, process.communicate()
-        time.sleep(0.005)
 
 
 class Trained(NamedTuple):
