@@ -22,6 +22,7 @@ from pipeline.records.competition import Competition, load_competition
 from pipeline.records.console import make_line, parser_for, paths_of, progress, run_stage, say
 from pipeline.records.errors import FoldwiseError, count_of
 from pipeline.records.files import read_json, temporary_beside, write_json, write_text
+from pipeline.records.locks import held
 from pipeline.records.paths import Paths, shown
 
 NUM_DIGITS_TEST = 360
@@ -110,7 +111,9 @@ def prepare(paths: Paths, competition: Competition) -> str:
 def main() -> None:
     args = parser_for(__doc__).parse_args()
     paths = paths_of(args)
-    done = prepare(paths, load_competition(paths))
+    competition = load_competition(paths)
+    with held(paths.home / "cache" / "lock", lambda: say("prepare", "waiting for another process at work here")):
+        done = prepare(paths, competition)
     say("prepare", f"{done}; next: {make_line('manifest', args)}")
 
 

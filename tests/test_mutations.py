@@ -97,14 +97,19 @@ n = 2
 """
 
 
+def empty_competition(root: Path) -> Path:
+    """The folder of a competition whose train images are still to be put into raw/train."""
+    home = root / "data" / "mutated"
+    (home / "raw" / "train").mkdir(parents=True)
+    (home / "competition.toml").write_text(MUTATED_TOML)
+    return home
+
+
 def test_a_thousand_damaged_images_are_read_alike_everywhere_or_named(
     root: Path, originals: list[tuple[str, bytes]]
 ) -> None:
     """Damaged before the manifest, which runs as a process, so that a crash would show."""
-    rng = random.Random(0)
-    home = root / "data" / "mutated"
-    (home / "raw" / "train").mkdir(parents=True)
-    (home / "competition.toml").write_text(MUTATED_TOML)
+    rng, home = random.Random(0), empty_competition(root)
     for number in range(1000):
         suffix, content = rng.choice(originals)
         named = (
@@ -135,10 +140,7 @@ def test_a_thousand_damaged_images_are_read_alike_everywhere_or_named(
 def test_images_damaged_after_the_manifest_are_refused_or_not_needed(
     root: Path, originals: list[tuple[str, bytes]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rng = random.Random(1)
-    home = root / "data" / "mutated"
-    (home / "raw" / "train").mkdir(parents=True)
-    (home / "competition.toml").write_text(MUTATED_TOML)
+    rng, home = random.Random(1), empty_competition(root)
     for number in range(200):
         suffix, content = rng.choice(originals)
         (home / "raw" / "train" / f"{rng.choice(['cat', 'dog'])}_{number}{suffix}").write_bytes(content)
