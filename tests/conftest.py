@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ import pytest
 from pipeline.records import paths as paths_module
 from pipeline.records.console import run_stage
 from pipeline.records.paths import Paths
+from pipeline.records.signals import SIGNALS
 
 #: Made absolute here, before a test moves to its own folder.
 SHARED_DATA = os.environ.get("FOLDWISE_SHARED_DATA", "") and str(Path(os.environ["FOLDWISE_SHARED_DATA"]).resolve())
@@ -126,12 +127,19 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     return partial(run, monkeypatch)
 
 
-def start_stage(root: Path, *arguments: str, **options: Any) -> subprocess.Popen:
-    """``python -m pipeline.<stage>`` on the shapes as a process group of its own."""
+def start_stage(root: Path, *arguments: str, prepare: Callable[[], object] = lambda: None) -> subprocess.Popen:
+    """``python -m pipeline.<stage>`` on the shapes as a process group of its own, which heeds signals even where the
+    tests were told to ignore them, as a shell's background job is. prepare: called in the new process first."""
+
+    def begin() -> None:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        prepare()
+
     return subprocess.Popen(
         [sys.executable, "-m", f"pipeline.{arguments[0]}", "--competition", "shapes", *arguments[1:]],
         cwd=Path(__file__).parents[1], env={**os.environ, "FOLDWISE_ROOT": str(root)}, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, start_new_session=True, **options,
+        stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=begin,
     )  # fmt: skip
 
 

@@ -518,7 +518,7 @@ def test_row_17_too_many_open_files(split: Paths, root: Path, monkeypatch: pytes
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 
-    process = start_stage(root, "train", "--fold", "0", "--workers", "2", preexec_fn=limited)
+    process = start_stage(root, "train", "--fold", "0", "--workers", "2", prepare=limited)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert "no loader processes, since there are only 64 open files" in out
