@@ -3,7 +3,7 @@
     make ensemble COMPETITION=dogs-vs-cats RECIPE=resnet18
     python -m pipeline.ensemble --competition dogs-vs-cats --recipe resnet18 --folds 0,1
 
-Reads   manifest.csv, folds.csv, runs/<run>/fold<k>/oof.npz and test.npz
+Reads   manifest.csv, folds.csv, runs/<run>/fold<k>/oof.npz, test.npz and trained.json
 Writes  runs/<run>/oof.csv (id, fold, target, p_<class>...), test.csv (id, p_<class>...) and, last, score.json;
         with some of the folds only, files named ...~folds=0,1
 """
@@ -18,7 +18,7 @@ import pandas as pd
 from pipeline.records.competition import load_competition
 from pipeline.records.console import make_line, parser_for, paths_of, run_stage, say
 from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.files import fingerprint, read_record, write_record
+from pipeline.records.files import fingerprint, read_json, read_record, write_record
 from pipeline.records.metrics import METRICS, Metric, averaging_gain, score_interval
 from pipeline.records.paths import Paths, parse_folds, partial_name, shown
 from pipeline.records.predictions import Predictions
@@ -121,7 +121,7 @@ def report(score: dict[str, Any], test_images: int) -> None:
     say(
         "ensemble",
         f"out-of-fold {score['metric']} {score['cv_score']:.4f} on {count_of(score['rows'], 'image')} "
-        f"(by fold {by_fold}{spread})",
+        f"(by fold {by_fold}{spread}); {score['train_score']:.4f} on images that the models were trained on",
     )
     low, high = score["interval_95"]
     if not test_images:
@@ -154,12 +154,16 @@ def main() -> None:
         test_probs = [load_fold(paths, run, fold, "test", test_ids, names, advice) for fold in chosen]
     rows = folds.loc[oof.index]
     units = rows["group"].where(rows["group"] != "", rows["image_id"])
+    trained = [read_json(paths.fold(run, fold) / "trained.json", "train_score", "seconds", "beside") for fold in chosen]
     score = {
         "run": run,
         "folds": chosen,
         "partial": len(chosen) < competition.folds.n,
         "metric": competition.metric,
         **summarize(oof, units, names, metric, test_probs),
+        "train_score": float(np.mean([fold["train_score"] for fold in trained])),
+        "training_seconds": sum(fold["seconds"] / fold["beside"] for fold in trained),
+        "device": trained[0]["device"],
         "folds_sha256": fingerprint(paths.folds),
         "manifest_sha256": fingerprint(paths.manifest),
     }

@@ -4,8 +4,9 @@
     python -m pipeline.manifest --competition dogs-vs-cats
 
 Reads   data/<competition>/competition.toml and the images it names
-Writes  manifest.csv (image_id, path, split, label, group, width, height, sha256), problems.csv (every finding)
-        and contact_sheet.png (some images of each class)
+Writes  manifest.csv (image_id, path, split, label, group, width, height, sha256), problems.csv (every finding),
+        contact_sheet.png (some images of each class) and, where the names of the test images tell their labels,
+        test_labels.csv (id, label), which submit alone reads
 """
 
 from __future__ import annotations
@@ -102,10 +103,13 @@ def train_part(paths: Paths, competition: Competition) -> tuple[pd.DataFrame, li
     return table.assign(image_id=train_ids(table["name"]), split="train", path=where(table, folder, paths)), problems
 
 
-def test_part(paths: Paths, source: Test, train_images: str) -> tuple[pd.DataFrame, list[Problem]]:
-    """Test rows and findings. A test image never loses its row, since the competition wants every id."""
+def test_part(
+    paths: Paths, source: Test, train_images: str, classes: list[str]
+) -> tuple[pd.DataFrame, pd.DataFrame, list[Problem]]:
+    """Test rows, labels (id, label) that their names tell, and findings. A test image never loses its row, since the
+    competition wants every id."""
     folder, names = list_images(paths, source.images, "test")
-    if source.pattern is not None:
+    if source.ids is None:
         require_some(names, folder, "test")
     table, problems = test_table(source, names, folder, paths)
     if source.images == train_images:
@@ -120,8 +124,12 @@ def test_part(paths: Paths, source: Test, train_images: str) -> tuple[pd.DataFra
         else problem
         for problem in problems + found
     ]
+    known = table.iloc[:0]
+    if source.names_tell_labels:
+        known, found = settle_labels(table, classes)
+        problems += found
     rows = table.assign(split="test", label="", group="", path=where(table, folder, paths))
-    return rows, located(problems, folder, paths)
+    return rows, known[["image_id", "label"]].set_axis(["id", "label"], axis=1), located(problems, folder, paths)
 
 
 def where(table: pd.DataFrame, folder: Path, paths: Paths) -> list[str]:
@@ -154,17 +162,19 @@ def find_twins(manifest: pd.DataFrame) -> list[Problem]:
     return problems
 
 
-def make_manifest(paths: Paths, competition: Competition) -> tuple[pd.DataFrame, list[Problem]]:
-    """The manifest, train rows before test rows and each by id, and all findings."""
+def make_manifest(paths: Paths, competition: Competition) -> tuple[pd.DataFrame, pd.DataFrame, list[Problem]]:
+    """The manifest, train rows before test rows and each by id, the known labels (id, label) of test rows, and all
+    findings."""
     table, problems = train_part(paths, competition)
-    parts = [table]
+    parts, known = [table], pd.DataFrame(columns=["id", "label"])
     if competition.test is not None:
-        table, found = test_part(paths, competition.test, competition.train.images)
+        classes = class_names(table, competition.classes)
+        table, known, found = test_part(paths, competition.test, competition.train.images, classes)
         parts.append(table)
         problems += found
     ordered = [part.set_index("image_id").loc[sorted_ids(part["image_id"])].reset_index() for part in parts]
     manifest = pd.concat(ordered, ignore_index=True)[MANIFEST_COLUMNS]
-    return manifest, problems + find_twins(manifest)
+    return manifest, known, problems + find_twins(manifest)
 
 
 def write_problems(paths: Paths, problems: list[Problem]) -> None:
@@ -220,7 +230,7 @@ def main() -> None:
     args = parser_for(__doc__).parse_args()
     paths = paths_of(args)
     competition = load_competition(paths)
-    manifest, problems = make_manifest(paths, competition)
+    manifest, known, problems = make_manifest(paths, competition)
     write_problems(paths, problems)
     report(manifest, problems, competition, paths)
     draw_contact_sheet(manifest, paths)
@@ -228,6 +238,8 @@ def main() -> None:
         test_ids = manifest.loc[manifest["split"] == "test", "image_id"]
         labelled = manifest[manifest["split"] == "train"]
         rehearse_submission(test_ids, class_names(labelled, competition.classes), competition, paths)
+    if competition.test is not None and competition.test.names_tell_labels:
+        write_csv(paths.test_labels, known)
     write_csv(paths.manifest, manifest)
     train, test = ((manifest["split"] == split).sum() for split in ("train", "test"))
     say(

@@ -18,21 +18,20 @@ import numpy as np
 import pandas as pd
 
 from pipeline.learner.batches import Normalize
-from pipeline.learner.checkpoint import load_weights
 from pipeline.learner.device import Arrangement, Precision, choose_workers, find_device
 from pipeline.learner.inference import folded, predict_probs, tta_views
-from pipeline.learner.models import build_model
+from pipeline.learner.trained import load_folds
 from pipeline.pixels.augment import eval_transforms
 from pipeline.pixels.cache import open_pixels, readable_rows
 from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader, Watched
 from pipeline.records.competition import load_competition
 from pipeline.records.console import duration, make_line, parser_for, paths_of, run_stage, say
 from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.files import fingerprint, read_json, write_record
+from pipeline.records.files import fingerprint, write_record
 from pipeline.records.paths import parse_folds, shown
 from pipeline.records.predictions import Predictions
 from pipeline.records.provenance import provenance
-from pipeline.records.runs import asked_run, check_run, differences, identity
+from pipeline.records.runs import asked_run, check_run, identity
 from pipeline.records.tables import class_names, one_hot, read_folds, read_manifest
 
 
@@ -68,25 +67,14 @@ def main() -> None:
     precision = Precision(arrangement, device)
     views = tta_views(competition.symmetries if recipe.tta else [])
 
-    modules = {}
-    for fold in chosen:
-        folder = paths.fold(run, fold)
-        trained = read_json(folder / "trained.json", "weights_sha256")
-        weights, about = load_weights(folder / "weights.safetensors", trained["weights_sha256"])
-        differing = differences(about["made_of"], wanted)
-        if differing or about["fold"] != fold:
-            raise FoldwiseError(
-                f"{shown(folder)} was made of something else ({differing or 'another fold'}); undo the change, or "
-                "delete that folder and train the fold again"
-            )
-        network = build_model(recipe.model, len(names), **recipe.model_args)
-        network.module.load_state_dict(weights)
-        modules[fold] = arrangement.place(folded(network.module), device)
-    normalize = Normalize(tuple(about["mean"]), tuple(about["std"]), arrangement.channels_last).to(device)
+    trained, preprocessing = load_folds(paths, run, chosen, recipe, wanted)
+    modules = {fold: arrangement.place(folded(module), device) for fold, module in trained.items()}
+    normalize = Normalize(preprocessing, arrangement.channels_last).to(device)
+    whole = eval_transforms(recipe, preprocessing)
 
     def probabilities(rows: pd.DataFrame, of_folds: list[int], doing: str) -> list[np.ndarray]:
         """(N, C) of each fold's module, from one pass over the rows' pictures."""
-        dataset = ImageDataset(pixels, rows, eval_transforms(recipe))
+        dataset = ImageDataset(pixels, rows, whole)
         loader = Loader(dataset, EpochBatches(len(rows), recipe.batch_size), workers, device.type == "cuda")
         watched = Watched(loader, "predict", doing)
         return predict_probs([modules[fold] for fold in of_folds], normalize, watched, views, precision)

@@ -3,21 +3,23 @@
     make prepare COMPETITION=dogs-vs-cats
     python -m pipeline.prepare --competition dogs-vs-cats
 
-Reads   data/<competition>/raw/: archives as Kaggle hands them out (zip, tar; one in another is fine) or plain
-        folders, which stay where they are
+Reads   data/<competition>/raw/: archives as Kaggle hands them out (zip, tar; one in another is fine), images as arrays
+        (HDF5, CIFAR-10's pickles; in an archive or a folder too), or plain folders, which stay where they are
 Writes  data/<competition>/images/ and, last, prepared.json; for the built-in digits also test_labels.csv
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.records.archives import is_archive, unpack_all
+from pipeline.records.arrays import is_array_file, write_images
 from pipeline.records.competition import Competition, load_competition
 from pipeline.records.console import make_line, parser_for, paths_of, progress, run_stage, say
 from pipeline.records.errors import FoldwiseError, count_of
@@ -51,14 +53,38 @@ def write_digits(paths: Paths, folder: Path) -> int:
     return len(named)
 
 
-def contents_of_raw(paths: Paths) -> list[list[Any]]:
-    """Name, size and time of each thing in raw/: when these are as before, there is nothing to do."""
-    stats = [(path.name, path.stat()) for path in sorted(paths.raw.glob("*")) if not path.name.startswith(".")]
-    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+def contents_of_raw(paths: Paths, competition: Competition) -> list[Path]:
+    """What lies in raw/ and is this competition's."""
+    wanted = competition.raw or ["*"]
+    found = [path for path in sorted(paths.raw.glob("*")) if not path.name.startswith(".")]
+    return [path for path in found if any(fnmatchcase(path.name, pattern) for pattern in wanted)]
+
+
+def state_of(contents: list[Path]) -> list[list[Any]]:
+    """Name, size and time of each thing: when these are as before, there is nothing to do."""
+    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in contents]
+
+
+def make_images(contents: list[Path], folder: Path, watched: Callable[[list, str], Iterator]) -> int:
+    """Unpacks the archives and writes what comes as arrays as images; returns the number of files in ``folder``."""
+    count = unpack_all([path for path in contents if is_archive(path)], folder, watched)
+    unpacked = [path for path in folder.rglob("*") if is_array_file(path)]
+    beside = [path for place in contents for path in (place.rglob("*") if place.is_dir() else [place])]
+    arrays = [*unpacked, *(path for path in beside if path.is_file() and is_array_file(path))]
+    count += write_images(arrays, folder, watched) - len(unpacked) if arrays else 0
+    for path in unpacked:
+        path.unlink()
+    return count
 
 
 def missing_raw(paths: Paths, competition: Competition) -> FoldwiseError:
     """What to download, and where to put it."""
+    if competition.raw and any(paths.raw.glob("[!.]*")):
+        here = ", ".join(sorted(path.name for path in paths.raw.glob("[!.]*"))[:8])
+        return FoldwiseError(
+            f"{shown(paths.raw)} holds nothing of what {shown(paths.toml)} names, raw = {competition.raw} (it holds: "
+            f"{here}); put that there, or name what is there"
+        )
     advice = f"put the archives or folders of the competition into {shown(paths.raw)}/"
     if competition.slug:
         advice = (
@@ -70,7 +96,8 @@ def missing_raw(paths: Paths, competition: Competition) -> FoldwiseError:
 
 def prepare(paths: Paths, competition: Competition) -> str:
     """Makes images/ whole or leaves it as it was; returns what was done."""
-    record = {"builtin": competition.builtin, "raw": contents_of_raw(paths)}
+    contents = contents_of_raw(paths, competition)
+    record = {"builtin": competition.builtin, "raw": state_of(contents)}
     if paths.prepared.exists() and read_json(paths.prepared) == record:
         return "nothing new in raw/"
     if Path(competition.train.images).is_absolute():
@@ -81,11 +108,10 @@ def prepare(paths: Paths, competition: Competition) -> str:
             f"{shown(paths.images)} was not made by this stage, which would replace it; "
             f"move what you put there to {shown(paths.raw)}/"
         )
-    archives = [path for path in sorted(paths.raw.glob("*")) if is_archive(path)]
-    if not competition.builtin and not record["raw"]:
+    if not competition.builtin and not contents:
         raise missing_raw(paths, competition)
 
-    for path in paths.raw.glob("*"):
+    for path in contents:
         if path.suffix.lower() in (".7z", ".rar"):
             say("prepare", f"note: {shown(path)} is left alone; unpack it yourself into {shown(paths.raw)}")
 
@@ -97,14 +123,15 @@ def prepare(paths: Paths, competition: Competition) -> str:
         return progress(items, len(items), "prepare", doing)
 
     try:
-        count = write_digits(paths, temporary) if competition.builtin else unpack_all(archives, temporary, watched)
+        count = write_digits(paths, temporary) if competition.builtin else make_images(contents, temporary, watched)
         if paths.images.exists():
             shutil.rmtree(paths.images)
         temporary.replace(paths.images)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     write_json(paths.prepared, record)
-    source = "the built-in digits" if competition.builtin else count_of(len(archives), "archive")
+    packed = [path for path in contents if is_archive(path) or is_array_file(path)]
+    source = "the built-in digits" if competition.builtin else ", ".join(path.name for path in packed) or "no archive"
     return f"{count_of(count, 'file')} from {source} -> {shown(paths.images)}"
 
 

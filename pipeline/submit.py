@@ -22,17 +22,20 @@ from pipeline.records.metrics import METRICS
 from pipeline.records.paths import Paths, parse_folds, partial_name, shown
 from pipeline.records.provenance import provenance
 from pipeline.records.runs import asked_run, made_of
-from pipeline.records.submission import check_sample, format_submission
+from pipeline.records.submission import check_sample, format_submission, submission_text
 from pipeline.records.tables import one_hot, read_csv, read_manifest, require_same_ids
 
 
 def known_score(paths: Paths, competition: Competition, test: pd.DataFrame, names: list[str]) -> float | None:
-    """The score on test labels, where [test] labels names them."""
-    assert competition.test is not None
-    if competition.test.labels is None:
+    """The score on test labels, where [test] names them or the names of the images told them."""
+    source = competition.test
+    assert source is not None
+    if source.labels is None and not source.names_tell_labels:
         return None
-    path = paths.find(competition.test.labels)
+    path = paths.test_labels if source.names_tell_labels else paths.find(str(source.labels))
     known = read_csv(path)
+    if known.empty:
+        return None
     labels = known.set_index(known.columns[0])[known.columns[1]]
     here = test[test["id"].isin(labels.index)]
     if here.empty:
@@ -86,7 +89,7 @@ def main() -> None:
     score_on_labels = known_score(paths, competition, test, names)
 
     path = paths.submissions / partial_name(run, chosen, competition.folds.n, ".csv")
-    text = table.to_csv(index=False, lineterminator="\n")
+    text = submission_text(table, form)
     keep_older(path, text)
     about = {
         "competition": paths.competition,
@@ -113,7 +116,11 @@ def main() -> None:
         f"leaderboard, 95 % interval {low:.4f} to {high:.4f}",
     )
     if score_on_labels is not None:
-        say("submit", f"{score['metric']} on the test labels kept aside: {score_on_labels:.4f}")
+        say(
+            "submit",
+            f"{score['metric']} on the test labels kept aside: {score_on_labels:.4f}, on train images "
+            f"{score['train_score']:.4f}",
+        )
     if competition.slug and not paths.dry_run:
         message = f"{path.stem} cv={score['cv_score']:.4f}"
         say("submit", f'upload: kaggle competitions submit {competition.slug} -f {shown(path)} -m "{message}"')

@@ -6,8 +6,8 @@
 
 Reads   manifest.csv, folds.csv, the images, and the recipe
 Writes  runs/<run>/fold<k>/: arrangement.json, checkpoints/ (after an epoch, every five minutes and when it is
-        stopped, so that the same command goes on where it was), log.csv, events..., augmented.png, curves.png,
-        weights.safetensors; and, last, trained.json
+        stopped, so that the same command goes on where it was), log.csv, events..., pictures (augmented.png,
+        curves.png, validation.png, confusion.png), weights.safetensors; and, last, trained.json
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from timm.utils import ModelEmaV3
 from torch import nn
 
+from pipeline.learner.album import draw_batch, draw_judged
 from pipeline.learner.batches import Mixer, Normalize, build_loss
 from pipeline.learner.checkpoint import Checkpoints, Training, require_room, save_weights
 from pipeline.learner.device import Arrangement, Precision, choose_workers, find_device
@@ -34,12 +34,22 @@ from pipeline.learner.memory import parts_that_fit, try_step
 from pipeline.learner.models import build_model
 from pipeline.learner.optim import build_optimizer, lr_at, set_lr
 from pipeline.learner.resident import on_device, train_batches, val_batches
+from pipeline.learner.transfer import set_frozen
 from pipeline.pixels.augment import alternates, eval_transforms, train_transforms
 from pipeline.pixels.cache import open_pixels, readable_rows
 from pipeline.pixels.dataset import Batches, EpochBatches, ImageDataset
-from pipeline.pixels.pictures import save_grid
 from pipeline.records.competition import load_competition
-from pipeline.records.console import beside, duration, make_line, parser_for, paths_of, progress, run_stage, say
+from pipeline.records.console import (
+    beside,
+    duration,
+    folds_beside,
+    make_line,
+    parser_for,
+    paths_of,
+    progress,
+    run_stage,
+    say,
+)
 from pipeline.records.errors import count_of
 from pipeline.records.files import read_json, write_json
 from pipeline.records.locks import owned
@@ -122,7 +132,7 @@ def train_fold(
         module.compile()
 
     for epoch in range(len(training.history), recipe.epochs):
-        module.train()
+        set_frozen(module, recipe.is_frozen(epoch))
         done = len(training.losses)  # steps of this epoch, where the fold was stopped in its midst
         batches = on_device(data.train.epoch(epoch, done), device)
         watched = progress(batches, steps - done, "train", f"fold {fold}, epoch {epoch + 1} of {recipe.epochs}", 60)
@@ -177,13 +187,6 @@ def train_fold(
     return kept, journal
 
 
-def draw_batch(dataset: ImageDataset, labels: pd.Series, path: Path) -> None:
-    """A picture of augmented train images, as the model sees them in its last epoch."""
-    picked = np.random.default_rng(0).permutation(len(dataset))[:24]
-    shots = [dataset[len(dataset.transforms) - 1, int(row)] for row in picked]
-    save_grid(path, shots, labels.iloc[picked].tolist(), 8, "train images after augmentation")
-
-
 def arrange(
     args: argparse.Namespace, recipe: Recipe, num_images: int, device: torch.device, module: nn.Module, folder: Path
 ) -> Arrangement:
@@ -228,20 +231,21 @@ def main() -> None:
         if (folder / "trained.json").exists():
             say("train", f"fold {fold} of {run} is trained already; delete {shown(folder)} to train it again")
             return
-        pixels = open_pixels(paths, readable, recipe.cache_side, "train")
-        mirrors = alternates(recipe, competition.symmetries)
-        transforms = train_transforms(recipe, competition.symmetries)
-        train_data = ImageDataset(pixels, train_rows, transforms, recipe.seed, mirrors)
-        val_data = ImageDataset(pixels, val_rows, eval_transforms(recipe))
-
         device = find_device(args.device)
         seed_step(recipe.seed, fold)
-        network = build_model(recipe.model, len(names), recipe.pretrained, **recipe.model_args)
+        network = build_model(recipe, len(names), recipe.pretrained)
+        transforms = train_transforms(recipe, competition.symmetries, network.preprocessing)
+        whole = eval_transforms(recipe, network.preprocessing)
+
+        pixels = open_pixels(paths, readable, recipe.cache_side, "train")
+        mirrors = alternates(recipe, competition.symmetries)
+        train_data = ImageDataset(pixels, train_rows, transforms, recipe.seed, mirrors)
+        val_data = ImageDataset(pixels, val_rows, whole)
         start_run(paths, run, recipe, wanted)
         arrangement = arrange(args, recipe, len(train_data), device, network.module, folder)
         arrangement.set_up()
         module = arrangement.place(network.module, device)
-        normalize = Normalize(network.mean, network.std, arrangement.channels_last).to(device)
+        normalize = Normalize(network.preprocessing, arrangement.channels_last).to(device)
 
         workers = choose_workers(args.workers, device, pixels.cached is not None, arrangement.threads)
         order = EpochBatches(len(train_data), recipe.batch_size, recipe.seed, limit=2 if args.dry_run else None)
@@ -261,23 +265,36 @@ def main() -> None:
             f"fold {fold} of {run}: {recipe.model} on {len(train_rows):,} images, {len(val_rows):,} to validate; "
             f"{device}, {count_of(arrangement.threads, 'thread')}{beside()}",
         )
-        draw_batch(train_data, train_rows["label"], folder / "augmented.png")
+        draw_batch(folder / "augmented.png", train_data, train_rows["label"].tolist())
 
         checkpoints = Checkpoints(folder / "checkpoints", {**wanted, "fold": fold})
         kept, journal = train_fold(
             recipe, fold, module, normalize, data, arrangement, device, folder, checkpoints, stop
         )
-        journal.close(f"{paths.competition}, {run}, fold {fold}")
-        about = {"made_of": wanted, "fold": fold, "mean": network.mean, "std": network.std}
+        heading = f"{paths.competition}, {run}, fold {fold}"
+        journal.close(heading)
+        about = {"made_of": wanted, "fold": fold, "preprocessing": network.preprocessing._asdict()}
         sha256 = save_weights(folder / "weights.safetensors", kept, about)
+
+        # What it says of images it knows, as many as there are to validate, and a look at those it does not know.
+        known = train_rows.sample(min(len(train_rows), len(val_rows)), random_state=recipe.seed)
+        known_data = val_batches(ImageDataset(pixels, known, whole), recipe, workers, device)
+        precision = Precision(arrangement, device)
+        train_probs, val_probs = (
+            predict_probs([kept], normalize, batches, [()], precision)[0] for batches in (known_data, data.val)
+        )
+        train_score = METRICS[competition.metric](one_hot(known["label"], names).argmax(axis=1), train_probs)
+        draw_judged(folder, val_data, data.val_labels, val_probs, names, heading)
+
         last, seconds = journal.history[-1], journal.table["seconds"].sum()
-        machine = {"device": str(device), "seconds": seconds, **arrangement.as_dict(), **provenance()}
-        done = {"fold": fold, "last_epoch": last, "weights_sha256": sha256, "made_of": wanted, **machine}
-        write_json(folder / "trained.json", done)
+        machine = {"device": str(device), "seconds": seconds, "beside": folds_beside(), **arrangement.as_dict()}
+        done = {"fold": fold, "last_epoch": last, "train_score": train_score, "weights_sha256": sha256}
+        write_json(folder / "trained.json", {**done, "made_of": wanted, **machine, **provenance()})
         checkpoints.discard()
     say(
         "train",
-        f"fold {fold}: {competition.metric} {last['val_score']:.4f} in {duration(seconds)} -> {shown(folder)}; "
+        f"fold {fold}: {competition.metric} {last['val_score']:.4f}, on images it was trained on {train_score:.4f}, in "
+        f"{duration(seconds)} -> {shown(folder)}; "
         f"next: {make_line('submit', args)} FOLDS={fold}",
     )
 

@@ -34,7 +34,7 @@ from torch import nn
 from torch.utils.data import get_worker_info
 
 import pipeline.train
-from pipeline.learner import checkpoint, models
+from pipeline.learner import checkpoint, networks
 from pipeline.learner.checkpoint import Checkpoints, Training
 from pipeline.learner.divergence import require_finite
 from pipeline.learner.memory import parts_that_fit
@@ -43,6 +43,7 @@ from pipeline.pixels.augment import eval_transforms
 from pipeline.pixels.cache import Pixels, open_pixels, readable_rows
 from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader
 from pipeline.pixels.decode import decode
+from pipeline.pixels.preprocessing import IMAGENET
 from pipeline.records import paths as paths_module
 from pipeline.records import signals
 from pipeline.records.errors import FoldwiseError
@@ -784,7 +785,7 @@ def test_row_29_gpu_memory(
     split: Paths, stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Batches of 16 in four parts make the weights that whole ones make, and a resumed fold keeps to them."""
-    monkeypatch.setitem(models.REGISTERED, "greedy", lambda num_classes, **_: Greedy(num_classes))
+    monkeypatch.setitem(networks.REGISTERED, "greedy", networks.Registered(Greedy, IMAGENET))
     monkeypatch.setattr(pipeline.train, "SMALL_MEMORY", ("cpu",))
     stage("train", "--fold", "0", "--set", "model=greedy", "epochs=3")
     assert "each batch goes through the model in 4 parts" in capsys.readouterr().out

@@ -228,7 +228,7 @@ def test_damaged_facts(split: Paths) -> None:
     def read() -> None:
         plan("shapes", "", [], "", "cpu", "")
         competition = load_competition(split)
-        manifest, _ = make_manifest(split, competition)
+        manifest, _, _ = make_manifest(split, competition)
         pipeline.folds.make_folds(manifest, competition, split)
 
     assert min(outcomes(split.toml, read).values()) > 30
@@ -245,7 +245,7 @@ def test_a_damaged_recipe(split: Paths, tmp_path: Path, monkeypatch: pytest.Monk
         train_transforms(recipe, ["hflip"])
         eval_transforms(recipe)
         if not recipe.pretrained:
-            build_model(recipe.model, 2, **recipe.model_args)
+            build_model(recipe, 2)
 
     assert min(outcomes(recipe_file, read).values()) > 30
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torchvision.transforms import v2
 
+from pipeline.pixels.preprocessing import Preprocessing
 from pipeline.records.recipe import Recipe
 
 
@@ -20,10 +21,10 @@ class Normalize(nn.Module):
     numbers are spread over whole rows, since broadcasting them over single pixels takes several times as long.
     """
 
-    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], channels_last: bool = False) -> None:
+    def __init__(self, preprocessing: Preprocessing, channels_last: bool = False) -> None:
         super().__init__()
-        self.shift = nn.Buffer(torch.tensor(mean) * 255)
-        self.scale = nn.Buffer(1 / (torch.tensor(std) * 255))
+        self.shift = nn.Buffer(torch.tensor(preprocessing.mean) * 255)
+        self.scale = nn.Buffer(1 / (torch.tensor(preprocessing.std) * 255))
         self.channels_last = channels_last
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -1,105 +1,96 @@
-"""Networks by name: any of timm's, torchvision/<name>, or a function registered here.
+"""Networks by name: any of timm's, torchvision/<name>, or one registered in networks.py or resnet.py.
 
 Legend: images (B, 3, S, S) float, normalised; logits (B, C).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import timm
 import torchvision
+from timm.data import resolve_model_data_config
 from torch import nn
 
+import pipeline.learner.resnet  # noqa: F401 (registers its networks)
+from pipeline.learner.networks import REGISTERED
+from pipeline.learner.transfer import fetch_timm, fetch_torchvision, load_file
+from pipeline.pixels.preprocessing import IMAGENET, Preprocessing
 from pipeline.records.errors import FoldwiseError, nearest
+from pipeline.records.recipe import Recipe
 
-#: ImageNet's channel means and deviations, for pixels in 0..1.
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-REGISTERED: dict[str, Callable[..., nn.Module]] = {}
-
-
-def register_model(function: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    """Makes a builder (num_classes, **model_args) -> module known by its name."""
-    REGISTERED[function.__name__] = function
-    return function
-
-
-@register_model
-def small_cnn(num_classes: int, width: int = 32, dropout: float = 0.2) -> nn.Module:
-    """Three pairs of 3x3 convolutions with BatchNorm, halving the image twice: for images of about 8 to 32 px."""
-
-    def pair(before: int, after: int) -> list[nn.Module]:
-        layers: list[nn.Module] = []
-        for channels in (before, after):
-            layers += [
-                nn.Conv2d(channels, after, 3, padding=1, bias=False),
-                nn.BatchNorm2d(after),
-                nn.ReLU(inplace=True),
-            ]
-        return layers
-
-    return nn.Sequential(
-        *pair(3, width), nn.MaxPool2d(2),
-        *pair(width, 2 * width), nn.MaxPool2d(2),
-        *pair(2 * width, 4 * width), nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(), nn.Dropout(dropout), nn.Linear(4 * width, num_classes),
-    )  # fmt: skip
+TORCHVISION = "torchvision/"
 
 
 @dataclass(frozen=True)
 class Network:
-    """A module and the normalisation of its input: mean and std of RGB pixels in 0..1."""
+    """A module, and what its input must look like."""
 
     module: nn.Module
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    preprocessing: Preprocessing
 
 
-def build_model(name: str, num_classes: int, pretrained: bool = False, **model_args: Any) -> Network:
-    """Builds a network with a head of ``num_classes``.
+def build_model(recipe: Recipe, num_classes: int, pretrained: bool | str = False) -> Network:
+    """Builds the recipe's network with a head of ``num_classes``, from scratch, with the weights of the hub (True), or
+    with those of a file (a path); these come with the preprocessing that they were trained with, where they tell it.
 
     Raises FoldwiseError for an unknown name (with the nearest), an argument that its builder does not take, and
-    pretrained weights that cannot be fetched.
+    weights that cannot be fetched, are damaged, or are of another architecture.
     """
-    vision_name = name.removeprefix("torchvision/")
+    name, model_args = recipe.model, with_side(recipe)
+    module, preprocessing = from_scratch(name, num_classes, model_args)
+    if isinstance(pretrained, str):
+        told = load_file(Path(pretrained), name, module)
+        return Network(module, told or (of_timm(module) if hasattr(module, "pretrained_cfg") else preprocessing))
+    if not pretrained:
+        return Network(module, preprocessing)
     if name in REGISTERED:
-        known = list(REGISTERED)
-    elif name.startswith("torchvision/"):
+        raise FoldwiseError(f"there are no pretrained weights of '{name}'; set pretrained = false, or to a file's path")
+    if name.startswith(TORCHVISION):
+        return Network(module, fetch_torchvision(name.removeprefix(TORCHVISION), module))
+    module = fetch_timm(name, num_classes, model_args)
+    return Network(module, of_timm(module))
+
+
+def from_scratch(name: str, num_classes: int, model_args: dict[str, Any]) -> tuple[nn.Module, Preprocessing]:
+    """A module with random weights, and the normalisation of its kind."""
+    vision_name = name.removeprefix(TORCHVISION)
+    if name.startswith(TORCHVISION):
         known = torchvision.models.list_models(module=torchvision.models)
         if vision_name not in known:
             raise FoldwiseError(f"unknown model '{name}'{nearest(vision_name, known)}")
-    elif not timm.is_model(name.split(".")[0]):
+    elif name not in REGISTERED and not timm.is_model(name.split(".")[0]):
         raise FoldwiseError(f"unknown model '{name}'{nearest(name, [*timm.list_models(), *REGISTERED])}")
-    if pretrained and name in REGISTERED:
-        raise FoldwiseError(f"there are no pretrained weights of '{name}'; set pretrained = false")
     try:
         if name in REGISTERED:
-            return Network(REGISTERED[name](num_classes, **model_args), *IMAGENET)
-        if name.startswith("torchvision/"):
-            return Network(torchvision_model(vision_name, num_classes, pretrained, model_args), *IMAGENET)
-        module = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **model_args)
-        return Network(module, tuple(module.pretrained_cfg["mean"]), tuple(module.pretrained_cfg["std"]))
+            registered = REGISTERED[name]
+            return registered.build(num_classes, **model_args), registered.preprocessing
+        if name.startswith(TORCHVISION):
+            module = torchvision.models.get_model(vision_name, weights=None, num_classes=num_classes, **model_args)
+            return module, IMAGENET
+        module = timm.create_model(name, num_classes=num_classes, **model_args)
+        told = of_timm(module)
+        return module, Preprocessing(told.mean, told.std)
     except (TypeError, ValueError, KeyError, AssertionError) as error:
         raise FoldwiseError(f"model '{name}' does not take model_args {model_args}: {error}") from error
     except (OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        if not pretrained:
-            raise FoldwiseError(f"model '{name}' cannot be built with model_args {model_args}: {reason}") from error
-        raise FoldwiseError(
-            f"the pretrained weights of '{name}' cannot be fetched ({reason}); connect once to the "
-            'network, or train from scratch with SET="pretrained=false"'
-        ) from error
+        raise FoldwiseError(f"model '{name}' cannot be built with model_args {model_args}: {reason}") from error
 
 
-def torchvision_model(name: str, num_classes: int, pretrained: bool, model_args: dict[str, Any]) -> nn.Module:
-    """A torchvision classifier; with pretrained weights its last linear layer is replaced by a new one."""
-    if not pretrained:
-        return torchvision.models.get_model(name, weights=None, num_classes=num_classes, **model_args)
-    module = torchvision.models.get_model(name, weights="DEFAULT", **model_args)
-    path, head = [(path, part) for path, part in module.named_modules() if isinstance(part, nn.Linear)][-1]
-    parent, _, attribute = path.rpartition(".")
-    setattr(module.get_submodule(parent), attribute, nn.Linear(head.in_features, num_classes))
-    return module
+def of_timm(module: nn.Module) -> Preprocessing:
+    """What timm knows of the weights of a module."""
+    config = resolve_model_data_config(module)
+    return Preprocessing(tuple(config["mean"]), tuple(config["std"]), config["interpolation"], config["crop_pct"])
+
+
+def with_side(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's model_args, with the image's side for a network that must know it, such as a vision transformer."""
+    told = None if recipe.model in REGISTERED or "/" in recipe.model else timm.get_pretrained_cfg(recipe.model)
+    if told is None or not told.fixed_input_size:
+        return recipe.model_args
+    if recipe.start_scale < 1 or recipe.train_scale < 1:
+        raise FoldwiseError(f"model '{recipe.model}' takes images of one size; leave out start_scale and train_scale")
+    return {"img_size": recipe.image_size, **recipe.model_args}

@@ -5,23 +5,35 @@ from __future__ import annotations
 import math
 
 import torch
+from timm.optim import param_groups_layer_decay
 from torch import nn
 
+from pipeline.learner.transfer import head_of, in_head
 from pipeline.records.recipe import Recipe
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
-    """Weights with decay; norms and biases, which have one dimension, without."""
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+def parameter_groups(module: nn.Module, recipe: Recipe) -> list[dict]:
+    """Groups of parameters by weight decay (none for norms and biases, which have one dimension) and by ``lr_scale``,
+    the factor of their learning rate: that of the head, and less from layer to layer below it."""
+    scales = dict.fromkeys(module.parameters(), 1.0)
+    if recipe.layer_decay < 1:
+        for group in param_groups_layer_decay(module, layer_decay=recipe.layer_decay):
+            scales |= dict.fromkeys(group["params"], group["lr_scale"])
+    head = head_of(module)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {(recipe.weight_decay, 1.0): [], (0.0, 1.0): []}
+    for name, parameter in module.named_parameters():
+        scale = scales[parameter] * (recipe.head_lr_scale if in_head(name, head) else 1)
+        groups.setdefault((recipe.weight_decay if parameter.ndim > 1 else 0.0, scale), []).append(parameter)
     return [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
+        {"params": parameters, "weight_decay": weight_decay, "lr_scale": scale}
+        for (weight_decay, scale), parameters in groups.items()
+        if parameters
     ]
 
 
 def build_optimizer(module: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
     """adam, adamw or sgd (Nesterov momentum), fused where the device has it."""
-    groups = parameter_groups(module, recipe.weight_decay)
+    groups = parameter_groups(module, recipe)
     fused = device.type in ("cpu", "cuda")
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=fused)
@@ -42,6 +54,6 @@ def lr_at(step: int, steps_per_epoch: int, recipe: Recipe) -> float:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """The same learning rate for every parameter group."""
+    """The learning rate of a step, for each parameter group at its scale."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["lr_scale"]

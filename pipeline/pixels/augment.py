@@ -21,6 +21,7 @@ import albumentations as A
 import cv2
 import numpy as np
 
+from pipeline.pixels.preprocessing import IMAGENET, Preprocessing
 from pipeline.records.errors import FoldwiseError, nearest
 from pipeline.records.recipe import Recipe
 
@@ -114,35 +115,45 @@ SYMMETRIES: dict[str, Callable[[], A.BasicTransform]] = {
 }
 
 
-def whole_picture(recipe: Recipe, side: int) -> list[A.BasicTransform]:
+#: Bilinear downscaling averages areas: the others are taken from a picture that is hardly larger than the square.
+INTERPOLATIONS = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC, "nearest": cv2.INTER_NEAREST}
+
+
+def whole_picture(recipe: Recipe, side: int, preprocessing: Preprocessing = IMAGENET) -> list[A.BasicTransform]:
     """The fixed steps from a picture to a square, as validation and prediction see it."""
+    how: dict[str, Any] = {"interpolation": INTERPOLATIONS.get(preprocessing.interpolation, cv2.INTER_LINEAR)}
+    if how["interpolation"] == cv2.INTER_LINEAR:
+        how["area_for_downscale"] = "image"
     if recipe.resize == "squash":
-        return [A.Resize(side, side, area_for_downscale="image")]
-    return [
-        A.SmallestMaxSize(round(side / recipe.crop_share), area_for_downscale="image"),
-        A.CenterCrop(side, side),
-    ]
+        return [A.Resize(side, side, **how)]
+    if recipe.resize == "letterbox":
+        return [A.LongestMaxSize(side, **how), A.PadIfNeeded(side, side, fill=128)]
+    crop_share = recipe.crop_share or preprocessing.crop_share
+    return [A.SmallestMaxSize(round(side / crop_share), **how), A.CenterCrop(side, side)]
 
 
-def eval_transforms(recipe: Recipe) -> list[Augmenter]:
+def eval_transforms(recipe: Recipe, preprocessing: Preprocessing = IMAGENET) -> list[Augmenter]:
     """uint8 (H, W, 3) -> uint8 (image_size, image_size, 3), without chance."""
-    return [Augmenter(whole_picture(recipe, recipe.image_size), recipe.image_size)]
+    return [Augmenter(whole_picture(recipe, recipe.image_size, preprocessing), recipe.image_size)]
 
 
-def train_transforms(recipe: Recipe, symmetries: Sequence[str]) -> list[Augmenter]:
+def train_transforms(
+    recipe: Recipe, symmetries: Sequence[str], preprocessing: Preprocessing = IMAGENET
+) -> list[Augmenter]:
     """By epoch, uint8 (H, W, 3) -> uint8 (S, S, 3) with the side of that epoch."""
-    by_side = {
-        side: train_transform(recipe, symmetries, side) for side in set(map(recipe.side_at, range(recipe.epochs)))
-    }
+    sides = set(map(recipe.side_at, range(recipe.epochs)))
+    by_side = {side: train_transform(recipe, symmetries, side, preprocessing) for side in sides}
     return [by_side[recipe.side_at(epoch)] for epoch in range(recipe.epochs)]
 
 
-def train_transform(recipe: Recipe, symmetries: Sequence[str], side: int) -> Augmenter:
+def train_transform(
+    recipe: Recipe, symmetries: Sequence[str], side: int, preprocessing: Preprocessing = IMAGENET
+) -> Augmenter:
     """The recipe's functions, then the granted symmetries (without hflip where it alternates: that is not for chance).
 
     Raises FoldwiseError for an unknown function or argument, naming the nearest.
     """
-    steps = [] if "random_resized_crop" in recipe.augment else whole_picture(recipe, side)
+    steps = [] if "random_resized_crop" in recipe.augment else whole_picture(recipe, side, preprocessing)
     for name, arguments in recipe.augment.items():
         if name not in AUGMENTATIONS:
             raise FoldwiseError(f"unknown augmentation '{name}'{nearest(name, AUGMENTATIONS)}")

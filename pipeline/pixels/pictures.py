@@ -10,22 +10,34 @@ import numpy as np
 
 from pipeline.records.files import atomic_path
 
+#: Right and wrong, told apart by those who do not see red and green too.
+INK, RED, BLUE = "#222222", "#c0392b", "#2a6f97"
 
-def save_grid(path: Path, images: Sequence[np.ndarray], titles: Sequence[str], columns: int, heading: str) -> None:
-    """Saves images (H, W, 3) uint8 in a grid, each below its title."""
+
+def save_grid(
+    path: Path,
+    images: Sequence[np.ndarray],
+    titles: Sequence[str],
+    columns: int,
+    heading: str,
+    wrong: Sequence[bool] = (),
+) -> None:
+    """Saves images (H, W, 3) uint8 in a grid, each below its title of one or two lines, red where it is ``wrong``."""
     from matplotlib.figure import Figure
 
     rows = math.ceil(len(images) / columns)
     cell = 1.1 if columns > 8 else 1.35  # inches
-    figure = Figure(figsize=(columns * cell, rows * (cell + 0.22) + 0.5), layout="constrained")
+    lines = 1 + any("\n" in title for title in titles)
+    figure = Figure(figsize=(columns * cell, rows * (cell + 0.06 + 0.16 * lines) + 0.5), layout="constrained")
     figure.suptitle(heading, fontsize=11)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    for axis, image, title in zip(axes.flat, images, titles, strict=False):
+    marks = [RED if flag else INK for flag in wrong] or [INK] * len(images)
+    for axis, image, title, mark in zip(axes.flat, images, titles, marks, strict=False):
         # Small scans are shown as the squares they are, photographs smoothly.
         axis.imshow(image, interpolation="nearest" if max(image.shape) < 64 else "antialiased")
-        axis.set_title(shortened(title), fontsize=8, pad=2)
+        axis.set_title("\n".join(map(shortened, title.split("\n"))), fontsize=8, pad=2, color=mark)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
@@ -33,6 +45,36 @@ def save_grid(path: Path, images: Sequence[np.ndarray], titles: Sequence[str], c
 def shortened(text: str, length: int = 20) -> str:
     """The text, or its two ends when it is longer than ``length``."""
     return text if len(text) <= length else f"{text[: length // 2 - 1]}…{text[-(length // 2) :]}"
+
+
+def save_confusion(path: Path, counts: np.ndarray, names: Sequence[str], heading: str) -> None:
+    """Saves a confusion matrix: counts (C, C) int by true class (rows) and predicted class (columns); the colour is the
+    share of the row."""
+    from matplotlib.figure import Figure
+
+    number = len(names)
+    side = min(11.0, 2.6 + 0.42 * number)
+    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    axis = figure.subplots()
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    shown = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if number <= 20:
+        for row, column in np.argwhere(counts > 0):
+            ink = "white" if shares[row, column] > 0.5 else INK
+            axis.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", fontsize=8, color=ink)
+    size = 9 if number <= 20 else 6
+    labels = [shortened(name) for name in names]
+    slanted = max(map(len, labels)) > 2
+    axis.set_xticks(
+        range(number), labels, rotation=45 if slanted else 0, ha="right" if slanted else "center", fontsize=size
+    )
+    axis.set_yticks(range(number), labels, fontsize=size)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
+    axis.set_title(heading, fontsize=10)
+    figure.colorbar(shown, ax=axis, shrink=0.7, label="share of the true class")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
 
 
 def save_curves(

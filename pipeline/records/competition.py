@@ -77,22 +77,39 @@ class Train(Settings):
 
 
 class Test(Settings):
-    """Where the images to predict are, and what the competition calls them."""
+    """Where the images to predict are, and what the competition calls them.
+
+    Where the names of the images tell their labels, by class folders or by a group (?P<label>...) of the pattern, these
+    are kept aside as a CSV of known labels would be: for submit alone, to print a score.
+    """
 
     images: str = "test"
     pattern: str | None = None
     ids: str | None = None  # a CSV whose first column (or id_column) names the rows, such as the sample submission
     id_column: str | None = None
-    labels: str | None = None  # known labels (id, label): read by submit alone, to print a score
+    labels: str | None = None  # a CSV of known labels (id, label), or "folders"
+    optional: bool = False  # without the folder it ends with the out-of-fold score
+
+    @property
+    def names_tell_labels(self) -> bool:
+        """Whether the labels are found in the names of the images."""
+        return self.labels == "folders" or (self.pattern is not None and "(?P<label>" in self.pattern)
 
     @model_validator(mode="after")
     def one_source(self) -> Test:
-        if (self.pattern is None) == (self.ids is None):
+        if self.pattern is not None and self.ids is not None:
+            raise ValueError("ids come from the pattern or from ids = a CSV, not from both")
+        if self.pattern is None and self.ids is None and self.labels != "folders":
             raise ValueError(
-                "give either a pattern with a group (?P<id>...), or ids = a CSV such as the sample submission"
+                "give a pattern with a group (?P<id>...), ids = a CSV such as the sample submission, or labels = "
+                "'folders' where the test images lie in class folders"
             )
         if self.pattern is not None:
-            checked_pattern(self.pattern, "id")
+            groups = re.compile(checked_pattern(self.pattern, "id")).groupindex
+            if "label" in groups and self.labels is not None:
+                raise ValueError(f"labels come from the pattern or from labels = '{self.labels}', not from both")
+        if self.ids is not None and self.labels == "folders":
+            raise ValueError("labels = 'folders' takes the ids from the names too; leave ids out")
         return self
 
 
@@ -112,6 +129,7 @@ class Submission(Settings):
     positive: str | None = None
     sample: str | None = None
     order: Literal["id", "sample"] = "id"
+    header: bool = True  # whether the first line names the columns
 
     @model_validator(mode="after")
     def fits(self) -> Submission:
@@ -135,6 +153,7 @@ class Competition(Settings):
     symmetries: list[Symmetry] = []
     recipe: str = "resnet18"
     builtin: Literal["digits"] | None = None  # prepare writes these images itself
+    raw: list[str] | None = None  # the files in raw/ that are this competition's (patterns such as "*.zip"), else all
     train: Train
     test: Test | None = None
     folds: Folds = Folds()
@@ -162,8 +181,12 @@ class Competition(Settings):
 
 
 def load_competition(paths: Paths) -> Competition:
-    """Reads competition.toml; raises FoldwiseError naming the key that is wrong."""
-    return validated(Competition, read_toml(paths.toml), shown(paths.toml))
+    """Reads competition.toml, without its [test] where that is optional and not here; raises FoldwiseError naming the
+    key that is wrong."""
+    competition = validated(Competition, read_toml(paths.toml), shown(paths.toml))
+    if competition.test and competition.test.optional and paths.seek(competition.test.images) is None:
+        return competition.model_copy(update={"test": None, "submission": None})
+    return competition
 
 
 def checked_label(label: str, classes: list[str]) -> str | None:

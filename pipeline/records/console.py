@@ -107,10 +107,14 @@ def go_silent() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def folds_beside() -> int:
+    """How many folds make trains at once, this one counted."""
+    return int(os.environ.get("FOLDWISE_BESIDE") or 1)
+
+
 def beside() -> str:
     """``", one of 2 folds side by side"`` where make trains several at once, else nothing."""
-    number = os.environ.get("FOLDWISE_BESIDE")
-    return f", one of {number} folds side by side" if number else ""
+    return f", one of {folds_beside()} folds side by side" if folds_beside() > 1 else ""
 
 
 def progress(items: Iterable[T], total: int, stage: str, doing: str, every_s: float = 15) -> Iterator[T]:

@@ -12,6 +12,8 @@ from pipeline.records.errors import FoldwiseError, nearest
 #: data/ and submissions/ lie here: the checkout, or FOLDWISE_ROOT (tests, read-only checkouts).
 ROOT = Path(os.environ.get("FOLDWISE_ROOT") or Path(__file__).parents[2])
 RECIPES = Path(__file__).parents[1] / "recipes"
+#: Where pretrained weights are looked for before a hub is asked.
+WEIGHTS = ROOT / "data" / "weights"
 MAX_FOLDS = 100
 
 
@@ -106,6 +108,11 @@ class Paths:
         return self.made / "contact_sheet.png"
 
     @property
+    def test_labels(self) -> Path:
+        """Labels that the names of the test images told."""
+        return self.made / "test_labels.csv"
+
+    @property
     def folds(self) -> Path:
         return self.made / "folds.csv"
 
@@ -128,14 +135,18 @@ class Paths:
         folder = ROOT / "submissions" / self.competition
         return folder / "dry" if self.dry_run else folder
 
+    def seek(self, name: str) -> Path | None:
+        """As ``find``, but None where there is no such thing."""
+        places = (base / name for base in (self.home, self.images, self.raw))
+        return next((place for place in places if place.exists()), None)
+
     def find(self, name: str) -> Path:
         """A file or folder that the TOML names: absolute, or below images/, raw/ or the competition's folder.
 
         Raises FoldwiseError with the places searched.
         """
-        for base in (self.home, self.images, self.raw):
-            if (base / name).exists():
-                return base / name
+        if found := self.seek(name):
+            return found
         here = sorted(p.name + ("/" if p.is_dir() else "") for p in [*self.images.glob("*"), *self.raw.glob("*")])
         raise FoldwiseError(
             f"{shown(self.toml)} names '{name}', which is neither in {shown(self.images)} nor in {shown(self.raw)}"

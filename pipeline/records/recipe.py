@@ -17,17 +17,21 @@ class Recipe(Settings):
     """All choices of one run. Sizes are in pixels, rates per step, warm-up in epochs."""
 
     # model
-    model: str  # a timm name, torchvision/<name>, or one registered in pipeline/learner/models.py
+    model: str  # a timm name, torchvision/<name>, or one registered in pipeline/learner/networks.py
     model_args: dict[str, Any] = {}  # keyword arguments of its builder, such as drop_path_rate
-    pretrained: bool = False
+    pretrained: bool | str = False  # true: the hub's weights; a path: those of a .safetensors or .pth file
+    freeze: bool = False  # only the head learns; the backbone and the statistics of its BatchNorm stay as they are
+    unfreeze_after: int | None = Field(None, ge=0)  # epochs, with freeze; then all of it learns
     # pixels
     image_size: int = Field(ge=4, le=2048)  # side of the square that validation and test images become
     train_scale: float = Field(
         1, ge=0.25, le=1
     )  # side in training / image_size; less is cheaper (FixRes, Touvron 2019)
     start_scale: float = Field(1, ge=0.25, le=1)  # side in the first epoch / side in training; it grows (progressive)
-    resize: Literal["squash", "crop"] = "squash"  # how a whole picture becomes a square when predicting
-    crop_share: float = Field(0.875, gt=0, le=1)  # with "crop": side of the centre crop / shorter side
+    # How a whole picture becomes a square when predicting; letterbox keeps all of it and its shape, on grey.
+    resize: Literal["squash", "crop", "letterbox"] = "squash"
+    # With "crop": side of the centre crop / shorter side; if absent, as the pretrained weights have it, or 0.875.
+    crop_share: float | None = Field(None, gt=0, le=1)
     symmetries: bool = True  # augment by the symmetries that the competition grants
     alternating_flip: bool = False  # hflip in every other epoch, each image from a side of its own, not by chance
     augment: dict[str, dict[str, Any]] = {}  # functions of pipeline/pixels/augment.py with their arguments
@@ -38,6 +42,8 @@ class Recipe(Settings):
     accumulate: int = Field(1, ge=1)  # in how many parts a batch passes through the model
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     lr: float = Field(gt=0)
+    head_lr_scale: float = Field(1, gt=0)  # learning rate of the head / lr
+    layer_decay: float = Field(1, gt=0, le=1)  # learning rate of a layer / that of the next (Clark et al., 2020)
     momentum: float = Field(0.9, ge=0, lt=1)  # of sgd
     weight_decay: float = Field(0.05, ge=0)  # not on norms and biases
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -59,7 +65,13 @@ class Recipe(Settings):
             raise ValueError(
                 f"accumulate = {self.accumulate} leaves no image in a part of a batch of {self.batch_size}"
             )
+        if self.unfreeze_after is not None and not self.freeze:
+            raise ValueError("unfreeze_after needs freeze = true")
         return self
+
+    def is_frozen(self, epoch: int) -> bool:
+        """Whether the backbone is frozen in an epoch."""
+        return self.freeze and (self.unfreeze_after is None or epoch < self.unfreeze_after)
 
     def side_at(self, epoch: int) -> int:
         """Side (pixels) of the training images of an epoch, from 0. It grows evenly, in steps of 8, and is at its full

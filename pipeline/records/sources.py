@@ -141,14 +141,22 @@ def train_table(source: Train, names: list[str], folder: Path, paths: Paths) -> 
 
 
 def test_table(source: Test, names: list[str], folder: Path, paths: Paths) -> tuple[pd.DataFrame, list[Problem]]:
-    """Rows (name, image_id) of the images to predict; the name is empty where a CSV's id has no file."""
+    """Rows (name, image_id, label) of the images to predict; the name is empty where a CSV's id has no file, the label
+    where the name of the image tells none."""
     if source.ids is not None:
         table, found, problems = table_from_csv(paths.find(source.ids), source.id_column, names, folder)
         ids = table[source.id_column or table.columns[0]]
-        return pd.DataFrame({"name": found, "image_id": ids}), problems
-    assert source.pattern is not None
-    matches = match_all(source.pattern, names, "test", folder)
-    rows = pd.DataFrame([(name, groups["id"] or "") for name, groups in matches.items()], columns=["name", "image_id"])
+        return pd.DataFrame({"name": found, "image_id": ids}).assign(label=""), problems
+    if source.pattern is None:  # class folders
+        matches = {name: {"id": image_id} for name, image_id in zip(names, train_ids(pd.Series(names)), strict=True)}
+    else:
+        matches = match_all(source.pattern, names, "test", folder)
+    columns = ["name", "image_id", "label"]
+    rows = pd.DataFrame(
+        [(name, groups["id"] or "", groups.get("label") or "") for name, groups in matches.items()], columns=columns
+    )
+    if source.labels == "folders":
+        rows["label"] = [name.split("/")[0] if "/" in name else "" for name in rows["name"]]
     twice = rows[rows["image_id"].duplicated(keep=False)].sort_values(["image_id", "name"])
     if len(twice):
         one, two = twice["name"].iloc[:2]

@@ -38,9 +38,14 @@ def format_submission(ids: pd.Series, probs: np.ndarray, names: list[str], form:
     return values.set_index(form.columns[0]).loc[sorted_ids(ids)].reset_index()
 
 
+def submission_text(table: pd.DataFrame, form: Submission) -> str:
+    """The CSV as it is uploaded: LF line ends, with a header where the form has one."""
+    return table.to_csv(index=False, header=form.header, lineterminator="\n")
+
+
 def check_sample(table: pd.DataFrame, path: Path, form: Submission) -> pd.DataFrame:
     """The table, in the sample's row order where the form says so; raises FoldwiseError unless header and ids agree."""
-    sample = read_csv(path)
+    sample = read_csv(path, header=None if form.header else form.columns)
     if list(sample.columns) != list(table.columns):
         raise FoldwiseError(
             f"{shown(path)} has the columns {','.join(sample.columns)}, but [submission] columns = "

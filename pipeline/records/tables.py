@@ -19,9 +19,12 @@ MANIFEST_COLUMNS = ["image_id", "path", "split", "label", "group", "width", "hei
 FOLDS_COLUMNS = ["image_id", "label", "group", "fold"]
 
 
-def read_csv(path: Path, columns: Iterable[str] = ()) -> pd.DataFrame:
+def read_csv(path: Path, columns: Iterable[str] = (), header: list[str] | None = None) -> pd.DataFrame:
     """A CSV with every cell as the text it is (``007``, ``NA``, ``1e5``); raises FoldwiseError when it is none,
-    is empty, repeats a header, has a row that is cut short, or lacks one of ``columns``."""
+    is empty, repeats a header, has a row that is cut short, or lacks one of ``columns``.
+
+    header: names of the columns of a file without a line for them.
+    """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", header=None)
     except FileNotFoundError as error:
@@ -31,8 +34,12 @@ def read_csv(path: Path, columns: Iterable[str] = ()) -> pd.DataFrame:
     short = table.index[table.isna().any(axis=1)]
     if len(short):
         raise FoldwiseError(f"{shown(path)} row {short[0] + 1} has fewer cells than the longest row; mend it")
-    header = list(table.iloc[0])
-    table = table.iloc[1:].reset_index(drop=True).set_axis(header, axis=1)
+    if header is None:
+        header = list(table.iloc[0])
+        table = table.iloc[1:].reset_index(drop=True)
+    elif len(header) != len(table.columns):
+        raise FoldwiseError(f"{shown(path)} has {len(table.columns)} columns, not {len(header)}")
+    table = table.set_axis(header, axis=1)
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise FoldwiseError(f"{shown(path)} has the column '{twice[0]}' twice")

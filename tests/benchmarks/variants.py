@@ -24,11 +24,11 @@ from torch.utils.data import DataLoader
 from pipeline.learner.batches import Normalize
 from pipeline.learner.device import Arrangement, keep_freed_memory
 from pipeline.learner.inference import folded
-from pipeline.learner.models import IMAGENET
 from pipeline.learner.optim import build_optimizer
 from pipeline.pixels.augment import Augmenter, train_transforms
 from pipeline.pixels.cache import Pixels, open_pixels, readable_rows
 from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader
+from pipeline.pixels.preprocessing import IMAGENET
 from pipeline.records.paths import Paths
 from pipeline.records.recipe import Recipe
 from pipeline.records.tables import read_manifest
@@ -97,7 +97,7 @@ def our_loaders(home: Path, side: int) -> dict[str, Work]:
     direct = Pixels(home, rows, recipe.cache_side, None)
     short = train_transforms(recipe, ["hflip"])
     whole = [Augmenter(short[0].transforms, side)]
-    normalize = Normalize(*IMAGENET, channels_last=True)
+    normalize = Normalize(IMAGENET, channels_last=True)
 
     def epochs(pixels: Pixels, transforms: list[Augmenter], finish: Callable[[torch.Tensor], torch.Tensor]) -> Work:
         order = EpochBatches(len(train), recipe.batch_size, seed=0)
@@ -146,7 +146,9 @@ class PlainAlbumentations(reference.PictureFolder):
     def __init__(self, files: list[Path], labels: list[int], side: int) -> None:
         super().__init__(files, labels, side)
         crop = A.RandomResizedCrop((side, side), scale=(0.35, 1.0))
-        self.compose = A.Compose([crop, A.HorizontalFlip(p=0.5), A.Normalize(*IMAGENET), A.ToTensorV2()])
+        self.compose = A.Compose(
+            [crop, A.HorizontalFlip(p=0.5), A.Normalize(IMAGENET.mean, IMAGENET.std), A.ToTensorV2()]
+        )
 
     def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
         pixels = cv2.imread(str(self.files[row]))
@@ -182,7 +184,7 @@ def our_step(side: int, threads: int) -> dict[str, Work]:
     recipe = recipe_of(side)
     arrangement = Arrangement.chosen(recipe, CPU, threads, 1)
     model = arrangement.place(timm.create_model("resnet18", num_classes=2), CPU)
-    normalize = Normalize(*IMAGENET, arrangement.channels_last)
+    normalize = Normalize(IMAGENET, arrangement.channels_last)
     optimizer = build_optimizer(model, recipe, CPU)
     images = torch.randint(0, 256, (recipe.batch_size, side, side, 3), dtype=torch.uint8)
     targets = torch.eye(2)[torch.randint(0, 2, (recipe.batch_size,))]

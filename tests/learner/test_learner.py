@@ -16,9 +16,10 @@ from pipeline.learner.batches import Mixer, Normalize, build_loss
 from pipeline.learner.checkpoint import load_weights, save_weights
 from pipeline.learner.device import Arrangement, Precision, choose_workers, find_device
 from pipeline.learner.inference import View, apply_view, folded, predict_probs, tta_views
-from pipeline.learner.models import IMAGENET, build_model
+from pipeline.learner.models import Network, build_model
 from pipeline.learner.optim import build_optimizer, lr_at, parameter_groups
 from pipeline.pixels.dataset import Batch
+from pipeline.pixels.preprocessing import IMAGENET
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.recipe import Recipe
 
@@ -26,6 +27,11 @@ from pipeline.records.recipe import Recipe
 def recipe(**changes: object) -> Recipe:
     """A recipe with the essentials."""
     return Recipe.model_validate({"model": "small_cnn", "image_size": 16, "epochs": 10, "lr": 0.1, **changes})
+
+
+def network(name: str, classes: int, pretrained: bool | str = False, **model_args: object) -> Network:
+    """A network by name, for images of 32 px."""
+    return build_model(recipe(model=name, image_size=32, model_args=model_args), classes, pretrained)
 
 
 def precision_of(recipe: Recipe) -> Precision:
@@ -37,8 +43,8 @@ def precision_of(recipe: Recipe) -> Precision:
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_normalisation_is_torchvisions(channels_last: bool) -> None:
     images = torch.randint(0, 256, (5, 7, 9, 3), dtype=torch.uint8)
-    expected = reference.normalize(images.permute(0, 3, 1, 2) / 255, *IMAGENET)
-    inputs = Normalize(*IMAGENET, channels_last)(images)
+    expected = reference.normalize(images.permute(0, 3, 1, 2) / 255, IMAGENET.mean, IMAGENET.std)
+    inputs = Normalize(IMAGENET, channels_last)(images)
     torch.testing.assert_close(inputs, expected, atol=1e-5, rtol=1e-5)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     assert inputs.is_contiguous(memory_format=layout)
@@ -53,8 +59,8 @@ def test_the_schedule_warms_up_and_ends_near_zero() -> None:
 
 
 def test_norms_and_biases_have_no_weight_decay() -> None:
-    module = build_model("resnet18", 2).module
-    decayed, free = parameter_groups(module, 0.05)
+    module = network("resnet18", 2).module
+    decayed, free = parameter_groups(module, Recipe(model="resnet18", image_size=8, epochs=1, lr=1))
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.05, 0.0)
     norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
     assert len(free["params"]) == 2 * len(norms) + 1  # weight and bias of each, and the head's bias
@@ -102,7 +108,7 @@ def test_views_are_all_that_the_symmetries_make(symmetries: list[str], number: i
 
 
 def test_predictions_are_means_over_views_by_row() -> None:
-    module, normalize = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 3)), Normalize(*IMAGENET)
+    module, normalize = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 3)), Normalize(IMAGENET)
     images = torch.randint(0, 256, (5, 4, 4, 3), dtype=torch.uint8)
 
     class Shuffled:
@@ -122,23 +128,35 @@ def test_predictions_are_means_over_views_by_row() -> None:
     assert np.abs(of_other - probs).max() > 0.01
 
 
-@pytest.mark.parametrize("name", ["small_cnn", "resnet18", "torchvision/resnet18"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "small_cnn",
+        "lenet",
+        "cnn",
+        "cnn_dropout",
+        "cnn_batchnorm",
+        "resnet18",
+        "torchvision/resnet18",
+        "foldwise/resnet18",
+        "vit_tiny_r_s16_p8_224",
+    ],
+)
 def test_models_by_name(name: str) -> None:
-    network = build_model(name, 7)
-    assert network.module.eval()(torch.randn(2, 3, 32, 32)).shape == (2, 7)
+    assert network(name, 7).module.eval()(torch.randn(2, 3, 32, 32)).shape == (2, 7)
 
 
 def test_models_that_cannot_be_had() -> None:
     with pytest.raises(FoldwiseError, match="did you mean 'small_cnn'"):
-        build_model("smal_cnn", 2)
+        network("smal_cnn", 2)
     with pytest.raises(FoldwiseError, match="no pretrained weights of 'small_cnn'"):
-        build_model("small_cnn", 2, pretrained=True)
+        network("small_cnn", 2, pretrained=True)
 
 
 @pytest.mark.parametrize("name", ["small_cnn", "resnet18", "torchvision/resnet50", "efficientnet_b0"])
 def test_folding_batchnorm_changes_no_probability(name: str) -> None:
     torch.manual_seed(0)
-    module = build_model(name, 3).module.eval()
+    module = network(name, 3).module.eval()
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):  # as after a training
             assert part.running_mean is not None and part.running_var is not None
@@ -187,7 +205,7 @@ def test_a_device_that_is_not_here() -> None:
 
 
 def test_weights_come_back_with_what_they_are(tmp_path: Path) -> None:
-    module, path = build_model("small_cnn", 2, width=4).module, tmp_path / "w.safetensors"
+    module, path = network("small_cnn", 2, width=4).module, tmp_path / "w.safetensors"
     sha256 = save_weights(path, module, {"fold": 3})
     weights, about = load_weights(path, sha256)
     assert about == {"fold": 3} and set(weights) == set(module.state_dict())

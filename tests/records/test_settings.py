@@ -23,7 +23,7 @@ def test_every_shipped_recipe_is_valid_and_says_when_to_use_it() -> None:
     for name in names:
         recipe = load_recipe(name, [])
         train_transforms(recipe, ["hflip", "vflip", "rot90", "transpose"])
-        build_model(recipe.model, 3, pretrained=False, **recipe.model_args)
+        build_model(recipe, 3)
         assert (RECIPES / f"{name}.toml").read_text().startswith("# "), f"{name}.toml has no header"
 
 

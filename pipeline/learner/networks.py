@@ -1,0 +1,114 @@
+"""Small networks to learn from scratch, and the register of all networks that are made here.
+
+Legend: images (B, 3, S, S) float, normalised; logits (B, C). To add a network, add a function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from torch import nn
+
+from pipeline.pixels.preprocessing import HALVES, IMAGENET, Preprocessing
+
+
+class Registered(NamedTuple):
+    """A builder (num_classes, **model_args) -> module, and what its networks expect of their input."""
+
+    build: Callable[..., nn.Module]
+    preprocessing: Preprocessing
+
+
+REGISTERED: dict[str, Registered] = {}
+
+
+def register_model(
+    name: str = "", preprocessing: Preprocessing = IMAGENET
+) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
+    """Makes a builder known to recipes, by the function's name or another."""
+
+    def register(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+        REGISTERED[name or build.__name__] = Registered(build, preprocessing)
+        return build
+
+    return register
+
+
+def convolution(before: int, after: int, batch_norm: bool = True) -> list[nn.Module]:
+    """A 3x3 convolution that keeps the size, with BatchNorm or a bias of its own, and ReLU."""
+    norm: list[nn.Module] = [nn.BatchNorm2d(after)] if batch_norm else []
+    return [nn.Conv2d(before, after, 3, padding=1, bias=not batch_norm), *norm, nn.ReLU(inplace=True)]
+
+
+@register_model()
+def small_cnn(num_classes: int, width: int = 32, dropout: float = 0.2) -> nn.Module:
+    """Three pairs of 3x3 convolutions with BatchNorm, halving the image twice: for images of about 8 to 32 px."""
+
+    def pair(before: int, after: int) -> list[nn.Module]:
+        return [*convolution(before, after), *convolution(after, after)]
+
+    return nn.Sequential(
+        *pair(3, width), nn.MaxPool2d(2),
+        *pair(width, 2 * width), nn.MaxPool2d(2),
+        *pair(2 * width, 4 * width), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Dropout(dropout), nn.Linear(4 * width, num_classes),
+    )  # fmt: skip
+
+
+@register_model()
+def cifar_net(num_classes: int, widths: Sequence[int] = (48, 128, 192)) -> nn.Module:
+    """For images of 32 px and short trainings: a 2x2 convolution and three groups of two 3x3 convolutions, each group
+    halving the image after its first (after airbench94: Jordan, 2024, "94 % on CIFAR-10 in 3.29 seconds")."""
+
+    def group(before: int, after: int) -> list[nn.Module]:
+        first = [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.MaxPool2d(2), nn.BatchNorm2d(after), nn.GELU()]
+        return [*first, nn.Conv2d(after, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.GELU()]
+
+    first, second, third = widths
+    return nn.Sequential(
+        nn.Conv2d(3, 24, 2), nn.GELU(), *group(24, first), *group(first, second), *group(second, third),
+        nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(third, num_classes),
+    )  # fmt: skip
+
+
+@register_model(preprocessing=HALVES)
+def lenet(num_classes: int) -> nn.Module:
+    """LeNet-5 (LeCun et al., 1998) with ReLU and maximum pooling, for images of any size from 12 px: the maps are
+    averaged to the 5x5 that they are at 32 px."""
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 5), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+        nn.AdaptiveAvgPool2d(5), nn.Flatten(),
+        nn.Linear(16 * 5 * 5, 120), nn.ReLU(inplace=True),
+        nn.Linear(120, 84), nn.ReLU(inplace=True),
+        nn.Linear(84, num_classes),
+    )  # fmt: skip
+
+
+@register_model(preprocessing=HALVES)
+def cnn(num_classes: int, dropout: float = 0, batch_norm: bool = False) -> nn.Module:
+    """A plain CNN: three 3x3 convolutions of 32, 64 and 128 channels, each halving the image, and two linear layers.
+
+    dropout: share of the features that are left out before each linear layer.
+    """
+    return nn.Sequential(
+        *convolution(3, 32, batch_norm), nn.MaxPool2d(2),
+        *convolution(32, 64, batch_norm), nn.MaxPool2d(2),
+        *convolution(64, 128, batch_norm), nn.MaxPool2d(2),
+        nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Dropout(dropout),
+        nn.Linear(128 * 4 * 4, 256), nn.ReLU(inplace=True), nn.Dropout(dropout),
+        nn.Linear(256, num_classes),
+    )  # fmt: skip
+
+
+@register_model(preprocessing=HALVES)
+def cnn_dropout(num_classes: int, dropout: float = 0.5) -> nn.Module:
+    """``cnn`` with Dropout (Srivastava et al., 2014)."""
+    return cnn(num_classes, dropout=dropout)
+
+
+@register_model(preprocessing=HALVES)
+def cnn_batchnorm(num_classes: int) -> nn.Module:
+    """``cnn`` with BatchNorm (Ioffe & Szegedy, 2015)."""
+    return cnn(num_classes, batch_norm=True)

@@ -1,0 +1,168 @@
+"""Transfer: weights from a hub or a file into a network with a new head, and a backbone that may stay frozen.
+
+Nothing here unpickles code: files are safetensors, or are read with ``weights_only=True``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import timm
+import torch
+import torchvision
+from huggingface_hub import hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError
+from timm.models import adapt_input_conv, load_state_dict
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from pipeline.pixels.preprocessing import Preprocessing
+from pipeline.records.console import say
+from pipeline.records.errors import FoldwiseError, count_of
+from pipeline.records.paths import WEIGHTS, shown
+
+
+def head_of(module: nn.Module) -> list[str]:
+    """Names of the layers that tell classes apart: by timm's record, else the last linear layer or convolution."""
+    told: Any = getattr(module, "pretrained_cfg", {})
+    told = told.get("classifier")
+    if told:
+        return [told] if isinstance(told, str) else list(told)
+    return [name for name, part in module.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)][-1:]
+
+
+def in_head(name: str, head: list[str]) -> bool:
+    """Whether a parameter or layer of this name is part of the head."""
+    return any(name == layer or name.startswith(f"{layer}.") for layer in head)
+
+
+def set_frozen(module: nn.Module, frozen: bool) -> None:
+    """Train mode, with all of it learning, or the head alone: a frozen backbone has no gradients and keeps the
+    statistics of its BatchNorm, so that no bit of it changes."""
+    module.train()
+    head = head_of(module)
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(not frozen or in_head(name, head))
+    for name, part in module.named_modules():
+        if frozen and isinstance(part, _NormBase) and not in_head(name, head):
+            part.eval()
+
+
+# --- weights of a file ------------------------------------------------------------------------------------------
+
+
+def load_file(path: Path, name: str, module: nn.Module) -> Preprocessing | None:
+    """Loads a ``.safetensors`` or ``.pth`` file, of Foldwise or of others, into the module, all but its head. Returns
+    the preprocessing that the weights were trained with, where the file tells it.
+
+    Raises FoldwiseError for a file that is missing, damaged, or of another architecture.
+    """
+    if not path.is_file():
+        raise FoldwiseError(
+            f"there are no weights at {shown(path)}; name another file in pretrained, or set it to false"
+        )
+    about: dict[str, Any] = {}
+    with damage_told(path):
+        if path.suffix == ".safetensors":
+            with safetensors.safe_open(path, "pt") as file:
+                about = json.loads((file.metadata() or {}).get("foldwise", "{}"))
+        state = load_state_dict(str(path))
+        if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
+            raise ValueError("it holds no weights")
+    adapt(state, module, name, f"the weights {shown(path)}")
+    return Preprocessing(**about["preprocessing"]) if "preprocessing" in about else None
+
+
+@contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """Turns what the readers of weights raise for a damaged file into one sentence."""
+    try:
+        yield
+    except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError,
+            TypeError, AttributeError, OSError) as error:  # fmt: skip
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FoldwiseError(f"{shown(path)} is damaged or holds no weights ({reason}); fetch it again") from error
+
+
+def adapt(state: dict[str, torch.Tensor], module: nn.Module, name: str, what: str) -> None:
+    """Loads a state dict into the module, all but the head, which stays new; a first convolution for other channels,
+    such as those of grey images, is spread over ours (timm). Raises FoldwiseError when anything else does not fit."""
+    head = head_of(module)
+    own = {key: value for key, value in module.state_dict().items() if not in_head(key, head)}
+    state = {key: value for key, value in state.items() if not in_head(key, head)}
+    first = next((key for key, value in own.items() if value.ndim == 4), "")
+    if first in state and state[first].shape != own[first].shape and state[first].shape[2:] == own[first].shape[2:]:
+        state[first] = adapt_input_conv(own[first].shape[1], state[first])
+    faults = {
+        "missing": [key for key in own if key not in state and not key.endswith("num_batches_tracked")],
+        "too many": [key for key in state if key not in own],
+        "of another shape": [key for key in state if key in own and state[key].shape != own[key].shape],
+    }
+    if any(faults.values()):
+        found = [
+            f"{count_of(len(keys), 'tensor')} {word}, such as '{keys[0]}'" for word, keys in faults.items() if keys
+        ]
+        raise FoldwiseError(f"{what} are of another architecture than model '{name}': {'; '.join(found)}")
+    module.load_state_dict(state, strict=False)
+
+
+# --- weights of a hub -------------------------------------------------------------------------------------------
+
+
+def fetch_timm(name: str, num_classes: int, model_args: dict[str, Any]) -> nn.Module:
+    """timm's network of this name with its pretrained weights and a new head: from data/weights/ where a file of theirs
+    lies there, else from the hub or what it has kept in the home folder."""
+    config = timm.get_pretrained_cfg(name)
+    file = config.hf_hub_filename or "model.safetensors"
+    place = WEIGHTS / f"{config.architecture}.{config.tag}{Path(file).suffix}"
+    arguments = {"pretrained": True, "num_classes": num_classes, **model_args}
+    if place.exists():
+        with damage_told(place):
+            return timm.create_model(name, pretrained_cfg_overlay={"file": str(place)}, **arguments)
+    url = hf_hub_url(config.hf_hub_id, file) if config.hf_hub_id else config.url
+    with failure_told(name, url, place):
+        return timm.create_model(name, **arguments)
+
+
+def fetch_torchvision(name: str, module: nn.Module) -> Preprocessing:
+    """Loads torchvision's newest weights of this name into the module, all but the head, and returns what they expect;
+    from data/weights/, the hub, or what torch has kept, as above."""
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    place = WEIGHTS / Path(weights.url).name
+    if place.exists():
+        load_file(place, name, module)
+    else:
+        with failure_told(name, weights.url, place):
+            state = weights.get_state_dict(check_hash=True, progress=False)
+        adapt(dict(state), module, name, "the weights of the hub")
+    told = weights.transforms()
+    share = told.crop_size[0] / told.resize_size[0]
+    return Preprocessing(tuple(told.mean), tuple(told.std), told.interpolation.value, share)
+
+
+@contextmanager
+def failure_told(name: str, url: str | None, place: Path) -> Iterator[None]:
+    """Turns a hub that cannot be reached into one sentence that says which file to fetch and where to put it."""
+    if not url:
+        raise FoldwiseError(f"there are no pretrained weights of '{name}'; set pretrained = false, or to a file's path")
+    say("train", f"the pretrained weights of '{name}' come from {url}, unless they are kept already")
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)  # it would tell of every one of its attempts
+    try:
+        yield
+    except (OSError, RuntimeError, HfHubHTTPError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FoldwiseError(
+            f"the pretrained weights of '{name}' cannot be fetched ({reason}); fetch {url} where there is a network, "
+            f'and put it here as {shown(place)}, or train from scratch with SET="pretrained=false"'
+        ) from error
+    finally:
+        hub.setLevel(level)
