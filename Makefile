@@ -44,7 +44,7 @@ COMPANY   = $(if $(and $(filter $(BESIDE),$(JOBS)),$(filter $*,$(LAST_ROUND))),$
 SIDE_BY_SIDE = $(if $(filter-out 1,$(COMPANY)),FOLDWISE_BESIDE=$(COMPANY))
 
 # --- set-up -----------------------------------------------------------------------------------------------------
-.PHONY: help setup check test chaos bench doctor clean force $(STAGES)
+.PHONY: help setup check test chaos bench classify results doctor clean force $(STAGES)
 
 help: ## what can be done here
 	@echo "Foldwise: from a folder of images to a checked Kaggle submission. Start with: make submit"
@@ -127,6 +127,12 @@ $(CSV): $(SCORE)
 endif
 
 force:
+
+classify: $(READY) ## what the trained folds make of IMAGE=photo.jpg, or of a folder: label, bars, where they look
+	@$(PY) -m pipeline.tools.classify $(WHICH_RUN) $(if $(IMAGE),--image "$(IMAGE)") $(MACHINE)
+
+results: ## the README's table of the five tutorials, from the runs that are here
+	@$(PY) -m pipeline.tools.results
 
 doctor: ## one page on this machine and this project: what is wrong, and what to type
 	@$(if $(wildcard $(PY)),$(PY),$(PYTHON)) -m pipeline.tools.doctor

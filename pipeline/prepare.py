@@ -131,7 +131,9 @@ def prepare(paths: Paths, competition: Competition) -> str:
         shutil.rmtree(temporary, ignore_errors=True)
     write_json(paths.prepared, record)
     packed = [path for path in contents if is_archive(path) or is_array_file(path)]
-    source = "the built-in digits" if competition.builtin else ", ".join(path.name for path in packed) or "no archive"
+    if not packed and not competition.builtin:
+        return f"{', '.join(path.name for path in contents)} in {shown(paths.raw)} can be used as it is"
+    source = "the built-in digits" if competition.builtin else ", ".join(path.name for path in packed)
     return f"{count_of(count, 'file')} from {source} -> {shown(paths.images)}"
 
 

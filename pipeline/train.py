@@ -59,12 +59,7 @@ from pipeline.records.provenance import provenance
 from pipeline.records.recipe import Recipe
 from pipeline.records.runs import asked_run, check_run, identity, start_run
 from pipeline.records.signals import Stop
-from pipeline.records.tables import (
-    class_names,
-    one_hot,
-    read_folds,
-    read_manifest,
-)
+from pipeline.records.tables import class_names, one_hot, read_folds, read_manifest
 
 #: Steps between two looks at the losses, which lie on the device: looking waits for it.
 LOOK_EVERY = 50

@@ -19,7 +19,7 @@ import torch
 import torchvision
 from huggingface_hub import hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
-from timm.models import adapt_input_conv, load_state_dict
+from timm.models import load_state_dict
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
@@ -93,13 +93,14 @@ def damage_told(path: Path) -> Iterator[None]:
 
 def adapt(state: dict[str, torch.Tensor], module: nn.Module, name: str, what: str) -> None:
     """Loads a state dict into the module, all but the head, which stays new; a first convolution for other channels,
-    such as those of grey images, is spread over ours (timm). Raises FoldwiseError when anything else does not fit."""
+    such as those of grey images, is spread evenly over ours. Raises FoldwiseError when anything else does not fit."""
     head = head_of(module)
     own = {key: value for key, value in module.state_dict().items() if not in_head(key, head)}
     state = {key: value for key, value in state.items() if not in_head(key, head)}
     first = next((key for key, value in own.items() if value.ndim == 4), "")
     if first in state and state[first].shape != own[first].shape and state[first].shape[2:] == own[first].shape[2:]:
-        state[first] = adapt_input_conv(own[first].shape[1], state[first])
+        channels = own[first].shape[1]
+        state[first] = state[first].sum(1, keepdim=True).expand(-1, channels, -1, -1) / channels
     faults = {
         "missing": [key for key in own if key not in state and not key.endswith("num_batches_tracked")],
         "too many": [key for key in state if key not in own],

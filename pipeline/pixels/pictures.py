@@ -47,6 +47,44 @@ def shortened(text: str, length: int = 20) -> str:
     return text if len(text) <= length else f"{text[: length // 2 - 1]}…{text[-(length // 2) :]}"
 
 
+def save_look(
+    path: Path, image: np.ndarray, heat: np.ndarray | None, names: Sequence[str], probs: np.ndarray, heading: str
+) -> None:
+    """Saves one image (S, S, 3) uint8 as a network sees it, where it looks, heat (S, S) in 0..1, and its classes as
+    bars: probs (K, C) by fold, each a dot, their mean the bar."""
+    from matplotlib.figure import Figure
+
+    panels = 2 if heat is None else 3
+    figure = Figure(figsize=(3.1 * panels + 0.8, 3.5), layout="constrained")
+    figure.suptitle(heading, fontsize=11)
+    axes = figure.subplots(1, panels, width_ratios=[1] * (panels - 1) + [1.25])
+    smooth = "nearest" if max(image.shape) < 64 else "antialiased"
+    axes[0].imshow(image, interpolation=smooth)
+    axes[0].set_title("as the models see it", fontsize=9)
+    if heat is not None:
+        axes[1].imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=255, interpolation=smooth)
+        axes[1].imshow(heat, cmap="inferno", alpha=0.25 + 0.5 * heat, vmin=0, vmax=1)
+        axes[1].set_title(f"where they see {shortened(names[0])} (Grad-CAM)", fontsize=9)
+    for axis in axes[:-1]:
+        axis.set_axis_off()
+    places, mean = np.arange(len(names)), probs.mean(axis=0)
+    axes[-1].barh(places, mean, color=BLUE, alpha=0.85)
+    for place, value in zip(places, mean, strict=True):
+        axes[-1].text(1.03, place, f"{value:.1%}", va="center", fontsize=9, color=INK)
+    if len(probs) > 1:
+        axes[-1].plot(probs, np.broadcast_to(places, probs.shape), ".", color=INK, markersize=4)
+        axes[-1].set_title("probability: mean, and each fold", fontsize=9)
+    else:
+        axes[-1].set_title("probability", fontsize=9)
+    axes[-1].set_yticks(places, [shortened(name) for name in names], fontsize=9)
+    axes[-1].set_xlim(0, 1.25)
+    axes[-1].set_ylim(max(len(names), 3) - 0.5, -0.5)
+    axes[-1].set_xticks([0, 0.5, 1])
+    axes[-1].spines[["top", "right"]].set_visible(False)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
 def save_confusion(path: Path, counts: np.ndarray, names: Sequence[str], heading: str) -> None:
     """Saves a confusion matrix: counts (C, C) int by true class (rows) and predicted class (columns); the colour is the
     share of the row."""

@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 from pipeline.records.errors import FoldwiseError, nearest
 
@@ -40,9 +41,14 @@ def recipe_path(name: str) -> Path:
 
 
 def run_name(recipe: str, settings: list[str]) -> str:
-    """``run_name("resnet18", ["lr=1e-3", "epochs=2"])`` is ``"resnet18~epochs=2~lr=1e-3"``."""
-    safe = (re.sub(r"[^\w.,+=-]", "-", setting) for setting in sorted(settings))
-    return "~".join([recipe, *safe])
+    """``run_name("resnet18", ["lr=1e-3", "epochs=2"])`` is ``"resnet18~epochs=2~lr=1e-3"``; of a long value, such as a
+    path, the end and a number stand for all of it, since the name of a file must stay short."""
+    words = [recipe]
+    for setting in sorted(settings):
+        key, equals, value = setting.partition("=")
+        short = value if len(value) <= 40 else f"{value[-24:].lstrip('/')}-{crc32(value.encode()):08x}"
+        words.append(re.sub(r"[^\w.,+=-]", "-", key + equals + short))
+    return "~".join(words)
 
 
 def parse_folds(text: str, num_folds: int) -> list[int]:

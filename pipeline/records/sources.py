@@ -32,14 +32,11 @@ class Problem(NamedTuple):
     detail: str
 
 
-def list_images(paths: Paths, images: str, split: str) -> tuple[Path, list[str]]:
-    """The folder that the TOML names and the names in it, in a stable order, without what systems leave lying about.
+def list_files(folder: Path) -> list[str]:
+    """The names in a folder and the folders in it, in a stable order, without what systems leave lying about.
 
-    Raises FoldwiseError when it is missing or no folder, or for a name that is no text.
+    Raises FoldwiseError for a name that is no text.
     """
-    folder = paths.find(images)
-    if not folder.is_dir():
-        raise FoldwiseError(f"[{split}] images = '{images}': {shown(folder)} is not a folder")
     found = []
     for base, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if name.lower() not in NOT_PICTURES and name[0] != ".")
@@ -50,7 +47,15 @@ def list_images(paths: Paths, images: str, split: str) -> tuple[Path, list[str]]
     for name in found:
         if not name.isprintable() and any("\udc80" <= letter <= "\udcff" for letter in name):
             raise FoldwiseError(f"{shown(folder)} holds a file whose name is no UTF-8 text, {name!a}; rename it")
-    return folder, sorted(found)
+    return sorted(found)
+
+
+def list_images(paths: Paths, images: str, split: str) -> tuple[Path, list[str]]:
+    """The folder that the TOML names and the names in it; raises FoldwiseError when it is missing or no folder."""
+    folder = paths.find(images)
+    if not folder.is_dir():
+        raise FoldwiseError(f"[{split}] images = '{images}': {shown(folder)} is not a folder")
+    return folder, list_files(folder)
 
 
 def require_some(names: list[str], folder: Path, split: str) -> None:

@@ -17,6 +17,7 @@ from pipeline.learner.checkpoint import load_weights, save_weights
 from pipeline.learner.device import Arrangement, Precision, choose_workers, find_device
 from pipeline.learner.inference import View, apply_view, folded, predict_probs, tta_views
 from pipeline.learner.models import Network, build_model
+from pipeline.learner.networks import REGISTERED
 from pipeline.learner.optim import build_optimizer, lr_at, parameter_groups
 from pipeline.pixels.dataset import Batch
 from pipeline.pixels.preprocessing import IMAGENET
@@ -128,20 +129,8 @@ def test_predictions_are_means_over_views_by_row() -> None:
     assert np.abs(of_other - probs).max() > 0.01
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "small_cnn",
-        "lenet",
-        "cnn",
-        "cnn_dropout",
-        "cnn_batchnorm",
-        "resnet18",
-        "torchvision/resnet18",
-        "foldwise/resnet18",
-        "vit_tiny_r_s16_p8_224",
-    ],
-)
+#: The last is a hybrid of a ResNet and a transformer.
+@pytest.mark.parametrize("name", [*REGISTERED, "resnet18", "torchvision/resnet18", "vit_tiny_r_s16_p8_224"])
 def test_models_by_name(name: str) -> None:
     assert network(name, 7).module.eval()(torch.randn(2, 3, 32, 32)).shape == (2, 7)
 
