@@ -101,6 +101,7 @@ def summarize(
     gain = averaging_gain(metric, test_probs, pooled)
     return {
         "cv_score": pooled,
+        "accuracy": METRICS["accuracy"](labels, probs),
         "rows": len(oof),
         "fold_scores": by_fold,
         "fold_mean": float(np.mean(by_fold)),
@@ -121,8 +122,10 @@ def report(score: dict[str, Any], test_images: int) -> None:
     say(
         "ensemble",
         f"out-of-fold {score['metric']} {score['cv_score']:.4f} on {count_of(score['rows'], 'image')} "
-        f"(by fold {by_fold}{spread}); {score['train_score']:.4f} on images that the models were trained on",
+        f"(by fold {by_fold}{spread})",
     )
+    accuracy = f"; out-of-fold accuracy {score['accuracy']:.4f}" if score["metric"] != "accuracy" else ""
+    say("ensemble", f"{score['metric']} {score['train_score']:.4f} on images that the models were trained on{accuracy}")
     low, high = score["interval_95"]
     if not test_images:
         say("ensemble", f"95 % interval for as many unseen images: {low:.4f} to {high:.4f}")
