@@ -124,9 +124,9 @@ def test_part(
         else problem
         for problem in problems + found
     ]
-    known = table.iloc[:0]
-    if source.names_tell_labels:
-        known, found = settle_labels(table, classes)
+    known = table[table["label"] != ""]
+    if len(known):
+        known, found = settle_labels(known, classes)
         problems += found
     rows = table.assign(split="test", label="", group="", path=where(table, folder, paths))
     return rows, known[["image_id", "label"]].set_axis(["id", "label"], axis=1), located(problems, folder, paths)

@@ -12,7 +12,7 @@ import pytest
 from pipeline.records.competition import Submission
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.paths import Paths
-from pipeline.records.submission import check_sample, format_submission
+from pipeline.records.submission import check_sample, format_submission, submission_text
 from pipeline.records.tables import sorted_ids
 from pipeline.submit import keep_older
 
@@ -27,6 +27,7 @@ NAMES = ["cat", "dog"]
         ({"value": "probability", "positive": "dog"}, "id,label\n1,0.4999999\n2,0.1\n10,0.75\n"),
         ({"value": "class"}, "id,label\n1,cat\n2,cat\n10,dog\n"),
         ({"value": "index", "columns": ["ID", "Class"]}, "ID,Class\n1,0\n2,0\n10,1\n"),
+        ({"value": "index", "header": False}, "1,0\n2,0\n10,1\n"),
         (
             {"value": "columns", "columns": ["id", "dog", "cat"]},
             "id,dog,cat\n1,0.4999999,0.5000001\n2,0.1,0.9\n10,0.75,0.25\n",
@@ -35,7 +36,7 @@ NAMES = ["cat", "dog"]
 )
 def test_every_form(form: dict, expected: str) -> None:
     table = format_submission(IDS, PROBS, NAMES, Submission(**form))
-    assert table.to_csv(index=False, lineterminator="\n") == expected
+    assert submission_text(table, Submission(**form)) == expected
 
 
 def test_a_form_that_names_an_unknown_class() -> None:
@@ -43,6 +44,17 @@ def test_a_form_that_names_an_unknown_class() -> None:
         format_submission(IDS, PROBS, NAMES, Submission(value="probability", positive="cow"))
     with pytest.raises(FoldwiseError, match="the id and every class"):
         format_submission(IDS, PROBS, NAMES, Submission(value="columns", columns=["id", "cat"]))
+
+
+def test_a_sample_without_a_header(tmp_path: Path) -> None:
+    form = Submission(value="index", header=False, order="sample", sample="sample.csv")
+    table = format_submission(IDS, PROBS, NAMES, form)
+    sample = tmp_path / "sample.csv"
+    sample.write_text("10,0\n1,0\n2,0\n")
+    assert submission_text(check_sample(table, sample, form), form) == "10,1\n1,0\n2,0\n"
+    sample.write_text("id,label\n10,0\n1,0\n2,0\n")
+    with pytest.raises(FoldwiseError, match="'id'"):
+        check_sample(table, sample, form)
 
 
 def test_ids_sort_as_people_expect() -> None:

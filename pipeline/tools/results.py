@@ -1,0 +1,159 @@
+"""The README's table of the five tutorials, made from the submissions that are here.
+
+    make results
+    python -m pipeline.tools.results
+
+Reads   submissions/<competition>/<run>.json of the runs that the table names, with any seed
+Writes  README.md, between its two marks; a row whose runs are not here stays as it was
+
+To fill a row, type its command; SET="seed=1" adds a seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from pipeline.records.console import duration, run_stage, say
+from pipeline.records.errors import FoldwiseError
+from pipeline.records.files import read_json, write_text
+from pipeline.records.paths import ROOT, parse_folds, partial_name, run_name, shown
+from pipeline.records.toml import read_toml
+
+README = Path(__file__).parents[2] / "README.md"
+BEGIN, END = "<!-- make results: begin -->", "<!-- make results: end -->"
+COLUMNS = (
+    "tutorial", "its own figure", "here", "out-of-fold", "on test labels", "on train images", "seeds", "training time",
+    "command",
+)  # fmt: skip
+SEEDS = range(10)
+FROM_WHALES = (
+    "pretrained=data/cat-vs-humpback/runs/resnet18_quick~model=foldwise-resnet18~model_args.width=32/fold0/"
+    "weights.safetensors"
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A system of a tutorial, what its author reports, and the command that makes ours. missing: said where it could
+    not be run yet."""
+
+    tutorial: str
+    figure: str
+    here: str
+    competition: str
+    recipe: str = ""
+    folds: str = ""
+    settings: list[str] = field(default_factory=list)
+    missing: str = "not run yet"
+
+    @property
+    def command(self) -> str:
+        """What makes the run, seed 0."""
+        words = [f"make submit COMPETITION={self.competition}"]
+        words += [f"RECIPE={self.recipe}"] if self.recipe else []
+        words += [f"FOLDS={self.folds}"] if self.folds else []
+        words += [f'SET="{" ".join(self.settings)}"'] if self.settings else []
+        return " ".join(words)
+
+
+NEEDS_HUB = "needs the hub's weights; not run here"
+NEEDS_GPU = "needs a GPU; none was at hand"
+ROWS = [
+    Row("0 cats/dogs in folders", "–", "ResNet-50, pretrained", "cats-dogs", "resnet50_transfer", missing=NEEDS_HUB),
+    Row("1 hand signs", "94 to 96.7 % (public)", "ResNet-34 from blocks, fold 0", "signs", "resnet34_scratch", "0"),
+    Row("", "", "recommended: small CNN, five folds", "signs"),
+    Row("2 cats/dogs by regex", "–", "LeNet, five folds", "dogs-vs-cats", "lenet"),
+    Row("", "", "ResNet-18 from scratch, five folds", "dogs-vs-cats", "resnet18"),
+    Row("3 CIFAR-10", "70.78 % (50,000 images)", "plain CNN, 10 epochs, fold 0", "cifar-10", "cnn", "0"),
+    Row("", "", "with augmentation", "cifar-10", "cnn_augmented", "0"),
+    Row("", "", "with Dropout", "cifar-10", "cnn_dropout", "0"),
+    Row("", "", "with BatchNorm", "cifar-10", "cnn_batchnorm", "0"),
+    Row("", "", "recommended: fast CNN, fold 0", "cifar-10", "", "0"),
+    Row("", "", "frozen ResNet-18, pretrained", "cifar-10", "resnet18_frozen", "0", missing=NEEDS_HUB),
+    Row("4 hotdog", "–", "narrow ResNet-18 from scratch, five folds", "hotdog"),
+    Row("", "", "fine-tuned from cat-vs-humpback, head x10", "hotdog",
+        settings=["lr=3e-4", "head_lr_scale=10", FROM_WHALES]),
+    Row("", "", "fine-tuned from ImageNet, head x10", "hotdog", "resnet18_finetune", missing=NEEDS_HUB),
+    Row("on a GPU", "–", "CIFAR-10, 30,000 images, fold 0", "cifar-10", "gpu_strong", "0", missing=NEEDS_GPU),
+    Row("", "", "dogs-vs-cats, five folds", "dogs-vs-cats", "gpu_strong", missing=NEEDS_GPU),
+]  # fmt: skip
+
+
+def records(row: Row) -> Iterator[dict[str, Any]]:
+    """What submit wrote of the row's runs, one for each seed that is here."""
+    facts = read_toml(ROOT / "data" / row.competition / "competition.toml")
+    recipe, num_folds = row.recipe or facts["recipe"], facts["folds"]["n"]
+    folds = parse_folds(row.folds, num_folds)
+    for settings in [row.settings, *([*row.settings, f"seed={seed}"] for seed in SEEDS)]:
+        name = partial_name(run_name(recipe, settings), folds, num_folds, ".json")
+        path = ROOT / "submissions" / row.competition / name
+        if path.exists():
+            yield read_json(path, "test_score", "score")
+
+
+def figure(values: list[float | None]) -> str:
+    """The mean, with its spread over seeds where there are several."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    return f"{mean(known):.4f}" + (f" ± {stdev(known):.4f}" if len(known) > 1 else "")
+
+
+def cells(row: Row) -> list[str] | None:
+    """The row's cells, None where none of its runs is here."""
+    found = list(records(row))
+    if not found:
+        return None
+    scores = [record["score"] for record in found]
+    metric = scores[0]["metric"].replace("_", " ")
+    oof = f"{metric} {figure([score['cv_score'] for score in scores])}"
+    if metric != "accuracy":
+        oof += f", accuracy {figure([score['accuracy'] for score in scores])}"
+    device = "GPU" if scores[0]["device"].startswith("cuda") else "CPU"
+    seconds = mean(score["training_seconds"] for score in scores)
+    return [
+        row.tutorial,
+        row.figure,
+        row.here,
+        oof,
+        figure([record["test_score"] for record in found]),
+        figure([score["train_score"] for score in scores]),
+        f"{len(found)} ({device})",
+        duration(seconds),
+        f"`{row.command}`",
+    ]
+
+
+def table(before: str) -> str:
+    """The Markdown table; rows that are not here are those of the table ``before``."""
+    kept = {line.split("|")[-2].strip(): line for line in before.splitlines() if line.startswith("|")}
+    lines = [f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
+    for row in ROWS:
+        made = cells(row)
+        command = f"`{row.command}`"
+        if made is None and command in kept and row.missing not in kept[command]:
+            lines.append(kept[command])
+            continue
+        made = made or [row.tutorial, row.figure, row.here, row.missing, "–", "–", "–", "–", command]
+        lines.append(f"| {' | '.join(made)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    text = README.read_text(encoding="utf-8")
+    if BEGIN not in text or END not in text:
+        raise FoldwiseError(f"{shown(README)} has not the marks {BEGIN} and {END} that the table goes between")
+    head, rest = text.split(BEGIN, 1)
+    before, tail = rest.split(END, 1)
+    made = table(before)
+    write_text(README, f"{head}{BEGIN}\n{made}\n{END}{tail}")
+    print(made)
+    say("results", f"-> {shown(README)}")
+
+
+if __name__ == "__main__":
+    run_stage(main)
