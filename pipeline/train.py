@@ -12,9 +12,8 @@ Writes  runs/<run>/fold<k>/: arrangement.json, checkpoints/ (after an epoch, eve
 
 from __future__ import annotations
 
-import argparse
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +29,7 @@ from pipeline.learner.device import Arrangement, Precision, choose_workers, find
 from pipeline.learner.divergence import require_finite
 from pipeline.learner.inference import predict_probs, tta_views
 from pipeline.learner.journal import Journal
-from pipeline.learner.memory import parts_that_fit, try_step
+from pipeline.learner.memory import arrange
 from pipeline.learner.models import build_model
 from pipeline.learner.optim import build_optimizer, lr_at, set_lr
 from pipeline.learner.resident import on_device, train_batches, val_batches
@@ -51,7 +50,7 @@ from pipeline.records.console import (
     say,
 )
 from pipeline.records.errors import count_of
-from pipeline.records.files import read_json, write_json
+from pipeline.records.files import write_json
 from pipeline.records.locks import owned
 from pipeline.records.metrics import METRICS, log_loss
 from pipeline.records.paths import parse_folds, shown
@@ -63,8 +62,6 @@ from pipeline.records.tables import class_names, one_hot, read_folds, read_manif
 
 #: Steps between two looks at the losses, which lie on the device: looking waits for it.
 LOOK_EVERY = 50
-#: Kinds of devices whose memory a batch can overrun in a way that smaller parts mend.
-SMALL_MEMORY = ("cuda",)
 
 
 def seed_step(*key: int) -> None:
@@ -182,27 +179,6 @@ def train_fold(
     return kept, journal
 
 
-def arrange(
-    args: argparse.Namespace, recipe: Recipe, num_images: int, device: torch.device, module: nn.Module, folder: Path
-) -> Arrangement:
-    """How the fold is computed: as it was begun, else by the rules of this machine; written down before step 1."""
-    record = folder / "arrangement.json"
-    arrangement = Arrangement.chosen(recipe, device, args.threads, num_images, args.deterministic)
-    if record.exists():
-        begun = read_json(record, "device", *arrangement.as_dict())
-        if begun.pop("device") == device.type:
-            return Arrangement(**begun)
-        say("train", f"note: it was begun on another kind of device and goes on on {device}, with other last bits")
-    if device.type in SMALL_MEMORY:
-        batch_size = min(recipe.batch_size, num_images)
-        attempt = partial(try_step, module.to(device), recipe, Precision(arrangement, device), batch_size)
-        arrangement = replace(arrangement, parts=parts_that_fit(attempt, arrangement.parts, batch_size))
-        if arrangement.parts > recipe.accumulate:
-            say("train", f"note: for the GPU's memory each batch goes through the model in {arrangement.parts} parts")
-    write_json(record, {"device": device.type, **arrangement.as_dict()})
-    return arrangement
-
-
 def main() -> None:
     args = parser_for(__doc__, run=True, fold=True).parse_args()
     stop = Stop(args.until)
@@ -229,6 +205,8 @@ def main() -> None:
         device = find_device(args.device)
         seed_step(recipe.seed, fold)
         network = build_model(recipe, len(names), recipe.pretrained)
+        if recipe.freeze and not recipe.pretrained:
+            say("train", "note: freeze = true keeps a backbone that has learned nothing; set pretrained")
         transforms = train_transforms(recipe, competition.symmetries, network.preprocessing)
         whole = eval_transforms(recipe, network.preprocessing)
 
@@ -237,7 +215,8 @@ def main() -> None:
         train_data = ImageDataset(pixels, train_rows, transforms, recipe.seed, mirrors)
         val_data = ImageDataset(pixels, val_rows, whole)
         start_run(paths, run, recipe, wanted)
-        arrangement = arrange(args, recipe, len(train_data), device, network.module, folder)
+        chosen = Arrangement.chosen(recipe, device, args.threads, len(train_data), args.deterministic)
+        arrangement = arrange(folder / "arrangement.json", chosen, recipe, len(train_data), device, network.module)
         arrangement.set_up()
         module = arrangement.place(network.module, device)
         normalize = Normalize(network.preprocessing, arrangement.channels_last).to(device)
@@ -269,6 +248,7 @@ def main() -> None:
         heading = f"{paths.competition}, {run}, fold {fold}"
         journal.close(heading)
         about = {"made_of": wanted, "fold": fold, "preprocessing": network.preprocessing._asdict()}
+        about["pretrained_sha256"] = network.pretrained_sha256
         sha256 = save_weights(folder / "weights.safetensors", kept, about)
 
         # What it says of images it knows, as many as there are to validate, and a look at those it does not know.

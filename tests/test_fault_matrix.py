@@ -34,7 +34,7 @@ from torch import nn
 from torch.utils.data import get_worker_info
 
 import pipeline.train
-from pipeline.learner import checkpoint, networks
+from pipeline.learner import checkpoint, memory, networks
 from pipeline.learner.checkpoint import Checkpoints, Training
 from pipeline.learner.divergence import require_finite
 from pipeline.learner.memory import parts_that_fit
@@ -771,7 +771,7 @@ def test_row_28_numbers_that_are_none(split: Paths, stage: Stage, failure: Failu
 class Greedy(nn.Module):
     """A model for whose memory more than four images are too much."""
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, width: int) -> None:
         super().__init__()
         self.linear = nn.Linear(3, num_classes)
 
@@ -786,18 +786,18 @@ def test_row_29_gpu_memory(
 ) -> None:
     """Batches of 16 in four parts make the weights that whole ones make, and a resumed fold keeps to them."""
     monkeypatch.setitem(networks.REGISTERED, "greedy", networks.Registered(Greedy, IMAGENET))
-    monkeypatch.setattr(pipeline.train, "SMALL_MEMORY", ("cpu",))
+    monkeypatch.setattr(memory, "SMALL_MEMORY", ("cpu",))
     stage("train", "--fold", "0", "--set", "model=greedy", "epochs=3")
     assert "each batch goes through the model in 4 parts" in capsys.readouterr().out
     folder = next(split.runs.glob("*/fold0"))
     assert json.loads((folder / "arrangement.json").read_text())["parts"] == 4
     in_parts = load_file(folder / "weights.safetensors")
     (folder / "trained.json").unlink()
-    monkeypatch.setattr(pipeline.train, "parts_that_fit", lambda *_: pytest.fail("it was tried again"))
+    monkeypatch.setattr(memory, "parts_that_fit", lambda *_: pytest.fail("it was tried again"))
     stage("train", "--fold", "0", "--set", "model=greedy", "epochs=3")
     assert torch.equal(in_parts["linear.weight"], load_file(folder / "weights.safetensors")["linear.weight"])
     forget(split)
-    monkeypatch.setattr(pipeline.train, "SMALL_MEMORY", ())
+    monkeypatch.setattr(memory, "SMALL_MEMORY", ())
     monkeypatch.setattr(Greedy, "forward", lambda module, inputs: module.linear(inputs.mean((2, 3))))
     stage("train", "--fold", "0", "--set", "model=greedy", "epochs=3")
     whole = load_file(next(split.runs.glob("*/fold0")) / "weights.safetensors")

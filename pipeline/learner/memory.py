@@ -1,17 +1,26 @@
-"""The memory of a GPU: in how many parts a batch must pass through the model to fit it."""
+"""How a fold is computed, written down before its first step; and the memory of a GPU, in how many parts a batch must
+pass through the model to fit it."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
 
-from pipeline.learner.device import Precision
+from pipeline.learner.device import Arrangement, Precision
 from pipeline.learner.optim import build_optimizer
+from pipeline.records.console import say
 from pipeline.records.errors import FoldwiseError
+from pipeline.records.files import read_json, write_json
 from pipeline.records.recipe import Recipe
+
+#: Kinds of devices whose memory a batch can overrun in a way that smaller parts mend.
+SMALL_MEMORY = ("cuda",)
 
 
 def parts_that_fit(attempt: Callable[[int], None], parts: int, batch_size: int) -> int:
@@ -44,3 +53,23 @@ def try_step(module: nn.Module, recipe: Recipe, precision: Precision, batch_size
             loss = trial(part).float().mean()
         loss.backward()
     optimizer.step()
+
+
+def arrange(
+    record: Path, chosen: Arrangement, recipe: Recipe, num_images: int, device: torch.device, module: nn.Module
+) -> Arrangement:
+    """The arrangement that the fold was begun with, by its record, else the chosen one in parts that fit the memory,
+    which is written down."""
+    if record.exists():
+        begun = read_json(record, "device", *chosen.as_dict())
+        if begun.pop("device") == device.type:
+            return Arrangement(**begun)
+        say("train", f"note: it was begun on another kind of device and goes on on {device}, with other last bits")
+    if device.type in SMALL_MEMORY:
+        batch_size = min(recipe.batch_size, num_images)
+        attempt = partial(try_step, module.to(device), recipe, Precision(chosen, device), batch_size)
+        chosen = replace(chosen, parts=parts_that_fit(attempt, chosen.parts, batch_size))
+        if chosen.parts > recipe.accumulate:
+            say("train", f"note: for the GPU's memory each batch goes through the model in {chosen.parts} parts")
+    write_json(record, {"device": device.type, **chosen.as_dict()})
+    return chosen

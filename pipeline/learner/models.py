@@ -19,6 +19,7 @@ from pipeline.learner.networks import REGISTERED
 from pipeline.learner.transfer import fetch_timm, fetch_torchvision, load_file
 from pipeline.pixels.preprocessing import IMAGENET, Preprocessing
 from pipeline.records.errors import FoldwiseError, nearest
+from pipeline.records.files import fingerprint
 from pipeline.records.recipe import Recipe
 
 TORCHVISION = "torchvision/"
@@ -26,10 +27,11 @@ TORCHVISION = "torchvision/"
 
 @dataclass(frozen=True)
 class Network:
-    """A module, and what its input must look like."""
+    """A module, what its input must look like, and which file its weights came from, if any."""
 
     module: nn.Module
     preprocessing: Preprocessing
+    pretrained_sha256: str | None = None
 
 
 def build_model(recipe: Recipe, num_classes: int, pretrained: bool | str = False) -> Network:
@@ -43,7 +45,9 @@ def build_model(recipe: Recipe, num_classes: int, pretrained: bool | str = False
     module, preprocessing = from_scratch(name, num_classes, model_args)
     if isinstance(pretrained, str):
         told = load_file(Path(pretrained), name, module)
-        return Network(module, told or (of_timm(module) if hasattr(module, "pretrained_cfg") else preprocessing))
+        if told is None:
+            told = of_timm(module) if hasattr(module, "pretrained_cfg") else preprocessing
+        return Network(module, told, fingerprint(Path(pretrained)))
     if not pretrained:
         return Network(module, preprocessing)
     if name in REGISTERED:

@@ -102,7 +102,7 @@ def _damage_told(path: Path) -> Iterator[None]:
     """Turns what the readers raise for a damaged file into one sentence."""
     try:
         yield
-    except FoldwiseError:
+    except (FoldwiseError, PermissionError):
         raise
     except (OSError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError, ImportError,
             OverflowError, MemoryError, RecursionError, pickle.UnpicklingError) as error:  # fmt: skip
