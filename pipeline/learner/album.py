@@ -38,7 +38,7 @@ def draw_judged(
     predicted = probs.argmax(axis=1)
     rows = some(len(dataset))
     titles = [
-        f"{names[predicted[row]]} {probs[row, predicted[row]]:.0%}"
+        f"{names[predicted[row]]} ({probs[row, predicted[row]]:.0%})"
         + ("" if predicted[row] == labels[row] else f"\nis {names[labels[row]]}")
         for row in rows
     ]

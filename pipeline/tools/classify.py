@@ -64,7 +64,7 @@ def report_folder(dataset: ImageDataset, probs: np.ndarray, names: list[str], ta
     table.insert(1, "label", [names[position] for position in best])
     write_csv(target.with_name(f"{target.name}.csv"), table)
     shots = [dataset[0, row] for row in range(min(len(dataset), MOST_IMAGES))]
-    titles = [f"{names[best[row]]} {probs[row, best[row]]:.0%}" for row in range(len(shots))]
+    titles = [f"{names[best[row]]} ({probs[row, best[row]]:.0%})" for row in range(len(shots))]
     more = f", the first {len(shots)}" if len(shots) < len(dataset) else ""
     heading = f"{target.name}: {count_of(len(dataset), 'image')}{more}, as seen by {by}"
     save_grid(target.with_name(f"{target.name}.png"), shots, titles, min(8, len(shots)), heading)
@@ -80,7 +80,7 @@ def report_image(
     probs = by_fold.mean(axis=0)
     order = probs.argsort()[::-1][:MOST_CLASSES]
     picture = target.with_name(f"{target.name}.png")
-    heading = f"{target.name}: {names[order[0]]} {probs[order[0]]:.1%}, by {by}"
+    heading = f"{target.name}: {names[order[0]]} ({probs[order[0]]:.1%}), by {by}"
     save_look(picture, image, heat, [names[position] for position in order], by_fold[:, order], heading)
     say("classify", f"{target.name}: {names[order[0]]}, by {by}")
     for position in order:
@@ -127,7 +127,7 @@ def main() -> None:
     )  # (folds, N, C)
 
     target = paths.run(run) / "classified" / (path.resolve().name if path.is_dir() else path.stem)
-    by = f"{count_of(len(folds), 'fold')} of {run}, {paths.competition}"
+    by = f"{count_of(len(folds), 'fold')} of {run} on {paths.competition}"
     if path.is_dir():
         report_folder(dataset, by_fold.mean(axis=0), names, target, by)
         return
