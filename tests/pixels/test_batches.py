@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torchvision.transforms import v2
 
 from pipeline.pixels.augment import (
     Augmenter,
@@ -21,6 +23,7 @@ from pipeline.pixels.augment import (
 )
 from pipeline.pixels.cache import Pixels, open_pixels, readable_rows
 from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader
+from pipeline.pixels.preprocessing import IMAGENET
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.paths import Paths
 from pipeline.records.recipe import Recipe, load_recipe
@@ -156,6 +159,23 @@ def test_resize_policies() -> None:
     assert (cropped == 200).all()
     squashed = eval_transforms(Recipe(**base))[0](wide, 0)
     assert squashed.shape == (20, 20, 3) and (squashed[:, :5] == 0).all() and (squashed[:, 5:15] == 200).all()
+    boxed = eval_transforms(Recipe(**base, resize="letterbox"))[0](wide, 0)
+    assert (boxed[:5] == 128).all() and (boxed[15:] == 128).all()  # all of it, in its shape, on grey
+    assert (boxed[5:15, :5] == 0).all() and (boxed[5:15, 5:15] == 200).all() and (boxed[5:15, 15:] == 0).all()
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_256_and_the_centre_224_are_torchvisions(interpolation: str) -> None:
+    """A smooth picture, so that what differs is the place of the crop and not the filter of the resize."""
+    y, x = np.mgrid[0:300, 0:400]
+    picture = np.stack([x / 2, y / 2, (x + y) / 4], axis=2).astype(np.uint8)
+    recipe = Recipe(model="x", image_size=224, epochs=1, lr=1, resize="crop", crop_share=0.875)
+    ours = eval_transforms(recipe, IMAGENET._replace(interpolation=interpolation, crop_share=0.5))[0](picture, 0)
+    theirs = v2.Compose([v2.Resize(256, v2.InterpolationMode(interpolation)), v2.CenterCrop(224)])
+    expected = theirs(torch.from_numpy(picture).permute(2, 0, 1)).permute(1, 2, 0).numpy()
+    assert np.abs(ours.astype(int) - expected.astype(int)).max() <= 2
+    told = Recipe(model="x", image_size=224, epochs=1, lr=1, resize="crop")  # the share that the weights tell
+    assert np.abs(eval_transforms(told, IMAGENET._replace(crop_share=0.5))[0](picture, 0) - expected).max() > 2
 
 
 @pytest.mark.parametrize(
