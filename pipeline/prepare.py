@@ -131,9 +131,9 @@ def prepare(paths: Paths, competition: Competition) -> str:
         shutil.rmtree(temporary, ignore_errors=True)
     write_json(paths.prepared, record)
     packed = [path for path in contents if is_archive(path) or is_array_file(path)]
-    if not packed and not competition.builtin:
+    if not count:
         return f"{', '.join(path.name for path in contents)} in {shown(paths.raw)} can be used as it is"
-    source = "the built-in digits" if competition.builtin else ", ".join(path.name for path in packed)
+    source = "the built-in digits" if competition.builtin else ", ".join(path.name for path in packed or contents)
     return f"{count_of(count, 'file')} from {source} -> {shown(paths.images)}"
 
 

@@ -41,8 +41,8 @@ def build_model(recipe: Recipe, num_classes: int, pretrained: bool | str = False
     Raises FoldwiseError for an unknown name (with the nearest), an argument that its builder does not take, and
     weights that cannot be fetched, are damaged, or are of another architecture.
     """
-    name, model_args = recipe.model, with_side(recipe)
-    module, preprocessing = from_scratch(name, num_classes, model_args)
+    name = recipe.model
+    module, preprocessing = from_scratch(recipe, num_classes)
     if isinstance(pretrained, str):
         told = load_file(Path(pretrained), name, module)
         if told is None:
@@ -54,12 +54,13 @@ def build_model(recipe: Recipe, num_classes: int, pretrained: bool | str = False
         raise FoldwiseError(f"there are no pretrained weights of '{name}'; set pretrained = false, or to a file's path")
     if name.startswith(TORCHVISION):
         return Network(module, fetch_torchvision(name.removeprefix(TORCHVISION), module))
-    module = fetch_timm(name, num_classes, model_args)
+    module = fetch_timm(name, num_classes, with_side(recipe))
     return Network(module, of_timm(module))
 
 
-def from_scratch(name: str, num_classes: int, model_args: dict[str, Any]) -> tuple[nn.Module, Preprocessing]:
+def from_scratch(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Preprocessing]:
     """A module with random weights, and the normalisation of its kind."""
+    name, model_args = recipe.model, recipe.model_args
     vision_name = name.removeprefix(TORCHVISION)
     if name.startswith(TORCHVISION):
         known = torchvision.models.list_models(module=torchvision.models)
@@ -74,7 +75,7 @@ def from_scratch(name: str, num_classes: int, model_args: dict[str, Any]) -> tup
         if name.startswith(TORCHVISION):
             module = torchvision.models.get_model(vision_name, weights=None, num_classes=num_classes, **model_args)
             return module, IMAGENET
-        module = timm.create_model(name, num_classes=num_classes, **model_args)
+        module = timm.create_model(name, num_classes=num_classes, **with_side(recipe))
         told = of_timm(module)
         return module, Preprocessing(told.mean, told.std)
     except (TypeError, ValueError, KeyError, AssertionError) as error:
@@ -91,8 +92,9 @@ def of_timm(module: nn.Module) -> Preprocessing:
 
 
 def with_side(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's model_args, with the image's side for a network that must know it, such as a vision transformer."""
-    told = None if recipe.model in REGISTERED or "/" in recipe.model else timm.get_pretrained_cfg(recipe.model)
+    """The recipe's model_args, with the image's side for a network of timm's that must know it, such as a vision
+    transformer."""
+    told = timm.get_pretrained_cfg(recipe.model)
     if told is None or not told.fixed_input_size:
         return recipe.model_args
     if recipe.start_scale < 1 or recipe.train_scale < 1:

@@ -9,14 +9,20 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from pipeline.learner.transfer import head_of, in_head
+from pipeline.records.errors import FoldwiseError
 from pipeline.records.recipe import Recipe
 
 
 def parameter_groups(module: nn.Module, recipe: Recipe) -> list[dict]:
     """Groups of parameters by weight decay (none for norms and biases, which have one dimension) and by ``lr_scale``,
-    the factor of their learning rate: that of the head, and less from layer to layer below it."""
+    the factor of their learning rate: that of the head, and less from layer to layer below it (timm).
+
+    Raises FoldwiseError where the layers are not known.
+    """
     scales = dict.fromkeys(module.parameters(), 1.0)
     if recipe.layer_decay < 1:
+        if not hasattr(module, "group_matcher"):
+            raise FoldwiseError(f"layer_decay needs a model of timm's, which '{recipe.model}' is not; leave it out")
         for group in param_groups_layer_decay(module, layer_decay=recipe.layer_decay):
             scales |= dict.fromkeys(group["params"], group["lr_scale"])
     head = head_of(module)

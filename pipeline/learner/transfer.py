@@ -31,9 +31,8 @@ from pipeline.records.paths import WEIGHTS, shown
 
 def head_of(module: nn.Module) -> list[str]:
     """Names of the layers that tell classes apart: by timm's record, else the last linear layer or convolution."""
-    told: Any = getattr(module, "pretrained_cfg", {})
-    told = told.get("classifier")
-    if told:
+    config: Any = getattr(module, "pretrained_cfg", {})
+    if told := config.get("classifier"):
         return [told] if isinstance(told, str) else list(told)
     return [name for name, part in module.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)][-1:]
 
@@ -122,11 +121,13 @@ def fetch_timm(name: str, num_classes: int, model_args: dict[str, Any]) -> nn.Mo
     lies there, else from the hub or what it has kept in the home folder."""
     config = timm.get_pretrained_cfg(name)
     file = config.hf_hub_filename or "model.safetensors"
-    place = WEIGHTS / f"{config.architecture}.{config.tag}{Path(file).suffix}"
+    place = WEIGHTS / (".".join(filter(None, (config.architecture, config.tag))) + Path(file).suffix)
     arguments = {"pretrained": True, "num_classes": num_classes, **model_args}
     if place.exists():
         with damage_told(place):
-            return timm.create_model(name, pretrained_cfg_overlay={"file": str(place)}, **arguments)
+            return timm.create_model(
+                name, pretrained_cfg_overlay={"file": str(place), "custom_load": False}, **arguments
+            )
     url = hf_hub_url(config.hf_hub_id, file) if config.hf_hub_id else config.url
     with failure_told(name, url, place):
         return timm.create_model(name, **arguments)

@@ -178,6 +178,8 @@ def test_layers_further_down_learn_more_slowly_as_timm_has_it() -> None:
         for parameter in group["params"]
     }
     assert scales == expected and len(set(scales.values())) > 4 and scales[id(module.get_parameter("fc.bias"))] == 1
+    with pytest.raises(FoldwiseError, match="layer_decay needs a model of timm's"):
+        build_optimizer(network("lenet").module, recipe("lenet", layer_decay=0.5), torch.device("cpu"))
 
 
 def test_a_fold_trained_from_the_checkpoint_of_another(split: Paths, stage: Stage, failure: Callable[..., str]) -> None:
