@@ -27,8 +27,8 @@ BLOCK = 256  # rows in memory at once
 class Part(NamedTuple):
     """Images of one split from one file.
 
-    pixels: (N, H, W, 3) uint8, an array or an HDF5 dataset; labels: (N,) class names, None where they are not known;
-    first: number of the first row.
+    pixels: (N, H, W, 3) uint8, RGB, or grey (N, H, W), an array or an HDF5 dataset; labels: (N,) class names, None
+    where they are not known; first: number of the first row.
     """
 
     path: Path
@@ -69,8 +69,9 @@ def write_images(files: Iterable[Path], folder: Path, watched: Callable[[list, s
                     block = part.pixels[start : start + BLOCK]
                 for row, pixels in enumerate(block, start):
                     label = "" if part.labels is None else f"{part.labels[row]}_"
-                    encoded = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1]
-                    (folder / part.split / f"{label}{part.first + row}.png").write_bytes(encoded.tobytes())
+                    stored = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+                    encoded = cv2.imencode(".png", stored)[1].tobytes()
+                    (folder / part.split / f"{label}{part.first + row}.png").write_bytes(encoded)
                     count += 1
     return count
 
@@ -112,10 +113,10 @@ def _damage_told(path: Path) -> Iterator[None]:
 
 def _checked_part(path: Path, split: str, pixels: Any, labels: list[str] | None, first: int = 0) -> Part:
     """The part; raises FoldwiseError for pixels or labels of another form."""
-    if pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
+    if pixels.shape[3:] not in ((), (3,)) or pixels.ndim < 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
         raise FoldwiseError(
             f"{shown(path)}: the {split} images are {pixels.dtype} of shape {tuple(pixels.shape)}; they must be uint8 "
-            "(N, height, width, 3), RGB"
+            "(N, height, width, 3), RGB, or (N, height, width), grey"
         )
     if labels is not None:
         if len(labels) != len(pixels):

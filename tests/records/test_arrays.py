@@ -114,6 +114,18 @@ def link_out(path: Path) -> None:
         file["train_set_x"] = h5py.ExternalLink("/etc/passwd", "x")
 
 
+def test_grey_images(place: Callable[[str], Paths], stage: Stage) -> None:
+    paths = place("signs")
+    grey = pixels(20)[..., 0]
+    write_hdf5(paths.raw / "train.h5", "train", grey, np.arange(20) % 2, [b"a", b"b"])
+    (paths.home / "competition.toml").write_text(paths.toml.read_text().replace("[test]", "[test]\noptional = true"))
+    stage("prepare", competition="signs")
+    stage("manifest", competition="signs")
+    found, rows = images_of(paths, "train")
+    order = rows["image_id"].str.rpartition("_")[2].astype(int)
+    assert (found == grey[order][..., None]).all()
+
+
 def test_two_files_of_one_split(place: Callable[[str], Paths], failure: Callable[..., str], stage: Stage) -> None:
     paths = place("signs")
     for name in ("train_signs.h5", "train_signs_2.h5"):
@@ -222,3 +234,18 @@ def test_the_real_ones(shared_data: Path, place: Callable[[str], Paths], stage: 
     order = rows["image_id"].str.rpartition("_")[2].astype(int)
     assert len(rows) == 2000 and (as_rows(found) == theirs[b"data"][order]).all()
     assert list(rows["label"]) == [NAMES[theirs[b"labels"][number]] for number in order]
+
+
+def test_a_picture_in_train_and_test_is_named(
+    shared_competition: Callable[[str], Paths], stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The course's cats hold one twice; what is compared are pixels, since both became PNG the same way."""
+    paths = shared_competition("cat-vs-noncat")
+    for name in ("prepare", "manifest"):
+        stage(name, competition="cat-vs-noncat")
+    assert "identical in train and test: 1 file" in capsys.readouterr().out
+    with h5py.File(paths.raw / "train_catvnoncat.h5") as train, h5py.File(paths.raw / "test_catvnoncat.h5") as test:
+        twins = np.argwhere([[(a == b).all() for a in train["train_set_x"][:]] for b in test["test_set_x"][:]])
+    problems = pd.read_csv(paths.problems, dtype=str).query("problem == 'identical in train and test'")
+    (of_test, of_train), row = twins[0], problems.iloc[0]
+    assert len(twins) == 1 and row["path"].endswith(f"_{of_test}.png") and f"_{of_train}.png" in row["detail"]
