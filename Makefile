@@ -131,7 +131,7 @@ force:
 classify: $(READY) ## what the trained folds make of IMAGE=photo.jpg, or of a folder: label, bars, where they look
 	@$(PY) -m pipeline.tools.classify $(WHICH_RUN) $(if $(IMAGE),--image "$(IMAGE)") $(MACHINE)
 
-results: ## the README's table of the five tutorials, from the runs that are here
+results: $(READY) ## the README's table of the five tutorials, from the runs that are here
 	@$(PY) -m pipeline.tools.results
 
 doctor: ## one page on this machine and this project: what is wrong, and what to type
