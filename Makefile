@@ -92,7 +92,8 @@ submit: train
 	exec env -u MAKEFLAGS -u MFLAGS $(MAKE) $(if $(findstring n,$(firstword -$(MAKEFLAGS))),-n) --no-print-directory submit $(MAKEOVERRIDES) HOURS= FOLD= FOLDS="$$done"
 endif
 
-$(HOME_DIR)/prepared.json: $(HOME_DIR)/competition.toml $(wildcard $(HOME_DIR)/raw) | $(READY)
+# What lies in raw/, too, for a file that is written over; a name with a space falls into words that are no files.
+$(HOME_DIR)/prepared.json: $(HOME_DIR)/competition.toml $(wildcard $(HOME_DIR)/raw $(foreach file,$(wildcard $(HOME_DIR)/raw/*),$(wildcard $(file)))) | $(READY)
 	@$(PY) -m pipeline.prepare $(WHICH)
 	@touch $@
 

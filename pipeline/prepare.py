@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.records.archives import is_archive, unpack_all
-from pipeline.records.arrays import is_array_file, write_images
+from pipeline.records.arrays import holds_images, is_array_file, write_images
 from pipeline.records.competition import Competition, load_competition
 from pipeline.records.console import make_line, parser_for, paths_of, progress, run_stage, say
 from pipeline.records.errors import FoldwiseError, count_of
@@ -61,19 +61,31 @@ def contents_of_raw(paths: Paths, competition: Competition) -> list[Path]:
 
 
 def state_of(contents: list[Path]) -> list[list[Any]]:
-    """Name, size and time of each thing: when these are as before, there is nothing to do."""
-    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in contents]
+    """Name, size and time of each thing, and of arrays in a folder: when all are as before, nothing is to be done."""
+    arrays = [path for place in contents if place.is_dir() for path in sorted(place.glob("*")) if is_array_file(path)]
+    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in [*contents, *arrays]]
 
 
 def make_images(contents: list[Path], folder: Path, watched: Callable[[list, str], Iterator]) -> int:
     """Unpacks the archives and writes what comes as arrays as images; returns the number of files in ``folder``."""
     count = unpack_all([path for path in contents if is_archive(path)], folder, watched)
-    unpacked = [path for path in folder.rglob("*") if is_array_file(path)]
+    unpacked = [path for path in folder.rglob("*") if is_array_file(path) and holds_images(path)]
     beside = [path for place in contents for path in (place.rglob("*") if place.is_dir() else [place])]
     arrays = [*unpacked, *(path for path in beside if path.is_file() and is_array_file(path))]
-    count += write_images(arrays, folder, watched) - len(unpacked) if arrays else 0
+    if not arrays:
+        return count
+    try:
+        count += write_images(arrays, folder, watched) - len(unpacked)
+    except FoldwiseError as fault:  # the user knows the archive, and not where it was unpacked to
+        raise FoldwiseError(str(fault).replace(f"{shown(folder)}/", "in an archive of raw/, ")) from fault
     for path in unpacked:
         path.unlink()
+    for place in contents:
+        if place.is_dir() and (folder / place.name).exists():
+            raise FoldwiseError(
+                f"{shown(place)} and {arrays[0].name} both hold {place.name} images; name the one that is meant in "
+                f"competition.toml: raw = ['{place.name}']"
+            )
     return count
 
 
@@ -109,6 +121,8 @@ def prepare(paths: Paths, competition: Competition) -> str:
             f"move what you put there to {shown(paths.raw)}/"
         )
     if not competition.builtin and not contents:
+        if paths.prepared.exists() and paths.images.exists() and not any(paths.raw.glob("[!.]*")):
+            return f"raw/ is empty; {shown(paths.images)} stays as it was made"
         raise missing_raw(paths, competition)
 
     for path in contents:

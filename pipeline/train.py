@@ -214,7 +214,7 @@ def main() -> None:
         mirrors = alternates(recipe, competition.symmetries)
         train_data = ImageDataset(pixels, train_rows, transforms, recipe.seed, mirrors)
         val_data = ImageDataset(pixels, val_rows, whole)
-        start_run(paths, run, recipe, wanted)
+        start_run(paths, run, recipe, wanted, network.pretrained_sha256)
         chosen = Arrangement.chosen(recipe, device, args.threads, len(train_data), args.deterministic)
         arrangement = arrange(folder / "arrangement.json", chosen, recipe, len(train_data), device, network.module)
         arrangement.set_up()

@@ -57,6 +57,23 @@ def test_a_sample_without_a_header(tmp_path: Path) -> None:
         check_sample(table, sample, form)
 
 
+def test_ids_from_a_sample_without_a_header_must_say_so(
+    split: Paths, stage: Callable[..., None], failure: Callable[..., str]
+) -> None:
+    """Else its first row would be lost as the names of the columns."""
+    rows = "".join(f"{number},0\n" for number in range(1, 12))
+    (split.raw / "bare.csv").write_text(rows)
+    text = split.toml.read_text().replace("pattern = '^(?P<id>\\d+)\\.png$'", 'ids = "bare.csv"')
+    form = 'columns = ["id", "label"]\nheader = false\n'
+    text = text.replace('columns = ["id", "label"]\n', form).replace('sample  = "sample_submission.csv"\n', "")
+    split.toml.write_text(text)
+    assert "say header = true or false" in failure("manifest")
+    split.toml.write_text(text.replace('ids = "bare.csv"', 'ids = "bare.csv"\nheader = false'))
+    stage("manifest")
+    manifest = pd.read_csv(split.manifest, dtype=str)
+    assert list(manifest.query("split == 'test'")["image_id"]) == [str(number) for number in range(1, 12)]
+
+
 def test_ids_sort_as_people_expect() -> None:
     assert sorted_ids(["10", "9", "1"]) == ["1", "9", "10"]
     assert sorted_ids(["010", "9", "10"]) == ["9", "010", "10"]

@@ -53,7 +53,7 @@ def build_model(recipe: Recipe, num_classes: int, pretrained: bool | str = False
     if name in REGISTERED:
         raise FoldwiseError(f"there are no pretrained weights of '{name}'; set pretrained = false, or to a file's path")
     if name.startswith(TORCHVISION):
-        return Network(module, fetch_torchvision(name.removeprefix(TORCHVISION), module))
+        return Network(module, fetch_torchvision(name, module))
     module = fetch_timm(name, num_classes, with_side(recipe))
     return Network(module, of_timm(module))
 

@@ -75,8 +75,14 @@ def load_file(path: Path, name: str, module: nn.Module) -> Preprocessing | None:
         state = load_state_dict(str(path))
         if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
             raise ValueError("it holds no weights")
+        wild = [key for key, value in state.items() if not value.isfinite().all()]
+        if wild:
+            raise ValueError(f"'{wild[0]}' holds what is no number")
+        told = Preprocessing(**about["preprocessing"]) if "preprocessing" in about else None
+        if told and not all(isinstance(value, float) and value > 0 for value in (*told.std, told.crop_share)):
+            raise ValueError(f"its preprocessing cannot be {about['preprocessing']}")
     adapt(state, module, name, f"the weights {shown(path)}")
-    return Preprocessing(**about["preprocessing"]) if "preprocessing" in about else None
+    return told
 
 
 @contextmanager
@@ -136,7 +142,7 @@ def fetch_timm(name: str, num_classes: int, model_args: dict[str, Any]) -> nn.Mo
 def fetch_torchvision(name: str, module: nn.Module) -> Preprocessing:
     """Loads torchvision's newest weights of this name into the module, all but the head, and returns what they expect;
     from data/weights/, the hub, or what torch has kept, as above."""
-    weights = torchvision.models.get_model_weights(name).DEFAULT
+    weights = torchvision.models.get_model_weights(name.removeprefix("torchvision/")).DEFAULT
     place = WEIGHTS / Path(weights.url).name
     if place.exists():
         load_file(place, name, module)

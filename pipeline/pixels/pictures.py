@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +14,16 @@ from pipeline.records.files import atomic_path
 
 #: Right and wrong, told apart by those who do not see red and green too.
 INK, RED, BLUE = "#222222", "#c0392b", "#2a6f97"
+
+
+def new_figure(size: tuple[float, float]) -> Any:
+    """An empty figure of this size (inches). Names in it are text and no formulas, in whatever letters."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams["text.parse_math"] = False
+    warnings.filterwarnings("ignore", "Glyph .* missing from font")
+    return Figure(figsize=size, layout="constrained")
 
 
 def save_grid(
@@ -23,12 +35,10 @@ def save_grid(
     wrong: Sequence[bool] = (),
 ) -> None:
     """Saves images (H, W, 3) uint8 in a grid, each below its title of one or two lines, red where it is ``wrong``."""
-    from matplotlib.figure import Figure
-
     rows = math.ceil(len(images) / columns)
     cell = 1.1 if columns > 8 else 1.35  # inches
     lines = 1 + any("\n" in title for title in titles)
-    figure = Figure(figsize=(columns * cell, rows * (cell + 0.06 + 0.16 * lines) + 0.5), layout="constrained")
+    figure = new_figure((columns * cell, rows * (cell + 0.06 + 0.16 * lines) + 0.5))
     figure.suptitle(heading, fontsize=11)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
@@ -52,10 +62,8 @@ def save_look(
 ) -> None:
     """Saves one image (S, S, 3) uint8 as a network sees it, where it looks, heat (S, S) in 0..1, and its classes as
     bars: probs (K, C) by fold, each a dot, their mean the bar."""
-    from matplotlib.figure import Figure
-
     panels = 2 if heat is None else 3
-    figure = Figure(figsize=(3.1 * panels + 0.8, 3.5), layout="constrained")
+    figure = new_figure((3.1 * panels + 0.8, 3.5))
     figure.suptitle(heading, fontsize=11)
     axes = figure.subplots(1, panels, width_ratios=[1] * (panels - 1) + [1.25])
     smooth = "nearest" if max(image.shape) < 64 else "antialiased"
@@ -88,11 +96,9 @@ def save_look(
 def save_confusion(path: Path, counts: np.ndarray, names: Sequence[str], heading: str) -> None:
     """Saves a confusion matrix: counts (C, C) int by true class (rows) and predicted class (columns); the colour is the
     share of the row."""
-    from matplotlib.figure import Figure
-
     number = len(names)
     side = min(11.0, 2.6 + 0.42 * number)
-    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    figure = new_figure((side + 0.6, side))
     axis = figure.subplots()
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     shown = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -119,10 +125,9 @@ def save_curves(
     path: Path, epochs: Sequence[float], panels: dict[str, dict[str, Sequence[float]]], heading: str
 ) -> None:
     """Saves one panel per name side by side, each with its named curves over the epochs."""
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(4.2 * len(panels), 3.2), layout="constrained")
+    figure = new_figure((4.2 * len(panels), 3.2))
     figure.suptitle(heading, fontsize=11)
     marker = "o" if len(epochs) == 1 else None
     for axis, (name, curves) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True):

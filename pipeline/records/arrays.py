@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from pipeline.records.paths import shown
 HDF5_SUFFIXES = (".h5", ".hdf5")
 CIFAR_NAMES = re.compile(r"data_batch_\d+|test_batch|batches\.meta")
 BLOCK = 256  # rows in memory at once
+MAX_SIDE = 65_000  # pixels
 
 
 class Part(NamedTuple):
@@ -43,6 +45,16 @@ def is_array_file(path: Path) -> bool:
     return path.name.lower().endswith(HDF5_SUFFIXES) or CIFAR_NAMES.fullmatch(path.name) is not None
 
 
+def holds_images(path: Path) -> bool:
+    """Whether a file that came along in an archive is meant: an HDF5 file without our keys may hold a model."""
+    import h5py
+
+    if not path.name.lower().endswith(HDF5_SUFFIXES):
+        return True
+    with _damage_told(path), h5py.File(path, "r") as file:
+        return any(f"{split}_set_x" in file for split in ("train", "test"))
+
+
 def write_images(files: Iterable[Path], folder: Path, watched: Callable[[list, str], Iterator]) -> int:
     """Writes all images of these files as PNG below ``folder`` and returns how many; ``watched`` wraps the blocks of
     each file for a progress bar: (blocks, what is done) -> iterator.
@@ -55,11 +67,12 @@ def write_images(files: Iterable[Path], folder: Path, watched: Callable[[list, s
     with ExitStack() as opened:
         parts = list(_parts(sorted(files), opened))
         _require_distinct(parts)
-        total = sum(int(np.prod(part.pixels.shape)) for part in parts)
+        # Each file takes a block of the disk at least; whole numbers of Python, which do not overflow.
+        total = sum(len(part.pixels) * max(4096, prod(part.pixels.shape[1:])) for part in parts)
         folder.mkdir(parents=True, exist_ok=True)
         if total > (free := shutil.disk_usage(folder).free):
             raise FoldwiseError(
-                f"{shown(parts[0].path)} holds {total / 1e9:.1f} GB of pixels but {shown(folder)} has {free / 1e9:.1f} "
+                f"{shown(parts[0].path)} asks for {total / 1e9:,.1f} GB but {shown(folder)} has {free / 1e9:.1f} "
                 "GB free; free some space and run the same command again"
             )
         for part in parts:
@@ -71,7 +84,13 @@ def write_images(files: Iterable[Path], folder: Path, watched: Callable[[list, s
                     label = "" if part.labels is None else f"{part.labels[row]}_"
                     stored = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
                     encoded = cv2.imencode(".png", stored)[1].tobytes()
-                    (folder / part.split / f"{label}{part.first + row}.png").write_bytes(encoded)
+                    target = folder / part.split / f"{label}{part.first + row}.png"
+                    if target.exists():
+                        raise FoldwiseError(
+                            f"{shown(part.path)} and an archive both hold '{part.split}/{target.name}'; name the one "
+                            f"that is meant in competition.toml: raw = ['{part.path.name}']"
+                        )
+                    target.write_bytes(encoded)
                     count += 1
     return count
 
@@ -113,6 +132,10 @@ def _damage_told(path: Path) -> Iterator[None]:
 
 def _checked_part(path: Path, split: str, pixels: Any, labels: list[str] | None, first: int = 0) -> Part:
     """The part; raises FoldwiseError for pixels or labels of another form."""
+    if len(pixels.shape) > 2 and max(pixels.shape[1:3]) > MAX_SIDE:
+        raise FoldwiseError(
+            f"{shown(path)}: {split} images of {pixels.shape[1]} x {pixels.shape[2]} pixels are too large"
+        )
     if pixels.shape[3:] not in ((), (3,)) or pixels.ndim < 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
         raise FoldwiseError(
             f"{shown(path)}: the {split} images are {pixels.dtype} of shape {tuple(pixels.shape)}; they must be uint8 "
@@ -122,22 +145,39 @@ def _checked_part(path: Path, split: str, pixels: Any, labels: list[str] | None,
         if len(labels) != len(pixels):
             raise FoldwiseError(f"{shown(path)} holds {len(pixels)} {split} images but {len(labels)} labels")
         for name in sorted(set(labels)):
-            if not name.isprintable() or not 0 < len(name) <= 100 or re.search(r'[/\\:*?"<>|]', name) or name[0] == ".":
+            if (
+                not name.isprintable()
+                or not 0 < len(name.encode()) <= 100
+                or re.search(r'[/\\:*?"<>|]', name)
+                or name[0] == "."
+            ):
                 raise FoldwiseError(f"{shown(path)}: the class name {name!r} cannot be part of a file's name")
     return Part(path, split, pixels, labels, first)
 
 
+def _names(listed: Any) -> list[str]:
+    """The names of the classes; raises ValueError where they are none, or one comes twice."""
+    if not isinstance(listed, list) or any(isinstance(name, list | tuple | dict) for name in listed):
+        raise ValueError("the names of its classes are no list of names")
+    names = [_text(name) for name in listed]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two of its classes have one name: {', '.join(names)}")
+    return names
+
+
 def _named(path: Path, split: str, labels: np.ndarray, names: list[str]) -> list[str]:
-    """Class names of labels that are positions; without names, the numbers themselves."""
-    positions = [int(label) for label in np.ravel(labels)]
-    if not names:
-        return [str(position) for position in positions]
-    for row, position in enumerate(positions):
-        if not 0 <= position < len(names):
+    """Class names of labels that are positions; without names, the numbers themselves; names stay as they are."""
+    labels = np.ravel(labels)
+    if labels.dtype.kind in "SUO":
+        return [_text(label) for label in labels]
+    for row, label in enumerate(labels):
+        if not float(label).is_integer():
+            raise FoldwiseError(f"{shown(path)}: {split} row {row} has the label {label}, which is no whole number")
+        if names and not 0 <= label < len(names):
             raise FoldwiseError(
-                f"{shown(path)}: {split} row {row} has the label {position}, but there are {len(names)} classes"
+                f"{shown(path)}: {split} row {row} has the label {label}, but there are {len(names)} classes"
             )
-    return [names[position] for position in positions]
+    return [names[int(label)] if names else str(int(label)) for label in labels]
 
 
 def _text(name: Any) -> str:
@@ -155,7 +195,7 @@ def _parts_of_hdf5(path: Path, opened: ExitStack) -> Iterator[Part]:
     with _damage_told(path):
         file = opened.enter_context(h5py.File(path, "r"))
         listed = _dataset(file, "list_classes", path)[:] if "list_classes" in file else []
-        names = [_text(name) for name in np.ravel(listed)]
+        names = _names(list(np.ravel(listed)))
         splits = [split for split in ("train", "test") if f"{split}_set_x" in file]
         if not splits:
             raise FoldwiseError(
@@ -181,28 +221,71 @@ def _dataset(file: Any, key: str, path: Path) -> Any:
 # --- CIFAR-10 ---------------------------------------------------------------------------------------------------
 
 
+class _Type:
+    """Stands in for numpy.dtype: a kind of number by its code, such as u1, and nothing else."""
+
+    def __init__(self, code: Any, *_: Any) -> None:
+        self.code = _text(code)
+        if not re.fullmatch(r"[|<>=]?[biuf][1248]", self.code):
+            raise ValueError(f"its numbers are of the type {self.code}")
+
+    def __setstate__(self, state: tuple) -> None:
+        if state[2:5] != (None, None, None):
+            raise ValueError("its numbers have parts")
+        self.code = _text(state[1]).replace("|", "=") + self.code.lstrip("|<>=")
+
+
+class _Array:
+    """Stands in for numpy.ndarray: made of bytes that are as many as its shape says."""
+
+    value: np.ndarray
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, kind, is_fortran, content = state
+        self.value = np.frombuffer(content, np.dtype(kind.code)).reshape(shape, order="F" if is_fortran else "C")
+
+
+def _new_array(kind: Any, _shape: Any, _code: Any) -> _Array:
+    """Stands in for the function that makes an array before its state is known."""
+    if kind is not _Array:
+        raise pickle.UnpicklingError("it makes something else than an array")
+    return _Array()
+
+
+def _number(kind: _Type, content: bytes) -> Any:
+    """Stands in for the function that makes a single number."""
+    return np.frombuffer(content, np.dtype(kind.code))[0].item()
+
+
 class PlainUnpickler(pickle.Unpickler):
-    """Admits NumPy arrays and plain types; any other global, which is how a pickle runs code, is refused.
+    """Knows NumPy arrays of plain numbers, which it makes itself, and plain types. Any other global, which is how a
+    pickle runs code, is refused; NumPy's own are not called either, since a forged type would lead them anywhere.
 
     https://docs.python.org/3/library/pickle.html#restricting-globals
     """
 
-    ADMITTED = {
-        (module, name)
-        for package in ("numpy.core", "numpy._core")
-        for module, name in ((f"{package}.multiarray", "_reconstruct"), (f"{package}.multiarray", "scalar"))
-    } | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+    KNOWN = {
+        ("multiarray", "_reconstruct"): _new_array,
+        ("multiarray", "scalar"): _number,
+        ("numpy", "ndarray"): _Array,
+        ("numpy", "dtype"): _Type,
+    }
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.ADMITTED:
+        if (module, name) == ("_codecs", "encode"):
+            return super().find_class(module, name)
+        for package in ("numpy.core.", "numpy._core."):
+            module = module.removeprefix(package)
+        if (module, name) not in self.KNOWN:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is neither an array nor a plain type")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        return self.KNOWN[module, name]
 
 
 def _read_batch(path: Path, *keys: str) -> dict[str, Any]:
     """The dictionary in one pickle of Python 2 or 3, its keys as text."""
     with _damage_told(path), path.open("rb") as file:
-        content = {_text(key): value for key, value in PlainUnpickler(file, encoding="bytes").load().items()}
+        loaded = PlainUnpickler(file, encoding="bytes").load()
+        content = {_text(key): getattr(value, "value", value) for key, value in loaded.items()}
         for key in keys:
             if key not in content:
                 raise FoldwiseError(f"{shown(path)} has no '{key}' (it holds: {', '.join(sorted(content))})")
@@ -215,7 +298,9 @@ def _parts_of_cifar(batches: list[Path]) -> Iterator[Part]:
     names: list[str] = []
     if meta := by_name.pop("batches.meta", None):
         with _damage_told(meta):
-            names = [_text(name) for name in _read_batch(meta, "label_names")["label_names"]]
+            names = _names(_read_batch(meta, "label_names")["label_names"])
+    if not by_name:
+        raise FoldwiseError(f"{shown(batches[0].parent)} holds batches.meta and no batch; put data_batch_1 beside it")
     first = {"train": 0, "test": 0}
     for path in sorted(by_name.values(), key=lambda path: (len(path.name), path.name)):
         split = "test" if path.name == "test_batch" else "train"

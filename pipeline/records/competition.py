@@ -87,6 +87,7 @@ class Test(Settings):
     pattern: str | None = None
     ids: str | None = None  # a CSV whose first column (or id_column) names the rows, such as the sample submission
     id_column: str | None = None
+    header: bool | None = None  # whether the first line of that CSV names its columns
     labels: str | None = None  # a CSV of known labels (id, label), or "folders"
     optional: bool = False  # without the folder it ends with the out-of-fold score
 
@@ -173,6 +174,8 @@ class Competition(Settings):
         if (self.test is None) != (self.submission is None):
             raise ValueError("[test] and [submission] belong together: give both, or neither to end at the score")
         form = self.submission
+        if form and not form.header and self.test and self.test.ids and self.test.header is None:
+            raise ValueError("[test] ids: say header = true or false of that CSV, whether its first line names columns")
         if form and form.positive and self.classes and form.positive not in self.classes:
             raise ValueError(
                 f"submission.positive = '{form.positive}' is not a class{nearest(form.positive, self.classes)}"

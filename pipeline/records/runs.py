@@ -79,10 +79,17 @@ def check_run(paths: Paths, run: str, wanted: dict[str, Any]) -> None:
         )
 
 
-def start_run(paths: Paths, run: str, recipe: Recipe, wanted: dict[str, Any]) -> None:
-    """Writes what the run is made of into its folder, before the first fold leaves anything there."""
+def start_run(paths: Paths, run: str, recipe: Recipe, wanted: dict[str, Any], pretrained_sha256: str | None) -> None:
+    """Writes what the run is made of into its folder, before the first fold leaves anything there; raises FoldwiseError
+    when its folds would start from different weights."""
     check_run(paths, run, wanted)
-    folder = paths.run(run)
-    if not has_work(paths, run) or not (folder / "run.json").exists():
-        write_text(folder / "recipe.toml", toml_text(recipe.model_dump()))
-        write_record(folder / "run.json", {"run": run, "made_of": wanted, **provenance()})
+    record = paths.run(run) / "run.json"
+    if not has_work(paths, run) or not record.exists():
+        write_text(record.with_name("recipe.toml"), toml_text(recipe.model_dump()))
+        weights = {"pretrained_sha256": pretrained_sha256}
+        write_record(record, {"run": run, "made_of": wanted, **weights, **provenance()})
+    elif read_record(record).get("pretrained_sha256") != pretrained_sha256:
+        raise FoldwiseError(
+            f"{recipe.pretrained} has changed since {shown(record)} was written, and all folds of a run start from the "
+            f"same weights; put the old file back, or delete {shown(record.parent)} to train all folds again"
+        )

@@ -104,10 +104,10 @@ def without_extension(name: str) -> str:
 
 
 def table_from_csv(
-    path: Path, id_column: str | None, names: list[str], folder: Path
+    path: Path, id_column: str | None, names: list[str], folder: Path, has_header: bool = True
 ) -> tuple[pd.DataFrame, pd.Series, list[Problem]]:
     """The CSV, the file name of each of its rows ('' where there is none), and those missing as problems."""
-    table = read_csv(path, [id_column] if id_column else [])
+    table = read_csv(path, [id_column] if id_column else [], header=None if has_header else [])
     ids = table[id_column or table.columns[0]]
     require_unique(ids, shown(path))
     index = files_by_id(names)
@@ -149,7 +149,8 @@ def test_table(source: Test, names: list[str], folder: Path, paths: Paths) -> tu
     """Rows (name, image_id, label) of the images to predict; the name is empty where a CSV's id has no file, the label
     where the name of the image tells none."""
     if source.ids is not None:
-        table, found, problems = table_from_csv(paths.find(source.ids), source.id_column, names, folder)
+        path = paths.find(source.ids)
+        table, found, problems = table_from_csv(path, source.id_column, names, folder, source.header is not False)
         ids = table[source.id_column or table.columns[0]]
         return pd.DataFrame({"name": found, "image_id": ids}).assign(label=""), problems
     if source.pattern is None:  # class folders

@@ -23,7 +23,7 @@ def read_csv(path: Path, columns: Iterable[str] = (), header: list[str] | None =
     """A CSV with every cell as the text it is (``007``, ``NA``, ``1e5``); raises FoldwiseError when it is none,
     is empty, repeats a header, has a row that is cut short, or lacks one of ``columns``.
 
-    header: names of the columns of a file without a line for them.
+    header: names of the columns of a file without a line for them, or [] to number them.
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", header=None)
@@ -37,6 +37,8 @@ def read_csv(path: Path, columns: Iterable[str] = (), header: list[str] | None =
     if header is None:
         header = list(table.iloc[0])
         table = table.iloc[1:].reset_index(drop=True)
+    elif not header:
+        header = [str(position) for position in range(len(table.columns))]
     elif len(header) != len(table.columns):
         raise FoldwiseError(f"{shown(path)} has {len(table.columns)} columns, not {len(header)}")
     table = table.set_axis(header, axis=1)

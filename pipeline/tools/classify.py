@@ -92,6 +92,8 @@ def main() -> None:
     parser = parser_for(__doc__, run=True, device=True)
     parser.add_argument("--image", default="", metavar="PATH", help="an image, or a folder of images")
     args = parser.parse_args()
+    if any("\udc80" <= letter <= "\udcff" for letter in args.image):
+        raise FoldwiseError(f"the name {args.image!a} is no UTF-8 text; rename it")
     if not args.image or not (path := Path(args.image)).exists():
         what = f"there is no '{args.image}'" if args.image else "no image is named"
         raise FoldwiseError(f"{what}; type: make classify IMAGE=photo.jpg (a file or a folder)")
@@ -126,7 +128,7 @@ def main() -> None:
         predict_probs(placed, normalize, Watched(loader, "classify", "looking"), views, Precision(arrangement, device))
     )  # (folds, N, C)
 
-    target = paths.run(run) / "classified" / (path.resolve().name if path.is_dir() else path.stem)
+    target = paths.run(run) / "classified" / path.resolve().name[:100]
     by = f"{count_of(len(folds), 'fold')} of {run} on {paths.competition}"
     if path.is_dir():
         report_folder(dataset, by_fold.mean(axis=0), names, target, by)

@@ -17,11 +17,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from pipeline.records.competition import load_competition
 from pipeline.records.console import duration, run_stage, say
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.files import read_json, write_text
-from pipeline.records.paths import ROOT, parse_folds, partial_name, run_name, shown
-from pipeline.records.toml import read_toml
+from pipeline.records.paths import ROOT, Paths, known_competitions, parse_folds, partial_name, run_name, shown
 
 README = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- make results: begin -->", "<!-- make results: end -->"
@@ -29,7 +29,8 @@ COLUMNS = (
     "tutorial", "its own figure", "here", "out-of-fold", "on test labels", "on train images", "seeds", "training time",
     "command",
 )  # fmt: skip
-SEEDS = range(10)
+KEYS = {"metric", "cv_score", "accuracy", "train_score", "training_seconds", "device"}
+SEEDS = range(1, 10)  # beside the recipe's own, which is 0
 FROM_CIFAR = "pretrained=data/cifar-10/runs/cifar/fold0/weights.safetensors"
 
 
@@ -81,14 +82,18 @@ ROWS = [
 
 def records(row: Row) -> Iterator[dict[str, Any]]:
     """What submit wrote of the row's runs, one for each seed that is here."""
-    facts = read_toml(ROOT / "data" / row.competition / "competition.toml")
-    recipe, num_folds = row.recipe or facts["recipe"], facts["folds"]["n"]
+    if row.competition not in known_competitions():
+        return
+    competition = load_competition(Paths(row.competition))
+    recipe, num_folds = row.recipe or competition.recipe, competition.folds.n
     folds = parse_folds(row.folds, num_folds)
     for settings in [row.settings, *([*row.settings, f"seed={seed}"] for seed in SEEDS)]:
         name = partial_name(run_name(recipe, settings), folds, num_folds, ".json")
         path = ROOT / "submissions" / row.competition / name
         if path.exists():
-            yield read_json(path, "test_score", "score")
+            record = read_json(path, "test_score", "score")
+            if record["score"].keys() >= KEYS:  # not one of an older Foldwise
+                yield record
 
 
 def figure(values: list[float | None]) -> str:
@@ -141,7 +146,7 @@ def table(before: str) -> str:
 
 def main() -> None:
     text = README.read_text(encoding="utf-8")
-    if BEGIN not in text or END not in text:
+    if not 0 <= text.find(BEGIN) < text.find(END):
         raise FoldwiseError(f"{shown(README)} has not the marks {BEGIN} and {END} that the table goes between")
     head, rest = text.split(BEGIN, 1)
     before, tail = rest.split(END, 1)

@@ -51,6 +51,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "cut.safetensors").write_bytes((folder / "resnet18.safetensors").read_bytes()[:100_000])
     (folder / "cut.pth").write_bytes((folder / "resnet18.pth").read_bytes()[:100_000])
     (folder / "text.pth").write_text("not weights")
+    wild = {**state, "layer1.0.bn1.weight": torch.full((64,), torch.nan)}
+    safetensors.torch.save_file(wild, folder / "wild.safetensors")
+    shut = {"foldwise": json.dumps({"preprocessing": HALVES._replace(std=(0.0,) * 3)._asdict()})}
+    safetensors.torch.save_file(state, folder / "shut.safetensors", metadata=shut)
+    safetensors.torch.save_file(state, folder / "odd.safetensors", metadata={"foldwise": '{"preprocessing": 5}'})
     return folder
 
 
@@ -89,6 +94,9 @@ def test_preprocessing_comes_with_the_weights(weights: Path) -> None:
         ("resnet18", "cut.safetensors", "is damaged or holds no weights"),
         ("resnet18", "cut.pth", "is damaged or holds no weights"),
         ("resnet18", "text.pth", "is damaged or holds no weights"),
+        ("resnet18", "wild.safetensors", "'layer1.0.bn1.weight' holds what is no number"),
+        ("resnet18", "odd.safetensors", "is damaged or holds no weights"),
+        ("resnet18", "shut.safetensors", "its preprocessing cannot be"),
         ("resnet34", "resnet18.pth", "of another architecture than model 'resnet34': .* missing"),
         ("lenet", "resnet18.pth", "of another architecture than model 'lenet'"),
     ],
@@ -196,5 +204,10 @@ def test_a_fold_trained_from_the_checkpoint_of_another(split: Paths, stage: Stag
     folder = next(path for path in split.runs.glob("*/fold1") if "unfreeze" in path.parent.name)
     freed = safetensors.torch.load_file(folder / "weights.safetensors")
     assert all(not torch.equal(freed[key], old[key]) for key in old if key.endswith("weight"))
-    source.write_bytes(source.read_bytes()[:-8])
+    content = source.read_bytes()
+    source.write_bytes(content[:-8])
     assert "damaged" in failure("train", "--fold", "2", "--set", *settings)
+    other = bytearray(content)
+    other[-1] ^= 1
+    source.write_bytes(other)  # weights, but others: the folds of one run would not be alike
+    assert "start from the same weights" in failure("train", "--fold", "2", "--set", *settings)

@@ -92,7 +92,13 @@ def test_hdf5(classes: np.ndarray | None, labelled_test: bool, place: Callable[[
         (lambda path: write_hdf5(path, "train", pixels(2), [0, 1], [b"a", b"../b"]), "cannot be part of a file's name"),
         (lambda path: write_hdf5(path, "train", pixels(2) / 255, [0, 1], [b"a", b"b"]), "they must be uint8"),
         (lambda path: write_hdf5(path, "other", pixels(2), [0, 1], [b"a", b"b"]), "neither 'train_set_x' nor"),
-        (lambda path: write_hdf5(path, "train", pixels(2), ["x", "y"], None), "is damaged or not of its kind"),
+        (lambda path: write_hdf5(path, "train", pixels(2), [0.0, 0.9], None), "row 1 has the label 0.9, which is no"),
+        (lambda path: write_hdf5(path, "train", pixels(2), [0, np.nan], None), "row 1 has the label nan, which is no"),
+        (lambda path: write_hdf5(path, "train", pixels(2), [0, 1], [b"a", b"a"]), "two of its classes have one name"),
+        (lambda path: write_hdf5(path, "train", pixels(2), [0, 1], ["\u732b" * 90, "b"]), "cannot be part of a file's"),
+        (lambda path: declare(path, (2**62, 2, 2, 3)), "GB free; free some space"),
+        (lambda path: declare(path, (10**9, 1, 1, 3)), "GB free; free some space"),
+        (lambda path: declare(path, (4, 1, 70_000, 3)), "1 x 70000 pixels are too large"),
         (lambda path: link_out(path), "no plain dataset of this file"),
     ],
 )
@@ -106,6 +112,12 @@ def test_hdf5_that_does_not_serve(
     message = failure("prepare", competition="signs")
     assert said in message and path.name in message
     assert not paths.images.exists()  # nothing half made is left
+
+
+def declare(path: Path, shape: tuple[int, ...]) -> None:
+    """A small file that says it holds much."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("train_set_x", shape, np.uint8, chunks=(1, *shape[1:]))
 
 
 def link_out(path: Path) -> None:
@@ -124,6 +136,37 @@ def test_grey_images(place: Callable[[str], Paths], stage: Stage) -> None:
     found, rows = images_of(paths, "train")
     order = rows["image_id"].str.rpartition("_")[2].astype(int)
     assert (found == grey[order][..., None]).all()
+
+
+def test_a_file_that_is_written_over_is_read_again(place: Callable[[str], Paths], stage: Stage) -> None:
+    paths = place("signs")
+    for number in (30, 20):
+        write_hdf5(paths.raw / "train.h5", "train", pixels(number), np.arange(number) % 2, [b"a", b"b"])
+        stage("prepare", competition="signs")
+        assert len(list(paths.images.rglob("*.png"))) == number
+    (paths.raw / "train.h5").unlink()  # to save space
+    stage("prepare", competition="signs")
+    assert len(list(paths.images.rglob("*.png"))) == 20
+
+
+def test_what_two_sources_hold(place: Callable[[str], Paths], failure: Callable[..., str], stage: Stage) -> None:
+    """Nothing is written over, and no folder shadows another; a model in an archive is no set of images."""
+    paths = place("signs")
+    paths.toml.write_text(paths.toml.read_text().replace('raw        = ["*.h5", "*.hdf5"]\n', ""))
+    write_hdf5(paths.raw / "train.h5", "train", pixels(4), [0, 1, 0, 1], [b"a", b"b"])
+    model = paths.home / "model.h5"
+    write_hdf5(model, "weights", pixels(1), None, None)
+    with zipfile.ZipFile(paths.raw / "all.zip", "w") as archive:
+        archive.write(model, "models/model.h5")
+        archive.writestr("train/a_0.png", b"another")
+    assert "and an archive both hold 'train/a_0.png'" in failure("prepare", competition="signs")
+    (paths.raw / "train.h5").unlink()
+    stage("prepare", competition="signs")
+    assert (paths.images / "train" / "a_0.png").read_bytes() == b"another"
+    (paths.raw / "all.zip").unlink()
+    write_hdf5(paths.raw / "train.h5", "train", pixels(4), [0, 1, 0, 1], [b"a", b"b"])
+    (paths.raw / "train").mkdir()
+    assert "both hold train images" in failure("prepare", competition="signs")
 
 
 def test_two_files_of_one_split(place: Callable[[str], Paths], failure: Callable[..., str], stage: Stage) -> None:
@@ -207,6 +250,11 @@ class Evil:
         (batch(pixels(2, 32), [0, 12]), "train row 1 has the label 12, but there are 10 classes"),
         (pickle.dumps({"data": np.zeros((2, 10), np.uint8), "labels": [0, 1]}), r"they must be uint8 \(N, 3072\)"),
         (b"cnumpy\nndarray\n(I100000000000000\ntR.", "is damaged or not of its kind"),
+        # Pointers for labels, by a type of objects or by one with parts of that type: reading one would crash or worse.
+        (pickle.dumps({"data": as_rows(pixels(4, 32)), "labels": np.zeros(4, "V8")}, 2), "of the type V8"),
+        (pickle.dumps({"data": as_rows(pixels(4, 32)), "labels": np.zeros(4, "u1,O")}, 2), "of the type"),
+        (pickle.dumps({"data": as_rows(pixels(1, 32)), "labels": np.array([None])}, 2), "of the type O8"),
+        (pickle.dumps({"data": as_rows(pixels(2, 32)), "labels": [0, 0.5]}, 2), "row 1 has the label 0.5"),
     ],
 )
 def test_pickles_that_do_not_serve(

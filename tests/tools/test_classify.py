@@ -44,7 +44,7 @@ def test_it_says_what_the_ensemble_says(trained: Paths, stage: Stage, capsys: py
     said = capsys.readouterr().out
     best = expected.loc["7"].max()
     assert f"{best:.4f}" in said and "by 2 folds of tiny" in said
-    for picture in ("7.png", "test.png"):
+    for picture in ("7.png.png", "test.png"):
         assert (trained.run(RUN) / "classified" / picture).stat().st_size > 5000
 
 
@@ -58,10 +58,13 @@ def test_what_it_cannot_look_at(
     folder.mkdir()
     (folder / "text.jpg").write_text("no image")
     assert "text.jpg cannot be read" in failure("tools.classify", "--image", str(folder / "text.jpg"), *SET)
-    (folder / "good.png").write_bytes((trained.raw / "test" / "1.png").read_bytes())
+    name = "a$_$ \u732b.png"  # no formula, and letters that the font may not have
+    (folder / name).write_bytes((trained.raw / "test" / "1.png").read_bytes())
+    stage("tools.classify", "--image", str(folder / name), *SET)
+    assert "no UTF-8 text" in failure("tools.classify", "--image", "\udcff.png", *SET)
     stage("tools.classify", "--image", str(folder), *SET)
     assert "note: " in capsys.readouterr().out
-    assert list(pd.read_csv(trained.run(RUN) / "classified" / "mixed.csv")["image"]) == ["good.png"]
+    assert list(pd.read_csv(trained.run(RUN) / "classified" / "mixed.csv")["image"]) == [name]
 
 
 def test_the_heat_is_the_class_activation_map() -> None:

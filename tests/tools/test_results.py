@@ -18,7 +18,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(results, "ROOT", tmp_path)
     monkeypatch.setattr(paths_module, "ROOT", tmp_path)
     (tmp_path / "data" / "signs").mkdir(parents=True)
-    (tmp_path / "data" / "signs" / "competition.toml").write_text('recipe = "signs"\n[folds]\nn = 5\n')
+    (tmp_path / "data" / "signs" / "competition.toml").write_text(
+        'title = "x"\nrecipe = "signs"\n[train]\nlabels = "folders"\n'
+    )
     monkeypatch.setattr(
         results, "ROWS", [Row("1 signs", "94 %", "ours", "signs"), Row("", "", "other", "signs", "cnn")]
     )
