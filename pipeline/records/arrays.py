@@ -226,13 +226,14 @@ class _Type:
 
     def __init__(self, code: Any, *_: Any) -> None:
         self.code = _text(code)
-        if not re.fullmatch(r"[|<>=]?[biuf][1248]", self.code):
+        if not re.fullmatch("[biuf][1248]", self.code):
             raise ValueError(f"its numbers are of the type {self.code}")
 
     def __setstate__(self, state: tuple) -> None:
-        if state[2:5] != (None, None, None):
+        order = _text(state[1])
+        if order not in tuple("|<>=") or state[2:5] != (None, None, None):
             raise ValueError("its numbers have parts")
-        self.code = _text(state[1]).replace("|", "=") + self.code.lstrip("|<>=")
+        self.code = order.replace("|", "=") + self.code[-2:]
 
 
 class _Array:
