@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from sklearn.metrics import confusion_matrix
 
 from pipeline.pixels.dataset import ImageDataset
 from pipeline.pixels.pictures import save_confusion, save_grid
@@ -46,6 +47,5 @@ def draw_judged(
     share = (predicted == labels).mean()
     shots = [dataset[0, int(row)] for row in rows]
     save_grid(folder / "validation.png", shots, titles, 8, f"{heading}: validation images as predicted", wrong)
-    counts = np.zeros((len(names), len(names)), np.int64)
-    np.add.at(counts, (labels, predicted), 1)
+    counts = confusion_matrix(labels, predicted, labels=np.arange(len(names)))
     save_confusion(folder / "confusion.png", counts, names, f"{heading}: {share:.1%} of {len(labels):,} right")
