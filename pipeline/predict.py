@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline.learner.batches import Normalize
-from pipeline.learner.device import Arrangement, Precision, choose_workers, find_device
+from pipeline.learner.device import Arrangement, Precision, choose_workers
 from pipeline.learner.inference import folded, predict_probs, tta_views
+from pipeline.learner.ranks import joined
 from pipeline.learner.trained import load_folds
 from pipeline.pixels.augment import eval_transforms
 from pipeline.pixels.cache import open_pixels, readable_rows
@@ -58,49 +59,50 @@ def main() -> None:
     check_run(paths, run, wanted)
 
     began = time.monotonic()
-    device = find_device(args.device)
-    readable = readable_rows(manifest)
-    pixels = open_pixels(paths, readable, recipe.cache_side, "predict")
-    arrangement = Arrangement.chosen(recipe, device, args.threads, 0, args.deterministic)
-    arrangement.set_up()
-    workers = choose_workers(args.workers, device, pixels.cached is not None, arrangement.threads)
-    precision = Precision(arrangement, device)
-    views = tta_views(competition.symmetries if recipe.tta else [])
+    with joined(args.device) as (ranks, device):
+        readable = readable_rows(manifest)
+        pixels = open_pixels(paths, readable, recipe.cache_side, "predict")
+        arrangement = Arrangement.chosen(recipe, device, args.threads, 0, args.deterministic, ranks.size, ranks.beside)
+        arrangement.set_up()
+        workers = choose_workers(args.workers, device, pixels.cached is not None, arrangement.threads)
+        precision = Precision(arrangement, device)
+        views = tta_views(competition.symmetries if recipe.tta else [])
 
-    trained, preprocessing = load_folds(paths, run, chosen, recipe, wanted)
-    modules = {fold: arrangement.place(folded(module), device) for fold, module in trained.items()}
-    normalize = Normalize(preprocessing, arrangement.channels_last).to(device)
-    whole = eval_transforms(recipe, preprocessing)
+        trained, preprocessing = load_folds(paths, run, chosen, recipe, wanted)
+        modules = {fold: arrangement.place(folded(module), device) for fold, module in trained.items()}
+        normalize = Normalize(preprocessing, arrangement.channels_last).to(device)
+        whole = eval_transforms(recipe, preprocessing)
 
-    def probabilities(rows: pd.DataFrame, of_folds: list[int], doing: str) -> list[np.ndarray]:
-        """(N, C) of each fold's module, from one pass over the rows' pictures."""
-        dataset = ImageDataset(pixels, rows, whole)
-        loader = Loader(dataset, EpochBatches(len(rows), recipe.batch_size), workers, device.type == "cuda")
-        watched = Watched(loader, "predict", doing)
-        return predict_probs([modules[fold] for fold in of_folds], normalize, watched, views, precision)
+        def probabilities(rows: pd.DataFrame, of_folds: list[int], doing: str) -> list[np.ndarray]:
+            """(N, C) of each fold's module, from one pass over the rows' pictures."""
+            dataset = ImageDataset(pixels, rows, whole)
+            order = EpochBatches(len(rows), recipe.batch_size, share=ranks.share)
+            loader = Watched(Loader(dataset, order, workers, device.type == "cuda"), "predict", doing)
+            return predict_probs([modules[fold] for fold in of_folds], normalize, loader, views, precision, ranks)
 
-    train_split = readable[readable["split"] == "train"][["image_id", "position"]]
-    sha256s: dict[int, dict[str, str]] = {}
-    for fold in chosen:
-        rows = folds[folds["fold"] == fold].merge(train_split, on="image_id", validate="1:1")
-        probs = probabilities(rows, [fold], f"out-of-fold rows of fold {fold}")[0]
-        predicted = Predictions(rows["image_id"].to_numpy(str), np.array(names), probs)
-        sha256s[fold] = {"oof": predicted.save(paths.fold(run, fold) / "oof.npz")}
+        train_split, test_split = (readable[readable["split"] == split] for split in ("train", "test"))
+        oof = {}
+        for fold in chosen:
+            rows = folds[folds["fold"] == fold].merge(train_split[["image_id", "position"]], validate="1:1")
+            oof[fold] = rows["image_id"], probabilities(rows, [fold], f"out-of-fold rows of fold {fold}")[0]
+        probs_of_test = [np.empty((0, len(names)), np.float32)] * len(chosen)
+        if len(test_split):
+            probs_of_test = probabilities(test_split, chosen, "test rows")
+    if not ranks.is_first:
+        return
 
     test_rows = manifest[manifest["split"] == "test"]
-    if len(test_rows):
-        prior = one_hot(folds["label"], names).mean(axis=0)
-        readable_test = readable[readable["split"] == "test"]
-        probs_of = [np.empty((0, len(names)), np.float32)] * len(chosen)
-        if len(readable_test):
-            probs_of = probabilities(readable_test, chosen, "test rows")
-        for fold, probs in zip(chosen, probs_of, strict=True):
-            full = with_prior(test_rows, probs, prior)
-            predicted = Predictions(test_rows["image_id"].to_numpy(str), np.array(names), full)
-            sha256s[fold]["test"] = predicted.save(paths.fold(run, fold) / "test.npz")
+    prior = one_hot(folds["label"], names).mean(axis=0)
     about_all = {"views": views, "manifest_sha256": fingerprint(paths.manifest), **provenance()}
-    for fold in chosen:
-        write_record(paths.fold(run, fold) / "predicted.json", {"fold": fold, "sha256": sha256s[fold], **about_all})
+    for fold, probs_of_readable in zip(chosen, probs_of_test, strict=True):
+        of_kind = {"oof": oof[fold]}
+        if len(test_rows):
+            of_kind["test"] = test_rows["image_id"], with_prior(test_rows, probs_of_readable, prior)
+        sha256s = {
+            kind: Predictions(ids.to_numpy(str), np.array(names), probs).save(paths.fold(run, fold) / f"{kind}.npz")
+            for kind, (ids, probs) in of_kind.items()
+        }
+        write_record(paths.fold(run, fold) / "predicted.json", {"fold": fold, "sha256": sha256s, **about_all})
     say(
         "predict",
         f"{count_of(len(chosen), 'fold')} of {run}: their out-of-fold rows and {count_of(len(test_rows), 'test row')}, "

@@ -3,6 +3,7 @@
     make train FOLD=0
     make train COMPETITION=dogs-vs-cats RECIPE=resnet18 FOLD=0 SET="epochs=2 lr=1e-3"
     python -m pipeline.train --competition dogs-vs-cats --recipe resnet18 --fold 0
+    torchrun --nproc-per-node 4 -m pipeline.train --competition dogs-vs-cats --recipe resnet18 --fold 0
 
 Reads   manifest.csv, folds.csv, the images, and the recipe
 Writes  runs/<run>/fold<k>/: arrangement.json, checkpoints/ (after an epoch, every five minutes and when it is
@@ -13,6 +14,7 @@ Writes  runs/<run>/fold<k>/: arrangement.json, checkpoints/ (after an epoch, eve
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,13 +27,14 @@ from torch import nn
 from pipeline.learner.album import draw_batch, draw_judged
 from pipeline.learner.batches import Mixer, Normalize, build_loss
 from pipeline.learner.checkpoint import Checkpoints, Training, require_room, save_weights
-from pipeline.learner.device import Arrangement, Precision, choose_workers, find_device
+from pipeline.learner.device import Arrangement, Precision, choose_workers
 from pipeline.learner.divergence import require_finite
 from pipeline.learner.inference import predict_probs, tta_views
 from pipeline.learner.journal import Journal
 from pipeline.learner.memory import arrange
 from pipeline.learner.models import build_model
 from pipeline.learner.optim import build_optimizer, lr_at, set_lr
+from pipeline.learner.ranks import Ranks, joined
 from pipeline.learner.resident import on_device, train_batches, val_batches
 from pipeline.learner.transfer import set_frozen
 from pipeline.pixels.augment import alternates, eval_transforms, train_transforms
@@ -50,7 +53,7 @@ from pipeline.records.console import (
     say,
 )
 from pipeline.records.errors import count_of
-from pipeline.records.files import write_json
+from pipeline.records.files import fingerprint, write_json
 from pipeline.records.locks import owned
 from pipeline.records.metrics import METRICS, log_loss
 from pipeline.records.paths import parse_folds, shown
@@ -97,6 +100,7 @@ def train_fold(
     folder: Path,
     checkpoints: Checkpoints,
     stop: Stop,
+    ranks: Ranks,
 ) -> tuple[nn.Module, Journal]:
     """Trains from the newest checkpoint, or from the start, to the recipe's end; returns the module to keep and the
     journal.
@@ -105,7 +109,7 @@ def train_fold(
     which would make the out-of-fold score too good. A step waits for the device only to save or to look at the losses.
     """
     precision = Precision(arrangement, device)
-    metric, steps = METRICS[data.metric_name], len(data.train)
+    metric, steps, batch_size = METRICS[data.metric_name], len(data.train), min(recipe.batch_size, len(data.train_ids))
     loss_of = build_loss(data.train_targets, recipe).to(device)
     mix = Mixer(recipe)
     ema = ModelEmaV3(module, decay=recipe.ema_decay, use_warmup=True) if recipe.ema_decay else None
@@ -116,31 +120,34 @@ def train_fold(
 
     training = Training(module, kept, optimizer, scaler)
     require_room(folder, training)
-    checkpoints.restore(training, device)
+    with ranks.first_goes_first():
+        checkpoints.restore(training, device)
+    ranks.require_same("checkpoints", str(training.step))
     if training.step:
         say("train", f"fold {fold}: going on after step {training.step:,} of {recipe.epochs * steps:,}")
-    journal = Journal(folder, fold, recipe.epochs, data.metric_name, training.history)
+    journal = Journal(folder, fold, recipe.epochs, data.metric_name, training.history, ranks.is_first)
     if arrangement.compiled:
         module.compile()
 
     for epoch in range(len(training.history), recipe.epochs):
         set_frozen(module, recipe.is_frozen(epoch))
+        replica = ranks.replicate(module)
         done = len(training.losses)  # steps of this epoch, where the fold was stopped in its midst
         batches = on_device(data.train.epoch(epoch, done), device)
         watched = progress(batches, steps - done, "train", f"fold {fold}, epoch {epoch + 1} of {recipe.epochs}", 60)
         with stop:
             for step, (images, rows) in enumerate(watched, start=epoch * steps + done):
-                seed_step(recipe.seed, fold, step)
+                seed_step(recipe.seed, fold, step, ranks.rank)
                 set_lr(optimizer, lr_of(step))
                 inputs, targets = mix(normalize(images), targets_of[rows.to(device, non_blocking=True)])
 
                 losses, logits = [], []
-                parts = zip(inputs.chunk(arrangement.parts), targets.chunk(arrangement.parts), strict=True)
-                for part, part_targets in parts:
-                    with precision.autocast():
-                        part_logits = module(part).float()
-                    loss = loss_of(part_logits, part_targets) * (len(part) / len(inputs))
-                    scaler.scale(loss).backward()
+                parts = list(zip(inputs.chunk(arrangement.parts), targets.chunk(arrangement.parts), strict=True))
+                for number, (part, part_targets) in enumerate(parts, start=1):
+                    with precision.autocast(), ranks.averaging(replica, now=number == len(parts)):
+                        part_logits = replica(part).float()
+                    loss = loss_of(part_logits, part_targets) * (len(part) / batch_size)
+                    scaler.scale(loss * ranks.size).backward()
                     losses.append(loss.detach())
                     logits.append(part_logits.detach())
                 if recipe.clip_grad:
@@ -152,13 +159,16 @@ def train_fold(
                 if ema:
                     ema.update(module, step=step)
 
-                training.add(torch.stack(losses).sum(), torch.cat(logits), rows)
-                to_save = checkpoints.is_due(end_of_epoch=training.step % steps == 0) or stop.asked
-                to_save |= training.step == recipe.epochs * steps
+                training.add(*ranks.whole_step(torch.stack(losses).sum(), torch.cat(logits), rows, batch_size))
+                is_due = checkpoints.is_due(end_of_epoch=training.step % steps == 0)
+                is_due, stopping = ranks.any(is_due, stop.asked)
+                to_save = is_due or stopping or training.step == recipe.epochs * steps
                 if to_save or training.step % LOOK_EVERY == 0:
                     require_finite(training, data.train_ids, lr_of, folder)
                 if to_save:
                     checkpoints.save(training)
+                if stopping:
+                    stop.ask(*ranks.gather(stop.reason))
                     stop.leave(
                         f"fold {fold} is saved after step {checkpoints.saved_step:,} of {recipe.epochs * steps:,}"
                     )
@@ -166,7 +176,7 @@ def train_fold(
         began = time.monotonic()
         train_probs = torch.cat(training.logits).softmax(dim=1).cpu().numpy()
         train_score = metric(data.train_targets[torch.cat(training.rows)].argmax(axis=1), train_probs)
-        val_probs = predict_probs([kept], normalize, data.val, [()], precision)[0]
+        val_probs = predict_probs([kept], normalize, data.val, [()], precision, ranks)[0]
         journal.add(
             lr=lr_of(training.step - 1),
             train_loss=float(torch.stack(training.losses).mean()),
@@ -198,11 +208,11 @@ def main() -> None:
     wanted = identity(recipe, competition, paths, names, manifest)
     check_run(paths, run, wanted)
 
-    with owned(folder / "lock"):
+    with joined(args.device) as (ranks, device), owned(folder / "lock") if ranks.is_first else nullcontext():
+        ranks.require_same("recipe, folds or images", fingerprint(wanted))
         if (folder / "trained.json").exists():
             say("train", f"fold {fold} of {run} is trained already; delete {shown(folder)} to train it again")
             return
-        device = find_device(args.device)
         seed_step(recipe.seed, fold)
         network = build_model(recipe, len(names), recipe.pretrained)
         if recipe.freeze and not recipe.pretrained:
@@ -214,20 +224,27 @@ def main() -> None:
         mirrors = alternates(recipe, competition.symmetries)
         train_data = ImageDataset(pixels, train_rows, transforms, recipe.seed, mirrors)
         val_data = ImageDataset(pixels, val_rows, whole)
-        start_run(paths, run, recipe, wanted, network.pretrained_sha256)
-        chosen = Arrangement.chosen(recipe, device, args.threads, len(train_data), args.deterministic)
-        arrangement = arrange(folder / "arrangement.json", chosen, recipe, len(train_data), device, network.module)
+        chosen = Arrangement.chosen(
+            recipe, device, args.threads, len(train_data), args.deterministic, ranks.size, ranks.beside
+        )
+        with ranks.first_goes_first():
+            start_run(paths, run, recipe, wanted, network.pretrained_sha256)
+            arrangement = arrange(folder / "arrangement.json", chosen, recipe, len(train_data), device, network.module)
         arrangement.set_up()
         module = arrangement.place(network.module, device)
+        if recipe.sync_batchnorm:
+            module = ranks.synchronized(module, device)
         normalize = Normalize(network.preprocessing, arrangement.channels_last).to(device)
 
         workers = choose_workers(args.workers, device, pixels.cached is not None, arrangement.threads)
-        order = EpochBatches(len(train_data), recipe.batch_size, recipe.seed, limit=2 if args.dry_run else None)
+        limit = 2 if args.dry_run else None
+        order = EpochBatches(len(train_data), recipe.batch_size, recipe.seed, limit, ranks.share)
+        ranks.require_divisible(order.batch_size)
         views = len(tta_views(competition.symmetries if recipe.tta else []))
         test_rows = int((readable["split"] == "test").sum())
         data = FoldData(
             train=train_batches(train_data, order, workers, device),
-            val=val_batches(val_data, recipe, workers, device),
+            val=val_batches(val_data, recipe, workers, device, ranks.share),
             train_ids=train_rows["image_id"].tolist(),
             train_targets=one_hot(train_rows["label"], names),
             val_labels=one_hot(val_rows["label"], names).argmax(axis=1),
@@ -237,28 +254,31 @@ def main() -> None:
         say(
             "train",
             f"fold {fold} of {run}: {recipe.model} on {len(train_rows):,} images, {len(val_rows):,} to validate; "
-            f"{device}, {count_of(arrangement.threads, 'thread')}{beside()}",
+            f"{device}, {count_of(arrangement.threads, 'thread')}{beside()}{ranks.described(order.batch_size)}",
         )
-        draw_batch(folder / "augmented.png", train_data, train_rows["label"].tolist())
+        if ranks.is_first:
+            draw_batch(folder / "augmented.png", train_data, train_rows["label"].tolist())
 
-        checkpoints = Checkpoints(folder / "checkpoints", {**wanted, "fold": fold})
+        checkpoints = Checkpoints(folder / "checkpoints", {**wanted, "fold": fold}, ranks.is_first)
         kept, journal = train_fold(
-            recipe, fold, module, normalize, data, arrangement, device, folder, checkpoints, stop
+            recipe, fold, module, normalize, data, arrangement, device, folder, checkpoints, stop, ranks
         )
+
+        # What it says of images it knows, as many as there are to validate, and a look at those it does not know.
+        known = train_rows.sample(min(len(train_rows), len(val_rows)), random_state=recipe.seed)
+        known_data = val_batches(ImageDataset(pixels, known, whole), recipe, workers, device, ranks.share)
+        precision = Precision(arrangement, device)
+        train_probs, val_probs = (
+            predict_probs([kept], normalize, batches, [()], precision, ranks)[0] for batches in (known_data, data.val)
+        )
+        if not ranks.is_first:
+            return
+        train_score = METRICS[competition.metric](one_hot(known["label"], names).argmax(axis=1), train_probs)
         heading = f"{paths.competition}, {run}, fold {fold}"
         journal.close(heading)
         about = {"made_of": wanted, "fold": fold, "preprocessing": network.preprocessing._asdict()}
         about["pretrained_sha256"] = network.pretrained_sha256
         sha256 = save_weights(folder / "weights.safetensors", kept, about)
-
-        # What it says of images it knows, as many as there are to validate, and a look at those it does not know.
-        known = train_rows.sample(min(len(train_rows), len(val_rows)), random_state=recipe.seed)
-        known_data = val_batches(ImageDataset(pixels, known, whole), recipe, workers, device)
-        precision = Precision(arrangement, device)
-        train_probs, val_probs = (
-            predict_probs([kept], normalize, batches, [()], precision)[0] for batches in (known_data, data.val)
-        )
-        train_score = METRICS[competition.metric](one_hot(known["label"], names).argmax(axis=1), train_probs)
         draw_judged(folder, val_data, data.val_labels, val_probs, names, heading)
 
         last, seconds = journal.history[-1], journal.table["seconds"].sum()

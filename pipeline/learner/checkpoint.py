@@ -152,21 +152,23 @@ class Refused(Exception):
 class Checkpoints:
     """The checkpoints of one fold: ``<folder>/<step>/`` with trainer.pt, module.safetensors, kept.safetensors where the
     kept weights are others and, last, manifest.json, which holds the sha256 of each and what they were made of. The
-    newest valid one is gone on from; two are kept.
+    newest valid one is gone on from; two are kept. Of several ranks only the first one ``writes``.
     """
 
-    def __init__(self, folder: Path, made_of: dict[str, Any]) -> None:
-        self.folder, self.made_of = folder, made_of
+    def __init__(self, folder: Path, made_of: dict[str, Any], writes: bool = True) -> None:
+        self.folder, self.made_of, self.writes = folder, made_of, writes
         self.saved_at = time.monotonic()
         self.saved_step, self.cost = 0, 0.0
 
     def is_due(self, end_of_epoch: bool) -> bool:
         """Whether the last one is long ago, for the end of an epoch or its midst. Nothing but the clock decides, and
         nothing but the time of the next checkpoint depends on it."""
-        return time.monotonic() - self.saved_at >= (self.cost / SHARE if end_of_epoch else SAVE_EVERY)
+        return self.writes and time.monotonic() - self.saved_at >= (self.cost / SHARE if end_of_epoch else SAVE_EVERY)
 
     def save(self, training: Training) -> None:
         """Writes one. A full disk is said and survived: the older ones stay, and a later try may find room."""
+        if not self.writes:
+            return
         place, began = self.folder / f"{training.step:08}", time.monotonic()
         try:
             # One after another, so that no two of them are in memory at once.

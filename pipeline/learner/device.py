@@ -67,7 +67,8 @@ def choose_workers(workers: int | None, device: torch.device, cached: bool, thre
 @dataclass(frozen=True)
 class Arrangement:
     """How a fold is computed: threads of the CPU, memory layout, number type, whether the model is compiled, in how
-    many parts a batch passes through it, and whether CUDA must take the ways that repeat bit for bit."""
+    many parts a batch passes through it, whether CUDA must take the ways that repeat bit for bit, and by how many ranks
+    (processes), each with these threads and with its part of a batch in these parts."""
 
     threads: int
     channels_last: bool
@@ -75,14 +76,17 @@ class Arrangement:
     compiled: bool
     parts: int
     deterministic: bool
+    ranks: int = 1
 
     @classmethod
     def chosen(
-        cls, recipe: Recipe, device: torch.device, threads: int, num_images: int, deterministic: bool = False
-    ) -> Arrangement:
+        cls, recipe: Recipe, device: torch.device, threads: int, num_images: int, deterministic: bool = False,
+        ranks: int = 1, beside: int = 1,
+    ) -> Arrangement:  # fmt: skip
         """What the rules say for this recipe on ``num_images`` images an epoch.
 
-        threads: 0 for as many as torch takes by itself. bf16 is for CUDA alone: without AMX it loses on a CPU.
+        threads: 0 for as many as torch takes by itself; divided among the ranks ``beside`` each other here. bf16 is for
+        CUDA alone: without AMX it loses on a CPU.
         """
         wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
         dtype = torch.float32
@@ -90,13 +94,16 @@ class Arrangement:
             wants_bf16 = recipe.amp == "bf16" or (recipe.amp == "auto" and torch.cuda.is_bf16_supported())
             dtype = torch.bfloat16 if wants_bf16 else torch.float16
         return cls(
-            threads=min(threads or torch.get_num_threads(), cores()),
+            threads=min(threads or torch.get_num_threads(), cores())
+            if beside == 1
+            else max(1, (threads or cores()) // beside),
             channels_last=device.type == "cuda"
             or (device.type == "cpu" and (recipe.image_size >= CHANNELS_LAST_FROM or not wide)),
             dtype=str(dtype).removeprefix("torch."),
             compiled=device.type == "cuda" and recipe.epochs * num_images * recipe.image_size**2 >= COMPILE_FROM,
             parts=recipe.accumulate,
             deterministic=deterministic,
+            ranks=ranks,
         )
 
     def set_up(self) -> None:

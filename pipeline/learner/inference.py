@@ -10,6 +10,7 @@ from torch import fx, nn
 from torch.fx.experimental.optimization import fuse
 
 from pipeline.learner.device import Precision
+from pipeline.learner.ranks import ALONE, Ranks
 from pipeline.learner.resident import on_device
 from pipeline.pixels.dataset import Batches
 
@@ -56,14 +57,21 @@ def folded(module: nn.Module) -> nn.Module:
 
 @torch.inference_mode()
 def predict_probs(
-    modules: Sequence[nn.Module], normalize: nn.Module, loader: Batches, views: Sequence[View], precision: Precision
+    modules: Sequence[nn.Module],
+    normalize: nn.Module,
+    loader: Batches,
+    views: Sequence[View],
+    precision: Precision,
+    ranks: Ranks = ALONE,
 ) -> list[np.ndarray]:
     """Class probabilities (N, C) float32 of each module, by row of the loader: softmax, then the mean over views.
 
-    One pass over the pictures serves all modules and views.
+    One pass over the pictures serves all modules and views. Each of several ranks passes its share of the batches, and
+    all return the whole.
     """
     for module in modules:
         module.eval()
+        ranks.share_buffers(module)
     rows_seen, probs_seen = [], []
     for images, rows in on_device(loader.epoch(), precision.device):
         inputs = normalize(images)
@@ -72,7 +80,9 @@ def predict_probs(
             probs = [[module(picture).float().softmax(dim=1) for picture in pictures] for module in modules]
         probs_seen.append(torch.stack([torch.stack(of_module).mean(dim=0) for of_module in probs], dim=1))
         rows_seen.append(rows)
-    probs_by_row = torch.cat(probs_seen).cpu().numpy()
+    mine = (torch.cat(rows_seen).numpy(), torch.cat(probs_seen).cpu().numpy()) if rows_seen else None
+    seen, probs_of_seen = zip(*filter(None, ranks.gather(mine)), strict=True)
+    probs_by_row = np.concatenate(probs_of_seen)
     ordered = np.empty_like(probs_by_row)
-    ordered[torch.cat(rows_seen).numpy()] = probs_by_row
+    ordered[np.concatenate(seen)] = probs_by_row
     return list(ordered.swapaxes(0, 1))

@@ -16,18 +16,22 @@ from pipeline.records.tables import write_csv
 class Journal:
     """The rows of all epochs so far: epoch (from 1), lr, train_loss, train_score, val_loss, val_score, seconds."""
 
-    def __init__(self, folder: Path, fold: int, epochs: int, metric_name: str, history: list[dict]) -> None:
+    def __init__(
+        self, folder: Path, fold: int, epochs: int, metric_name: str, history: list[dict], writes: bool = True
+    ) -> None:
         self.folder, self.fold, self.epochs, self.metric_name = folder, fold, epochs, metric_name
         self.history = history
         self.began_with = len(history)
         self.began = self.last_said = self.last_added = time.monotonic()
-        self.writer = SummaryWriter(folder, purge_step=len(history) + 1)
+        self.writer = SummaryWriter(folder, purge_step=len(history) + 1) if writes else None
 
     def add(self, **row: float) -> None:
         """Takes in one epoch; a line is printed at most every ten seconds, and for the first and the last epoch."""
         now = time.monotonic()
         self.history.append({"epoch": len(self.history) + 1, **row, "seconds": now - self.last_added})
         self.last_added = now
+        if self.writer is None:
+            return
         write_csv(self.folder / "log.csv", self.table)
         for name, value in row.items():
             self.writer.add_scalar(name, value, len(self.history))
@@ -50,6 +54,8 @@ class Journal:
 
     def close(self, heading: str) -> None:
         """Draws curves.png and ends the events file."""
+        if self.writer is None:
+            return
         table = self.table
         panels = {
             "loss": {"train": table["train_loss"], "validation": table["val_loss"]},

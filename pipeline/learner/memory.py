@@ -15,7 +15,7 @@ from torch import nn
 from pipeline.learner.device import Arrangement, Precision
 from pipeline.learner.optim import build_optimizer
 from pipeline.records.console import say
-from pipeline.records.errors import FoldwiseError
+from pipeline.records.errors import FoldwiseError, count_of
 from pipeline.records.files import read_json, write_json
 from pipeline.records.recipe import Recipe
 
@@ -62,11 +62,12 @@ def arrange(
     which is written down."""
     if record.exists():
         begun = read_json(record, "device", *chosen.as_dict())
-        if begun.pop("device") == device.type:
+        if (begun.pop("device"), begun["ranks"]) == (device.type, chosen.ranks):
             return Arrangement(**begun)
-        say("train", f"note: it was begun on another kind of device and goes on on {device}, with other last bits")
+        now = f"{count_of(chosen.ranks, 'process')} on {device.type}"
+        say("train", f"note: it was begun by another number of processes or kind of device than {now}: other last bits")
     if device.type in SMALL_MEMORY:
-        batch_size = min(recipe.batch_size, num_images)
+        batch_size = -(-min(recipe.batch_size, num_images) // chosen.ranks)
         attempt = partial(try_step, module.to(device), recipe, Precision(chosen, device), batch_size)
         chosen = replace(chosen, parts=parts_that_fit(attempt, chosen.parts, batch_size))
         if chosen.parts > recipe.accumulate:

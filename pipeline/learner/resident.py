@@ -147,9 +147,13 @@ def train_batches(dataset: ImageDataset, order: EpochBatches, workers: int, devi
     return Loader(dataset, order, workers, device.type == "cuda")
 
 
-def val_batches(dataset: ImageDataset, recipe: Recipe, workers: int, device: torch.device) -> Batches:
-    """Batches to validate with after each epoch, in order: kept after the first where they fit."""
-    loader = Loader(dataset, EpochBatches(len(dataset), recipe.batch_size), workers, device.type == "cuda")
+def val_batches(
+    dataset: ImageDataset, recipe: Recipe, workers: int, device: torch.device, share: tuple[int, int] = (0, 1)
+) -> Batches:
+    """Batches to validate with after each epoch, in order, or this rank's share of them: kept after the first where
+    they fit."""
+    order = EpochBatches(len(dataset), recipe.batch_size, share=share)
+    loader = Loader(dataset, order, workers, device.type == "cuda")
     return KeptLoader(loader, device) if fits(len(dataset) * recipe.image_size**2 * 3, device) else loader
 
 

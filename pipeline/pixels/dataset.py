@@ -82,17 +82,28 @@ class EpochBatches(Sampler[list[Key]]):
     """Batches of (epoch, row) keys: shuffled by (seed, epoch), without the last short batch; or all rows in order.
 
     Set ``epoch`` and ``start`` (the first batch wanted) before each pass; ``limit`` ends it early, for a dry run.
+    share: (rank, size) of a process among those that do the same work: its part of every shuffled batch, or every
+    size-th of the batches in order, which so are the same batches for any size.
     """
 
-    def __init__(self, num_rows: int, batch_size: int, seed: int | None = None, limit: int | None = None) -> None:
+    def __init__(
+        self, num_rows: int, batch_size: int, seed: int | None = None, limit: int | None = None,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:  # fmt: skip
         self.num_rows, self.batch_size = num_rows, min(batch_size, num_rows)
-        self.seed, self.limit = seed, limit
+        self.seed, self.limit, self.share = seed, limit, share
         self.epoch = self.start = 0
 
     def __len__(self) -> int:
+        return len(self._starts())
+
+    def _starts(self) -> range:
+        """Where in the order the batches begin of which this process has a part."""
         whole, rest = divmod(self.num_rows, self.batch_size)
         batches = whole + (rest > 0 and self.seed is None)
-        return min(batches, self.limit or batches)
+        starts = range(0, min(batches, self.limit or batches) * self.batch_size, self.batch_size)
+        rank, size = self.share
+        return starts[rank::size] if self.seed is None else starts
 
     def order(self) -> np.ndarray:
         """Rows of the epoch (num_rows,) int64, in their order."""
@@ -101,8 +112,9 @@ class EpochBatches(Sampler[list[Key]]):
 
     def __iter__(self) -> Iterator[list[Key]]:
         order = self.order()
-        for batch in range(self.start, len(self)):
-            yield [(self.epoch, int(row)) for row in order[batch * self.batch_size : (batch + 1) * self.batch_size]]
+        part = slice(None) if self.seed is None else slice(self.share[0], None, self.share[1])
+        for start in self._starts()[self.start :]:
+            yield [(self.epoch, int(row)) for row in order[start : start + self.batch_size][part]]
 
 
 def as_it_is(batch: Any) -> Any:
@@ -166,7 +178,8 @@ class Loader:
                 made += 1
                 yield images, rows.clone()  # the epoch keeps them, and a loader's tensor holds a file open
         except (RuntimeError, ConnectionError, EOFError) as error:
-            first = self.batches.order()[min(made * self.batches.batch_size, self.batches.num_rows - 1)]
+            self.batches.start = min(made, len(self.batches) - 1)
+            _, first = next(iter(self.batches))[0]
             last = made + AHEAD * self.loader.num_workers
             what = f"batches {made + 1} to {last} of epoch {epoch + 1}, from image '{self.dataset.ids[first]}' on"
             fault = end_of_worker(error, what)

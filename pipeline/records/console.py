@@ -17,6 +17,7 @@ from tqdm import tqdm
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.files import sweep
 from pipeline.records.paths import Paths, error_log, shown
+from pipeline.records.processes import rank
 from pipeline.records.signals import Stopped, end_now, handling
 
 T = TypeVar("T")
@@ -32,6 +33,9 @@ _FAULTS_OF_THE_MACHINE = {
     errno.EACCES: "permission is denied; make it readable and writable for you (chmod u+rwX)",
     errno.EPERM: "permission is denied; make it readable and writable for you (chmod u+rwX)",
 }
+
+#: Seconds by which the other ranks let the first one speak of a fault that all of them find.
+FIRST_WORD = 2
 
 
 def parser_for(
@@ -68,6 +72,8 @@ def run_stage(main: Callable[[], None]) -> None:
         with handling(end_now):
             main()
     except FoldwiseError as fault:
+        if rank():  # the others found the same, and the first of them may say it
+            time.sleep(FIRST_WORD)
         sys.exit(f"error: {fault}")
     except Stopped as reason:
         note = f" (exit {reason.status}, an error to make)" if reason.status else ""
@@ -95,7 +101,9 @@ def run_stage(main: Callable[[], None]) -> None:
 
 def say(stage: str, message: str) -> None:
     """One line of a stage, flushed so that stages running side by side keep their order. Where nobody reads any more,
-    the work goes on in silence."""
+    the work goes on in silence. Of several ranks the first speaks."""
+    if rank():
+        return
     try:
         print(f"[{stage}] {message}", flush=True)
     except BrokenPipeError:
@@ -119,7 +127,7 @@ def beside() -> str:
 
 def progress(items: Iterable[T], total: int, stage: str, doing: str, every_s: float = 15) -> Iterator[T]:
     """Yields the items behind a bar with the time left, or, where no terminal looks, a line every ``every_s``."""
-    if sys.stderr.isatty() and not beside():  # bars of folds side by side would mix
+    if sys.stderr.isatty() and not beside() and not rank():  # bars of processes side by side would mix
         yield from tqdm(items, total=total, desc=f"[{stage}] {doing}", leave=False)
         return
     start = last = time.monotonic()

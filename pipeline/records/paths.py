@@ -9,6 +9,7 @@ from pathlib import Path
 from zlib import crc32
 
 from pipeline.records.errors import FoldwiseError, nearest
+from pipeline.records.processes import rank
 
 #: data/ and submissions/ lie here: the checkout, or FOLDWISE_ROOT (tests, read-only checkouts).
 ROOT = Path(os.environ.get("FOLDWISE_ROOT") or Path(__file__).parents[2])
@@ -20,7 +21,7 @@ MAX_FOLDS = 100
 
 def error_log() -> Path:
     """Where the traceback of an unexpected fault is kept."""
-    return ROOT / "data" / "error.log"
+    return ROOT / "data" / (f"error.rank{rank()}.log" if rank() else "error.log")
 
 
 def known_competitions() -> list[str]:

@@ -1,4 +1,4 @@
-"""This machine's processes, by name: whether one that left its number somewhere still lives."""
+"""This machine's processes: whether one that left its number somewhere still lives, and which rank this one has."""
 
 from __future__ import annotations
 
@@ -10,6 +10,16 @@ from pathlib import Path
 
 #: This machine, in letters that suit a file's name.
 HOST = re.sub(r"\W", "-", platform.node()) or "unknown"
+
+
+def is_of_ranks() -> bool:
+    """Whether torchrun started this process, maybe as one of several that do the same work (learner/ranks.py)."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def rank() -> int:
+    """Which of those it is; 0 for the first, which says and writes, and for a process by itself."""
+    return int(os.environ["RANK"]) if is_of_ranks() else 0
 
 
 def start_of(pid: int) -> str:

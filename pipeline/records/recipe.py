@@ -50,6 +50,7 @@ class Recipe(Settings):
     warmup_epochs: float = Field(0, ge=0)  # at most half of the epochs are warm-up
     clip_grad: float = Field(0, ge=0)  # largest norm of the gradient; 0 = off
     ema_decay: float = Field(0, ge=0, lt=1)  # moving average of the weights; 0 = off
+    sync_batchnorm: bool = False  # of a fold on several GPUs: statistics of the whole batch, not of each GPU's part
     amp: Literal["auto", "bf16", "fp16", "off"] = "auto"  # autocast on CUDA: auto takes bf16 where the GPU has it
     # loss
     label_smoothing: float = Field(0, ge=0, lt=1)

@@ -126,6 +126,10 @@ class Stop:
         if self.asked:
             raise (TimeOver if self.reason == TIME_OVER else Stopped)(f"{self.reason}; {saved}")
 
+    def ask(self, *reasons: str) -> None:
+        """Asks for the first of these reasons that is one, such as another rank's."""
+        self.reason = next(filter(None, (self.reason, *reasons)))
+
     def __enter__(self) -> Stop:
         self._handling = handling(self.note)
         self._handling.__enter__()

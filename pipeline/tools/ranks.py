@@ -1,0 +1,73 @@
+"""A stage by several processes of this machine: what torchrun does, with one sentence for a fault instead of a page.
+
+    make train GPUS=4 FOLD=0
+    python -m pipeline.tools.ranks 4 train --competition dogs-vs-cats --fold 0
+
+Starts ``python -m pipeline.<stage>`` that many times and waits; when one of them ends with a fault, so do all. Exits
+as the stage does. For several machines, or restarts, call torchrun itself (README, "Beyond one GPU").
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from pipeline.records.signals import STOPPED
+
+
+def fault_of(failed: ChildFailedError, logs: Path, size: int) -> str:
+    """One sentence for the rank that failed first, or nothing where it has said it itself."""
+    rank, failure = failed.get_first_failure()
+    if failure.exitcode < 0:
+        name = signal.Signals(-failure.exitcode).name
+        return (
+            f"error: process {rank} of {size} was ended by {name}; the same command goes on after the last checkpoint\n"
+        )
+    if rank == 0 or failure.exitcode == STOPPED:
+        return ""
+    said = [line for log in logs.rglob(f"{rank}/stderr.log") for line in log.read_text(errors="replace").splitlines()]
+    faults = [line for line in said if line.startswith("error: ")] or said[-1:]
+    return faults[-1].replace("error: ", f"error: process {rank} of {size}: ", 1) + "\n" if faults else ""
+
+
+def start(size: int, command: list[str]) -> int:
+    """Runs ``python -m <command>`` as ``size`` ranks to their end; returns the exit status."""
+    logging.disable(logging.ERROR)  # torchrun's own account of a fault, a page long
+    with tempfile.TemporaryDirectory() as logs:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=size,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            local_addr="localhost",
+            max_restarts=0,  # the same command goes on, when someone has read why it ended
+            logs_specs=DefaultLogsSpecs(logs, redirects=dict.fromkeys(range(1, size), Std.ERR)),
+        )
+        try:
+            elastic_launch(config, sys.executable)("-m", *command)
+        except SignalException:
+            return STOPPED
+        except ChildFailedError as failed:
+            sys.stderr.write(fault_of(failed, Path(logs), size))
+            return max(1, failed.get_first_failure()[1].exitcode)
+    return 0
+
+
+def main() -> None:
+    if len(sys.argv) < 3 or not sys.argv[1].isdecimal() or int(sys.argv[1]) < 1:
+        sys.exit("error: type: python -m pipeline.tools.ranks <how many> <stage> <options of the stage>")
+    sys.exit(start(int(sys.argv[1]), [f"pipeline.{sys.argv[2]}", *sys.argv[3:]]))
+
+
+if __name__ == "__main__":
+    main()
