@@ -1,0 +1,353 @@
+"""The folds of a run on the machines of a Ray cluster, each as the process that ``make train FOLD=k`` starts.
+
+    make train CLUSTER=auto
+    make submit COMPETITION=dogs-vs-cats CLUSTER=host:6379 GPUS=0.5 CPUS=4
+    python -m pipeline.tools.cluster --address auto --competition dogs-vs-cats --gpus 0.5 --cpus 4
+
+All machines see one checkout, with its data/ and runs, at the same path (NFS or the like). Folds that are trained are
+skipped. Ray places the others, and begins a fold again elsewhere, from its checkpoint, when its machine is lost; one
+that ends with a fault is not tried again. Ctrl-C stops all of them, saved.
+
+Reads   what train reads
+Writes  what train writes, and runs/<run>/fold<k>/console.log: what it said
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pipeline
+from pipeline.records.competition import load_competition
+from pipeline.records.console import duration, parser_for, paths_of, progress, run_stage, say
+from pipeline.records.errors import FoldwiseError, count_of
+from pipeline.records.files import read_json
+from pipeline.records.locks import living_owner
+from pipeline.records.paths import ROOT, Paths, parse_folds, shown
+from pipeline.records.provenance import PACKAGES
+from pipeline.records.recipe import Recipe
+from pipeline.records.runs import asked_run
+from pipeline.records.signals import Stop
+
+CHECKOUT = Path(pipeline.__file__).parents[1]
+#: Times that a fold is begun again when its machine, or its process, is lost.
+RETRIES = 3
+#: Seconds between two looks at the folds, for a machine to answer the first question, and for a fold to save and end.
+LOOK_EVERY, ANSWER, LAST_WORDS = 1.0, 120, 60
+
+
+def load_ray() -> Any:
+    """The package, which tells nobody that it is used; raises FoldwiseError where it is not installed."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise FoldwiseError(
+            "CLUSTER needs Ray, which is not installed; type: "
+            ".venv/bin/python -m pip install -c constraints.txt -e '.[cluster]'"
+        ) from error
+    return ray
+
+
+def require_listening(address: str) -> None:
+    """Raises OSError where nobody listens at ``host:port``, or where ``ray start`` was last called here for ``auto``:
+    Ray itself would try for minutes."""
+    if address == "auto":
+        last = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+        address = os.environ.get("RAY_ADDRESS") or (last.read_text().strip() if last.exists() else "")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+@contextmanager
+def connected(ray: Any, address: str) -> Iterator[None]:
+    """A connection to a cluster that runs; raises FoldwiseError where there is none."""
+    try:
+        require_listening(address)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise FoldwiseError(
+            f"no Ray cluster answers at '{address}' ({str(error).splitlines()[0]}); start one: .venv/bin/ray start "
+            "--head --disable-usage-stats here, and .venv/bin/ray start --address=<this machine>:6379 on the others"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+# --- what runs on the machines: plain functions that Ray carries there ------------------------------------------------
+
+
+def look_around(checkout: str, home: str, token: str, packages: list[str]) -> dict[str, Any]:
+    """What a machine sees: the code's fingerprint, versions, and whether it can read and write the shared folder."""
+    import hashlib
+    import importlib.metadata
+    import platform
+    from pathlib import Path
+
+    code = hashlib.sha256()
+    for path in sorted(Path(checkout, "pipeline").rglob("*")):
+        if path.suffix in (".py", ".toml"):
+            code.update(str(path.relative_to(checkout)).encode() + path.read_bytes())
+    versions = {"Python": platform.python_version()}
+    for name in packages:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    try:
+        shared = Path(home, f"probe.{token}").read_text() == token
+        answer = Path(home, f"probe.{token}.{platform.node()}.{os.getpid()}")
+        answer.write_text(token)
+        answer.unlink()
+    except OSError:
+        shared = False
+    return {"code": code.hexdigest(), "versions": versions, "shared": shared, "exists": Path(checkout).is_dir()}
+
+
+def train_here(command: list[str], checkout: str, folder: str, environment: dict[str, str]) -> str:
+    """Trains a fold in a process that ends with this one; returns this machine's name.
+
+    Raises ChildProcessError when that process was ended from outside, RuntimeError with its sentence when it failed.
+    """
+    import ctypes
+    import platform
+    import signal
+    import subprocess
+    import sys
+    import time
+    from pathlib import Path
+
+    sys.path.insert(0, checkout)
+    from pipeline.records.locks import BEAT, DEAD_AFTER, living_owner
+
+    lock, end = Path(folder, "lock"), time.monotonic() + DEAD_AFTER + BEAT
+    while living_owner(lock) and time.monotonic() < end:  # of a machine that is lost, or of a process that still saves
+        time.sleep(1)
+
+    def begin() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        if sys.platform.startswith("linux"):
+            ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: stop, and save, when Ray's process dies
+
+    log = Path(folder, "console.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file:
+        said = file.tell()
+        process = subprocess.Popen(
+            [sys.executable, *command], cwd=checkout, env={**os.environ, **environment}, stdout=file, stderr=file,
+            stdin=subprocess.DEVNULL, preexec_fn=begin, start_new_session=True,
+        )  # fmt: skip
+        try:
+            while process.poll() is None:
+                time.sleep(0.1)
+        finally:  # also when Ray takes the task back
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(60)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+    if process.returncode in (75, *range(-64, 0)):
+        raise ChildProcessError(f"{platform.node()}: it was ended from outside ({process.returncode})")
+    if process.returncode:
+        lines = log.read_bytes()[said:].decode(errors="replace").splitlines()
+        raise RuntimeError(f"{platform.node()}: {([''] + [line for line in lines if line.strip()])[-1]}")
+    return platform.node()
+
+
+# --- what the driver does ---------------------------------------------------------------------------------------------
+
+
+def name_of(node: dict[str, Any]) -> str:
+    """A machine as its user knows it."""
+    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+
+
+def request_of(nodes: list[dict], folds: int, gpus: float | None, cpus: int | None, device: str) -> tuple[float, int]:
+    """GPUs and CPUs for each fold. If they are not given: a GPU where there are some; the folds' part of all CPUs, as
+    far as one machine has them. Raises FoldwiseError where no machine has as much."""
+    has = [(node["Resources"].get("GPU", 0), int(node["Resources"].get("CPU", 0))) for node in nodes]
+    if gpus is None:
+        gpus = 1 if device != "cpu" and any(of_node for of_node, _ in has) else 0
+    fitting = [of_node for gpus_there, of_node in has if gpus_there >= gpus and of_node]
+    if cpus is None and fitting:
+        at_once = min(folds, sum(int(there // gpus) for there, _ in has)) if gpus else folds
+        cpus = max(1, min(min(fitting), sum(fitting) // max(1, at_once)))
+    if not fitting or max(fitting) < (cpus or 1):
+        most = "; ".join(f"{name_of(node)}: {gpus:g} and {cpus}" for node, (gpus, cpus) in zip(nodes, has, strict=True))
+        raise FoldwiseError(
+            f"no machine of the cluster has {gpus:g} GPUs and {count_of(cpus or 1, 'CPU')} for a fold (they have "
+            f"{most}); ask for less with GPUS and CPUS"
+        )
+    return gpus, cpus or 1
+
+
+def require_alike(ray: Any, nodes: list[dict], paths: Paths) -> None:
+    """Raises FoldwiseError, naming the machine, unless all have this code and these versions, and share this folder."""
+    token = f"{time.time_ns():x}"
+    probe = paths.home / f"probe.{token}"
+    probe.write_text(token)
+    try:
+        arguments = (str(CHECKOUT), str(paths.home.absolute()), token, PACKAGES)
+        here = look_around(*arguments)
+        affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        look, answers = ray.remote(look_around), []
+        for node in nodes:
+            there = affinity(node["NodeID"], soft=False)
+            answers.append(look.options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(*arguments))
+        for node, answer in zip(nodes, answers, strict=True):
+            try:
+                there = ray.get(answer, timeout=ANSWER)
+            except ray.exceptions.RayError as error:
+                reason = str(error).strip().splitlines()[-1]
+                raise FoldwiseError(f"{name_of(node)} does not answer ({reason}); start its Ray again") from error
+            require_same(name_of(node), here, there)
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def require_same(machine: str, here: dict[str, Any], there: dict[str, Any]) -> None:
+    """Raises FoldwiseError for the first thing that a machine sees otherwise."""
+    if not there["exists"]:
+        raise FoldwiseError(f"{machine} has no {CHECKOUT}; all machines need the checkout at the same path")
+    if not there["shared"]:
+        raise FoldwiseError(
+            f"{machine} cannot read and write {ROOT / 'data'} as this machine sees it; share that folder at the same "
+            "path (NFS or the like)"
+        )
+    for name, version in here["versions"].items():
+        if there["versions"][name] != version:
+            raise FoldwiseError(
+                f"{machine} has {name} {there['versions'][name]}, this machine {version}; install what constraints.txt "
+                "names there (make setup)"
+            )
+    if there["code"] != here["code"]:
+        raise FoldwiseError(f"{machine} has other code in {CHECKOUT}/pipeline than this machine; bring it up to date")
+
+
+def command_of(args: Any, fold: int, gpus: float, cpus: int) -> list[str]:
+    """What trains one fold: the stage, or on several GPUs its ranks."""
+    words = ["-m", "pipeline.tools.ranks", str(int(gpus)), "train"] if gpus > 1 else ["-m", "pipeline.train"]
+    words += ["--competition", args.competition, "--fold", str(fold), "--threads", str(cpus), "--device", args.device]
+    words += ["--dry-run"] if args.dry_run else []
+    words += ["--recipe", args.recipe] if args.recipe else []
+    words += ["--workers", str(args.workers)] if args.workers is not None else []
+    words += ["--deterministic"] if args.deterministic else []
+    words += ["--until", str(args.until)] if args.until else []
+    return words + (["--set", *args.set] if args.set else [])
+
+
+def epochs_done(paths: Paths, run: str, fold: int) -> int:
+    """Epochs of a fold so far, by its log."""
+    with suppress(OSError):
+        return max(0, len((paths.fold(run, fold) / "log.csv").read_text().splitlines()) - 1)
+    return 0
+
+
+def watched(
+    ray: Any, tasks: dict[Any, int], faults: dict[int, str], paths: Paths, run: str, stop: Stop
+) -> Iterator[None]:
+    """Yields once for each epoch that a fold has finished, until all tasks have ended, or it is time to stop; says what
+    becomes of the folds, and puts what went wrong into ``faults``."""
+    seen = {fold: epochs_done(paths, run, fold) for fold in tasks.values()}
+    places: dict[int, tuple] = {}
+    while tasks and not stop.asked:
+        ended, _ = ray.wait(list(tasks), timeout=LOOK_EVERY)
+        for fold in tasks.values():
+            owner = living_owner(paths.fold(run, fold) / "lock")
+            place = owner and (owner["host"], owner["pid"])
+            if place and places.get(fold) != place:
+                say("cluster", f"fold {fold}: {'again, ' if fold in places else ''}on {place[0]}, process {place[1]}")
+                places[fold] = place
+            for _ in range(epochs_done(paths, run, fold) - seen[fold]):
+                seen[fold] += 1
+                yield
+        for task in ended:
+            fold = tasks.pop(task)
+            try:
+                host = ray.get(task)
+            except (ray.exceptions.RayTaskError, ray.exceptions.RayError) as error:
+                cause = getattr(error, "cause", None)
+                faults[fold] = str(cause or error).strip().splitlines()[-1]
+                say("cluster", f"fold {fold}: ended with a fault on {faults[fold]}")
+                continue
+            with suppress(FileNotFoundError):
+                facts = read_json(paths.fold(run, fold) / "trained.json", "last_epoch", "seconds")
+                score = facts["last_epoch"]["val_score"]
+                say("cluster", f"fold {fold}: {score:.4f} in {duration(facts['seconds'])} on {host}")
+
+
+def train_on(
+    ray: Any, args: Any, paths: Paths, run: str, recipe: Recipe, folds: list[int], request: tuple, stop: Stop
+) -> None:
+    """Trains folds on the cluster; raises FoldwiseError when one of them failed, after the others have ended."""
+    gpus, cpus = request
+    remote = ray.remote(train_here).options(
+        num_gpus=gpus, num_cpus=cpus, max_retries=RETRIES, retry_exceptions=[ChildProcessError]
+    )
+    environment = {"FOLDWISE_ROOT": str(ROOT.absolute())}
+    tasks = {}
+    for fold in folds:
+        command, folder = command_of(args, fold, gpus, cpus), str(paths.fold(run, fold).absolute())
+        tasks[remote.remote(command, str(CHECKOUT), folder, environment)] = fold
+    faults: dict[int, str] = {}
+    total = sum(recipe.epochs - epochs_done(paths, run, fold) for fold in folds)
+    events = watched(ray, tasks, faults, paths, run, stop)
+    for _ in progress(events, total, "cluster", f"{count_of(len(folds), 'fold')}, epochs"):
+        pass
+    if stop.asked:
+        say("cluster", f"stopping {count_of(len(tasks), 'fold')}, which save first")
+        for task in tasks:
+            ray.cancel(task)
+        ray.wait(list(tasks), num_returns=len(tasks), timeout=LAST_WORDS)
+        stop.leave("what the folds had done is saved")
+    if faults:
+        named = "; ".join(f"fold {fold} on {fault.removeprefix('error: ')}" for fold, fault in sorted(faults.items()))
+        raise FoldwiseError(f"{count_of(len(faults), 'fold')} of {len(folds)} failed: {named}")
+
+
+def main() -> None:
+    parser = parser_for(__doc__, run=True, folds=True, device=True)
+    parser.add_argument("--address", default="auto", help="host:port of the cluster's head (default: the one here)")
+    parser.add_argument("--gpus", type=float, metavar="N", help="GPUs for each fold, also 0.5 (default: 1, if any)")
+    parser.add_argument("--cpus", type=int, metavar="N", help="CPUs, and so threads, for each fold")
+    parser.add_argument("--until", type=float, metavar="S", help="save and stop at this time (seconds since 1970)")
+    args = parser.parse_args()
+    paths = paths_of(args)
+    competition = load_competition(paths)
+    run, recipe = asked_run(args, competition)
+    chosen = parse_folds(args.folds, competition.folds.n)
+    folds = [fold for fold in chosen if not (paths.fold(run, fold) / "trained.json").exists()]
+    if len(folds) < len(chosen):
+        say("cluster", f"{count_of(len(chosen) - len(folds), 'fold')} of {run} trained already")
+    if not folds:
+        return
+
+    ray = load_ray()
+    with connected(ray, args.address), Stop() as stop:  # a signal would leave Ray's own calls in disorder
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        gpus, cpus = request_of(nodes, len(folds), args.gpus, args.cpus, args.device)
+        able = [node for node in nodes if node["Resources"].get("GPU", 0) >= gpus and node["Resources"].get("CPU", 0)]
+        require_alike(ray, able, paths)
+        stop.leave("no fold was begun")
+        say(
+            "cluster",
+            f"{count_of(len(folds), 'fold')} of {run} on {count_of(len(able), 'machine')}, {gpus:g} GPUs and "
+            f"{count_of(cpus, 'CPU')} each; what they say: {shown(paths.run(run))}/fold*/console.log",
+        )
+        train_on(ray, args, paths, run, recipe, folds, (gpus, cpus), stop)
+
+
+if __name__ == "__main__":
+    run_stage(main)

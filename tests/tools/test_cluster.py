@@ -1,0 +1,204 @@
+"""Folds on a Ray cluster. The tests on a cluster of two raylets need the extra: they are skipped visibly without it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.records import paths as paths_module
+from pipeline.records.errors import FoldwiseError
+from pipeline.records.locks import living_owner
+from pipeline.records.paths import Paths
+from pipeline.records.provenance import PACKAGES
+from pipeline.records.signals import STOPPED
+from pipeline.tools.cluster import CHECKOUT, command_of, look_around, request_of, require_same, train_here
+from tests.conftest import Stage, wait_for
+
+LONG, SHORT = ["epochs=300", "model_args.dropout=0.2"], ["epochs=2"]
+
+
+def node(name: str, gpus: float, cpus: int) -> dict[str, Any]:
+    return {"NodeManagerHostname": name, "NodeManagerAddress": "10.0.0.1", "Resources": {"GPU": gpus, "CPU": cpus}}
+
+
+# --- without Ray ------------------------------------------------------------------------------------------------------
+
+
+def test_without_the_extra_the_message_installs_it(split: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names what pip needs, and the command is one that this checkout understands."""
+    hidden = "import sys; sys.modules['ray'] = None; sys.argv = ['cluster', '--competition', 'shapes']; "
+    begun = "from pipeline.tools.cluster import main, run_stage; run_stage(main)"
+    ended = subprocess.run([sys.executable, "-c", hidden + begun], capture_output=True, text=True, cwd=CHECKOUT)
+    said = ".venv/bin/python -m pip install -c constraints.txt -e '.[cluster]'"
+    assert ended.returncode == 1 and ended.stderr.strip().endswith(said) and ended.stderr.count("\n") == 1
+    assert re.search(r"^cluster = \[\"ray", (CHECKOUT / "pyproject.toml").read_text(), re.M)
+    assert re.search(r"^ray==", (CHECKOUT / "constraints.txt").read_text(), re.M)
+
+
+def test_each_fold_asks_for_its_part() -> None:
+    cpus_only = [node("a", 0, 8), node("b", 0, 8)]
+    assert request_of(cpus_only, 5, None, None, "auto") == (0, 3)
+    assert request_of(cpus_only, 1, None, None, "auto") == (0, 8)
+    assert request_of([node("a", 0, 1), node("b", 0, 1)], 5, None, None, "auto") == (0, 1)
+    with_gpus = [node("a", 4, 32), node("b", 0, 64)]
+    assert request_of(with_gpus, 5, None, None, "auto") == (1, 8)
+    assert request_of(with_gpus, 5, 0.5, 4, "auto") == (0.5, 4)
+    assert request_of(with_gpus, 5, None, None, "cpu") == (0, 19)
+    with pytest.raises(FoldwiseError, match=r"no machine .* has 8 GPUs and 1 CPU .*a \(10.0.0.1\): 4 and 32; b"):
+        request_of(with_gpus, 5, 8, None, "auto")
+    with pytest.raises(FoldwiseError, match="ask for less with GPUS and CPUS"):
+        request_of(cpus_only, 5, None, 16, "auto")
+
+
+def test_a_fold_on_several_gpus_is_several_ranks() -> None:
+    args = Namespace(competition="shapes", recipe=None, set=["lr=1"], device="auto", dry_run=False, workers=2,
+                     deterministic=False, until=None)  # fmt: skip
+    assert command_of(args, 3, 4, 8)[:4] == ["-m", "pipeline.tools.ranks", "4", "train"]
+    assert command_of(args, 3, 0.5, 8) == [
+        "-m", "pipeline.train", "--competition", "shapes", "--fold", "3", "--threads", "8", "--device", "auto",
+        "--workers", "2", "--set", "lr=1",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("exists", False, "node-7 has no .*; all machines need the checkout at the same path"),
+        ("shared", False, "node-7 cannot read and write .*/data as this machine sees it"),
+        ("code", "other", "node-7 has other code in .*/pipeline than this machine"),
+        ("versions", {"torch": "1.0"}, "node-7 has torch 1.0, this machine 2"),
+    ],
+)
+def test_a_machine_that_differs_is_named(split: Paths, key: str, value: Any, said: str) -> None:
+    (split.home / "probe.x").write_text("x")
+    here = look_around(str(CHECKOUT), str(split.home), "x", PACKAGES)
+    require_same("node-7", here, here)
+    there = {**here, key: {**here[key], **value} if isinstance(value, dict) else value}
+    with pytest.raises(FoldwiseError, match=said):
+        require_same("node-7", here, there)
+    assert not look_around(str(CHECKOUT), str(split.home), "y", PACKAGES)["shared"]
+    assert look_around("/nowhere", str(split.home), "x", PACKAGES)["exists"] is False
+
+
+def test_only_the_cluster_tool_imports_ray() -> None:
+    files = [path for path in (CHECKOUT / "pipeline").rglob("*.py") if re.search(r"\bimport ray\b", path.read_text())]
+    assert [path.name for path in files] == ["cluster.py"]
+
+
+# --- on a cluster of two raylets --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head that trains nothing, and two nodes of one CPU each."""
+    pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    small = {"object_store_memory": 80_000_000, "include_dashboard": False}
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
+    made.two = [made.add_node(num_cpus=1, **small) for _ in range(2)]
+    made.another = lambda **resources: made.add_node(**resources, **small)
+    yield made
+    made.shutdown()
+
+
+def drive(cluster: Any, *arguments: str) -> subprocess.Popen:
+    """The driver, on the shapes."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline.tools.cluster", "--address", cluster.address, "--competition", "shapes",
+         "--cpus", "1", *arguments],
+        cwd=CHECKOUT, env={**os.environ, "FOLDWISE_ROOT": str(paths_module.ROOT)}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def wait_until(found: Callable[[], object], seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_lost_node_and_a_lost_driver_cost_nothing(cluster: Any, split: Paths, stage: Stage) -> None:
+    """Also Ctrl-C. The weights are, bit for bit, those of ``make train`` on one thread."""
+    run = "tiny~" + "~".join(LONG)
+    folders = [split.fold(run, fold) for fold in range(3)]
+
+    def at_work() -> list[int]:
+        return [fold for fold, folder in enumerate(folders) if living_owner(folder / "lock")]
+
+    def saved(fold: int) -> bool:
+        return bool(list(folders[fold].glob("checkpoints/*/manifest.json")))
+
+    driver = drive(cluster, "--set", *LONG)
+    wait_for(lambda: len(at_work()) == 2 and all(map(saved, at_work())), driver)
+    first = set(at_work())
+    cluster.remove_node(cluster.two.pop())
+    wait_for(lambda: len(at_work()) == 1, driver)
+    cluster.two.append(cluster.another(num_cpus=1))
+    wait_for(lambda: len(at_work()) == 2, driver)
+    driver.kill()
+    wait_until(lambda: not at_work())
+
+    driver = drive(cluster, "--set", *LONG)
+    wait_for(lambda: len(at_work()) == 2 and any((folder / "trained.json").exists() for folder in folders), driver, 200)
+    os.killpg(driver.pid, signal.SIGINT)
+    said, faults = driver.communicate(timeout=90)
+    assert driver.returncode == STOPPED and "stopping" in said and not at_work(), faults
+
+    driver = drive(cluster, "--set", *LONG)
+    said, faults = driver.communicate(timeout=300)
+    assert driver.returncode == 0, faults
+    assert re.search(r"[12] folds? of tiny.* trained already", said)
+    assert sum("going on after step" in (folders[fold] / "console.log").read_text() for fold in first) >= 1
+    together = [load_file(folder / "weights.safetensors") for folder in folders]
+    split.run(run).rename(split.runs / "on-the-cluster")
+    for fold in range(3):
+        stage("train", "--fold", str(fold), "--threads", "1", "--set", *LONG)
+        alone = load_file(folders[fold] / "weights.safetensors")
+        assert all(torch.equal(alone[name], together[fold][name]) for name in alone)
+
+
+def test_a_fault_is_not_tried_again(cluster: Any, split: Paths) -> None:
+    """The folds' sentence, and the machine, are told; finished folds are skipped."""
+    (split.home / "raw" / "train" / "circle_0.png").write_bytes(b"")
+    driver = drive(cluster, "--folds", "1", "--set", *SHORT)
+    faults = driver.communicate(timeout=120)[1]
+    assert driver.returncode == 1 and faults.strip().count("\n") == 0
+    assert re.search(r"error: 1 fold of 1 failed: fold 1 on \S+: .*circle_0.png has changed", faults)
+    assert (split.fold("tiny~epochs=2", 1) / "console.log").read_text().count("error: ") == 1
+
+
+def test_each_task_sees_the_gpus_that_it_was_given(cluster: Any, tmp_path: Path) -> None:
+    """Fake ones: Ray gives each task its devices, and half ones share one."""
+    import ray
+
+    cluster.another(num_cpus=4, num_gpus=2)
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        look = ["-c", "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep(3)"]
+        for gpus, seen in ((1, ["0", "1"]), (2, ["0,1"]), (0.5, ["0", "0", "1", "1"])):
+            task = ray.remote(train_here).options(num_gpus=gpus)
+            folders = [tmp_path / f"{gpus}-{number}" for number in range(len(seen))]
+            ray.get([task.remote(look, str(CHECKOUT), str(folder), {}) for folder in folders], timeout=60)
+            assert sorted((folder / "console.log").read_text().strip() for folder in folders) == seen
+    finally:
+        ray.shutdown()
+
+
+def test_no_cluster_is_said(split: Paths, failure: Callable[..., str]) -> None:
+    pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
+    assert "start one: .venv/bin/ray start --head" in failure("tools.cluster", "--address", "localhost:1")
