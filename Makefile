@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # COMPETITION, RECIPE, SET and FOLDS (or FOLD) name a run; plan.py reads the TOML and answers with the run's name and folds.
 STAGES := prepare manifest folds train predict ensemble submit
 ifneq ($(filter $(STAGES),$(MAKECMDGOALS)),)
-  PLAN := $(shell $(PYTHON) -m pipeline.records.plan "$(COMPETITION)" --recipe "$(RECIPE)" --folds "$(or $(FOLDS),$(FOLD))" --device "$(DEVICE)" --hours "$(HOURS)" --set $(SET) || echo failed)
+  PLAN := $(shell $(PYTHON) -m pipeline.records.plan "$(COMPETITION)" --recipe "$(RECIPE)" --folds "$(or $(FOLDS),$(FOLD))" --device "$(DEVICE)" --hours "$(HOURS)" --gpus "$(GPUS)" --cluster "$(CLUSTER)" --set $(SET) || echo failed)
   ifneq ($(filter failed,$(PLAN)),)
     $(error nothing was done)
   endif
@@ -41,6 +41,8 @@ JOBS      = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),$(words $(CHOSEN))
 THREADS   = $(if $(filter $(BESIDE),$(JOBS)),$(THREADS_OF_$*),$(shell $(PYTHON) -c 'from pipeline.records.threads import cores; print(max(1, cores() // $(JOBS)))'))
 FOLD_SHARE = --threads $(THREADS)
 COMPANY   = $(if $(and $(filter $(BESIDE),$(JOBS)),$(filter $*,$(LAST_ROUND))),$(words $(LAST_ROUND)),$(JOBS))
+# Several processes, the ranks of a fold, one for each of GPUS.
+STAGE     = $(if $(RANKS),-m pipeline.tools.ranks $(RANKS) ,-m pipeline.)
 SIDE_BY_SIDE = $(if $(filter-out 1,$(COMPANY)),FOLDWISE_BESIDE=$(COMPANY))
 
 # --- set-up -----------------------------------------------------------------------------------------------------
@@ -57,6 +59,7 @@ help: ## what can be done here
 	@echo "  FOLD=0  FOLDS=0,1    one fold to train; the folds to submit    DRY=1   a rehearsal of every stage in seconds"
 	@echo "  DEVICE=cuda:1  WORKERS=4  the machine, found by itself         -j2     folds side by side"
 	@echo "  HOURS=8.5            stop in time, and submit the folds that are done; the same command goes on"
+	@echo "  GPUS=4               each fold on four GPUs    CLUSTER=auto  the folds on a Ray cluster, with GPUS=0.5 CPUS=4 each"
 	@echo "  DETERMINISTIC=1      the same bits on CUDA too, where it is slower"
 
 setup: $(READY) ## install into .venv what constraints.txt names (the other targets do it too)
@@ -108,15 +111,23 @@ $(MADE)/folds.csv: $(MADE)/manifest.csv $(if $(FORCE),force)
 ifneq ($(RUN),)
 TRAINED     := $(CHOSEN:%=$(RUN_DIR)/fold%/trained.json)
 PREDICTED   := $(CHOSEN:%=$(RUN_DIR)/fold%/predicted.json)
+ifeq ($(CLUSTER),)
 $(TRAINED): $(RUN_DIR)/fold%/trained.json: | $(MADE)/folds.csv
 	@$(if $(UNTIL),test $$(date +%s) -lt $(UNTIL) || { echo "[train] the time is over; fold $* was not begun"; exit 0; };) \
-	exec env $(SIDE_BY_SIDE) $(PY) -m pipeline.train $(WHICH_RUN) --fold $* $(MACHINE) $(FOLD_SHARE) $(if $(UNTIL),--until $(UNTIL))
+	exec env $(SIDE_BY_SIDE) $(PY) $(STAGE)train $(WHICH_RUN) --fold $* $(MACHINE) $(FOLD_SHARE) $(if $(UNTIL),--until $(UNTIL))
 $(LAST_ROUND:%=$(RUN_DIR)/fold%/trained.json): | $(filter-out $(LAST_ROUND:%=$(RUN_DIR)/fold%/trained.json),$(TRAINED))
+else
+# One driver trains all folds that are not trained yet: the first of them stands for the others.
+UNTRAINED   := $(filter-out $(wildcard $(TRAINED)),$(TRAINED))
+$(firstword $(UNTRAINED)): | $(MADE)/folds.csv
+	@exec $(PY) -m pipeline.tools.cluster $(WHICH_RUN) --folds $(subst $(space),$(comma),$(CHOSEN)) --address $(CLUSTER) $(if $(GPUS),--gpus $(GPUS)) $(if $(CPUS),--cpus $(CPUS)) $(MACHINE) $(if $(UNTIL),--until $(UNTIL))
+$(wordlist 2,$(words $(UNTRAINED)),$(UNTRAINED)): | $(firstword $(UNTRAINED)) ;
+endif
 
 # One process predicts all folds that are not predicted yet: the first of them stands for the others.
 UNPREDICTED := $(filter-out $(wildcard $(PREDICTED)),$(PREDICTED))
 $(firstword $(UNPREDICTED)): | $(TRAINED)
-	@exec $(PY) -m pipeline.predict $(WHICH_RUN) --folds $(subst $(space),$(comma),$(patsubst $(RUN_DIR)/fold%/predicted.json,%,$(UNPREDICTED))) $(MACHINE)
+	@exec $(PY) $(STAGE)predict $(WHICH_RUN) --folds $(subst $(space),$(comma),$(patsubst $(RUN_DIR)/fold%/predicted.json,%,$(UNPREDICTED))) $(MACHINE)
 $(wordlist 2,$(words $(UNPREDICTED)),$(UNPREDICTED)): | $(firstword $(UNPREDICTED)) ;
 
 $(SCORE): $(CHOSEN:%=$(RUN_DIR)/fold%/predicted.json) $(MADE)/folds.csv pipeline/recipes/$(RECIPE_NAME).toml

@@ -60,7 +60,22 @@ def end_of(hours: str) -> str:
         raise FoldwiseError(f"HOURS={hours} is not a number of hours, such as HOURS=8.5") from error
 
 
-def plan(competition: str, recipe: str, settings: list[str], folds: str, device: str, hours: str) -> dict[str, str]:
+def ranks_of(gpus: str, cluster: str) -> int:
+    """Processes that train a fold on this machine, one for each of GPUS; a cluster's machines take care of their own,
+    where a fold may also ask for a part of a GPU. Raises FoldwiseError for no such number."""
+    try:
+        number = float(gpus or 1)
+        if number >= 0 and (cluster or number in range(1, 1025)):
+            return 1 if cluster else int(number)
+    except ValueError:
+        pass
+    raise FoldwiseError(f"GPUS={gpus} is no number of GPUs, such as GPUS=4; with CLUSTER=auto also GPUS=0.5")
+
+
+def plan(
+    competition: str, recipe: str, settings: list[str], folds: str, device: str, hours: str,
+    gpus: str = "", cluster: str = "",
+) -> dict[str, str]:  # fmt: skip
     """Make variables for one call; raises FoldwiseError as the stages would."""
     toml = Paths(competition).toml
     facts = read_toml(toml)
@@ -73,7 +88,10 @@ def plan(competition: str, recipe: str, settings: list[str], folds: str, device:
     sizes = [str(content.get("image_size")), *(text[11:] for text in settings if text.startswith("image_size="))]
     run = run_name(recipe, settings)
     chosen = parse_folds(folds, num_folds)
+    ranks = ranks_of(gpus, cluster)
     beside, threads = arrange(len(chosen), int(sizes[-1]) if sizes[-1].isdecimal() else 224, device)
+    if ranks > 1 or cluster:  # each fold has the whole machine, or others
+        beside, threads = 1, [cores()] * len(chosen)
     return {
         "RECIPE_NAME": recipe,
         "RUN": run,
@@ -84,6 +102,7 @@ def plan(competition: str, recipe: str, settings: list[str], folds: str, device:
         "LAST_ROUND": " ".join(map(str, chosen[len(chosen) - len(chosen) % beside :])),
         **{f"THREADS_OF_{fold}": str(number) for fold, number in zip(chosen, threads, strict=True)},
         "UNTIL": end_of(hours),
+        "RANKS": str(ranks) if ranks > 1 else "",
         "PARTIAL": "" if len(chosen) == num_folds else ",".join(map(str, chosen)),
     }
 
@@ -92,14 +111,16 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("competition")
     parser.add_argument("--recipe", default="")
-    parser.add_argument("--set", nargs="*", default=[])
+    parser.add_argument("--set", nargs="*", default=[], dest="settings")
     parser.add_argument("--folds", default="")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--hours", default="")
+    parser.add_argument("--gpus", default="")
+    parser.add_argument("--cluster", default="")
     args = parser.parse_args()
     try:
         # A word a variable, spaces as '|': what make's $(shell) hands on without a temporary file.
-        variables = plan(args.competition, args.recipe, args.set, args.folds, args.device or "auto", args.hours)
+        variables = plan(**{**vars(args), "device": args.device or "auto"})
         print(*(f"{name}:={value.replace(' ', '|')}" for name, value in variables.items()))
     except FoldwiseError as fault:
         sys.exit(f"error: {fault}")

@@ -44,6 +44,18 @@ def test_a_recipe_that_is_no_toml_is_named(tmp_path: Path, monkeypatch: pytest.M
         plan.plan("digits", "broken", [], "", "auto", "")
 
 
+@pytest.mark.parametrize(
+    ("gpus", "cluster", "ranks"),
+    [("", "", 1), ("4", "", 4), ("0.5", "auto", 1), ("4", "auto", 1), ("0.5", "", None), ("0", "", None), ("x", "auto", None)],
+)  # fmt: skip
+def test_gpus_are_ranks_but_on_a_cluster(gpus: str, cluster: str, ranks: int | None) -> None:
+    if ranks is None:
+        with pytest.raises(FoldwiseError, match=f"GPUS={gpus} is no number of GPUs"):
+            plan.ranks_of(gpus, cluster)
+    else:
+        assert plan.ranks_of(gpus, cluster) == ranks
+
+
 def test_a_gpu_trains_several_small_folds_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "gpu_memory", lambda: 24_000)
     monkeypatch.setattr(plan, "cores", lambda: 16)
