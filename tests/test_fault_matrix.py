@@ -1,6 +1,7 @@
 """The fault matrix: what goes wrong in the field, row by row, and what must then be true.
 
-Each test is named after its row. Rows about many GPUs and many machines (33 to 35) have nothing here to be tested yet.
+Each test is named after its row. Rows about many GPUs and many machines (33 to 35) are tested where these are:
+learner/test_ranks.py (kill -9 of a rank), tools/test_cluster.py (a node that is lost, a driver that is lost).
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ Failure = Callable[..., str]
 CHECKOUT = Path(pipeline.train.__file__).parents[1]
 SETTINGS = ["epochs=3", "mixup=0.4", "ema_decay=0.9", "augment.affine.degrees=5", "start_scale=0.5"]
 FOLD_0 = ["--fold", "0", "--threads", "1", "--set"]
-#: Rows of the matrix without a test here.
+#: Rows of the matrix whose tests lie elsewhere.
 OF_MANY_MACHINES = {33, 34, 35}
 
 

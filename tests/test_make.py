@@ -59,6 +59,23 @@ def test_make_submit_runs_every_stage_once_and_shares_the_cores(checkout: Path, 
     assert threads_of(stages) == dict(enumerate(share_cores(5, cores())[1]))
 
 
+def test_one_word_takes_a_fold_to_many_gpus_and_the_folds_to_many_machines(checkout: Path) -> None:
+    ranks = commands(checkout, "submit", "GPUS=4")
+    assert [line.split()[:3] for line in ranks[3:9]] == [["tools.ranks", "4", "train"]] * 5 + [
+        ["tools.ranks", "4", "predict"]
+    ]
+    done(checkout, "prepared.json", "manifest.csv", "folds.csv", "runs/digits/fold1/trained.json")
+    machines = commands(checkout, "submit", "CLUSTER=head:6379", "GPUS=0.5", "CPUS=3")
+    assert [line.split()[0] for line in machines] == ["tools.cluster", "predict", "ensemble", "submit"]
+    assert "--folds 0,1,2,3,4 --address head:6379 --gpus 0.5 --cpus 3" in machines[0]
+    done(checkout, *(f"runs/digits/fold{fold}/trained.json" for fold in range(5)))
+    assert [line.split()[0] for line in commands(checkout, "submit", "CLUSTER=auto")] == [
+        "predict",
+        "ensemble",
+        "submit",
+    ]
+
+
 def test_an_interrupted_call_goes_on_with_the_threads_of_the_first(checkout: Path) -> None:
     before = threads_of(commands(checkout, "submit"))
     done(checkout, "prepared.json", "manifest.csv", "folds.csv")

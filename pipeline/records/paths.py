@@ -125,6 +125,9 @@ class Paths:
 
     @property
     def cache(self) -> Path:
+        """Decoded pixels; below FOLDWISE_CACHE where that is set, a disk of this machine's own."""
+        if os.environ.get("FOLDWISE_CACHE"):
+            return Path(os.environ["FOLDWISE_CACHE"]) / self.made.relative_to(ROOT / "data")
         return self.made / "cache"
 
     @property

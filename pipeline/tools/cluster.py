@@ -45,7 +45,6 @@ LOOK_EVERY, ANSWER, LAST_WORDS = 1.0, 120, 60
 def load_ray() -> Any:
     """The package, which tells nobody that it is used; raises FoldwiseError where it is not installed."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -277,9 +276,8 @@ def watched(
             fold = tasks.pop(task)
             try:
                 host = ray.get(task)
-            except (ray.exceptions.RayTaskError, ray.exceptions.RayError) as error:
-                cause = getattr(error, "cause", None)
-                faults[fold] = str(cause or error).strip().splitlines()[-1]
+            except ray.exceptions.RayError as error:
+                faults[fold] = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
                 say("cluster", f"fold {fold}: ended with a fault on {faults[fold]}")
                 continue
             with suppress(FileNotFoundError):
@@ -296,7 +294,8 @@ def train_on(
     remote = ray.remote(train_here).options(
         num_gpus=gpus, num_cpus=cpus, max_retries=RETRIES, retry_exceptions=[ChildProcessError]
     )
-    environment = {"FOLDWISE_ROOT": str(ROOT.absolute())}
+    ours = {name: value for name, value in os.environ.items() if name.startswith("FOLDWISE_")}
+    environment = {**ours, "FOLDWISE_ROOT": str(ROOT.absolute())}
     tasks = {}
     for fold in folds:
         command, folder = command_of(args, fold, gpus, cpus), str(paths.fold(run, fold).absolute())

@@ -64,6 +64,14 @@ def test_a_cache_is_built_once_and_again_for_other_images(shapes: Paths, rows: p
     assert open_pixels(shapes, rows.iloc[:-1], 24, "train").cached != first
 
 
+def test_a_cache_may_lie_on_another_disk(
+    shapes: Paths, rows: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOLDWISE_CACHE", str(tmp_path / "fast"))
+    cached = open_pixels(shapes, rows, 24, "train").cached
+    assert cached is not None and cached.parent == tmp_path / "fast" / "shapes" and cached.exists()
+
+
 def test_of_two_that_want_a_cache_one_builds_it_and_the_other_waits(
     shapes: Paths, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

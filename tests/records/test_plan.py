@@ -46,10 +46,10 @@ def test_a_recipe_that_is_no_toml_is_named(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize(
     ("gpus", "cluster", "ranks"),
-    [("", "", 1), ("4", "", 4), ("0.5", "auto", 1), ("4", "auto", 1), ("0.5", "", None), ("0", "", None), ("x", "auto", None)],
+    [("", "", 1), ("4", "", 4), ("0.5", "auto", 1), ("4", "auto", 1), ("0.5", "", 0), ("0", "", 0), ("x", "auto", 0)],
 )  # fmt: skip
-def test_gpus_are_ranks_but_on_a_cluster(gpus: str, cluster: str, ranks: int | None) -> None:
-    if ranks is None:
+def test_gpus_are_ranks_but_on_a_cluster(gpus: str, cluster: str, ranks: int) -> None:
+    if not ranks:
         with pytest.raises(FoldwiseError, match=f"GPUS={gpus} is no number of GPUs"):
             plan.ranks_of(gpus, cluster)
     else:
