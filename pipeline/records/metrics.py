@@ -77,6 +77,10 @@ METRICS: dict[str, Metric] = {
 }
 
 
+#: Rows that tell a score as closely as anyone wants to know it. Of more, draws are smaller samples.
+ENOUGH = 50_000
+
+
 def draws_for(num_rows: int) -> int:
     """How many bootstrap draws: a thousand, fewer where the rows are so many that each draw is close anyway."""
     return int(np.clip(2e7 / max(num_rows, 1), 100, 1000))
@@ -87,16 +91,21 @@ def bootstrap(
 ) -> np.ndarray:
     """Scores (draws,) of samples of about ``size`` rows: units of rows drawn with replacement (Efron, 1979).
 
-    units (N,) int from 0: rows of one unit (a patient, a scene) come and go together, since they are no news.
+    units (N,) int from 0: rows of one unit (a patient, a scene) come and go together, since they are no news. A sample
+    of more than ENOUGH rows is drawn smaller, and its distance from the score of all rows scaled as the root of the
+    sizes (the m out of n bootstrap: Bickel, Götze and van Zwet, 1997).
     """
-    num_units = units.max() + 1
-    wanted = max(1, round(size * num_units / len(units)))
+    num_units, drawn = units.max() + 1, min(size, ENOUGH)
+    wanted = max(1, round(drawn * num_units / len(units)))
     scores = []
     for _ in range(draws_for(max(size, len(units)))):
         times = np.bincount(rng.integers(num_units, size=wanted), minlength=num_units)
         rows = np.repeat(np.arange(len(units)), times[units])
         scores.append(metric(labels[rows], probs[rows]))
-    return np.array(scores)
+    if drawn == size:
+        return np.array(scores)
+    score = metric(labels, probs)
+    return score + (np.array(scores) - score) * np.sqrt(drawn / size)
 
 
 def score_interval(
@@ -125,8 +134,12 @@ def averaging_gain(metric: Metric, members: list[np.ndarray], member_score: floa
     """
     if len(members) < 2 or not np.isfinite(member_score):
         return 0.0
+    rng = np.random.default_rng(seed)
+    if len(members[0]) > ENOUGH:
+        rows = rng.choice(len(members[0]), ENOUGH, replace=False)
+        members = [member[rows] for member in members]
     mean = np.mean(members, axis=0).clip(1e-12)
-    uniform = np.random.default_rng(seed).random((len(mean), 1))
+    uniform = rng.random((len(mean), 1))
 
     def scores(log_temperature: float) -> tuple[float, float]:
         """Scores of a member (the mean over them) and of the average, on labels drawn at this temperature."""

@@ -57,6 +57,22 @@ def test_the_interval_holds_the_score_of_unseen_rows_about_95_times_in_100(monke
     assert 0.90 <= held / 100 <= 0.99
 
 
+@pytest.mark.parametrize("name", ["log_loss", "accuracy", "macro_f1"])
+def test_the_interval_of_many_rows_is_found_by_smaller_samples(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    probs = rng.dirichlet([1, 1, 1], 8000)
+    labels = (rng.random((8000, 1)) > probs.cumsum(axis=1)[:, :-1]).sum(axis=1)
+    metric, score = METRICS[name], METRICS[name](labels, probs)
+    whole = score_interval(metric, labels, probs, np.arange(8000), 3000)
+    monkeypatch.setattr(metrics, "ENOUGH", 1000)
+    smaller = score_interval(metric, labels, probs, np.arange(8000), 3000)
+    assert np.subtract(smaller, score) == pytest.approx(np.subtract(whole, score), rel=0.12)
+    members = [probs, rng.dirichlet([1, 1, 1], 8000)]
+    few = averaging_gain(metric, members, score)
+    monkeypatch.setattr(metrics, "ENOUGH", 8000)
+    assert few == pytest.approx(averaging_gain(metric, members, score), rel=0.12)
+
+
 def test_rows_of_one_group_are_no_news() -> None:
     """Forty patients of ten like images each promise what forty images would, not what four hundred would."""
     rng = np.random.default_rng(3)
