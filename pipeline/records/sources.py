@@ -184,7 +184,8 @@ def settle_labels(table: pd.DataFrame, classes: list[str] | None) -> tuple[pd.Da
     table = table[table["label"] != ""]
     if classes is None:
         return table.reset_index(drop=True), problems
-    meant = [checked_label(label, classes) for label in table["label"]]
+    meaning = {label: checked_label(label, classes) for label in table["label"].unique()}
+    meant = [meaning[label] for label in table["label"]]
     for name, label, known in zip(table["name"], table["label"], meant, strict=True):
         if known is None:
             problems.append(Problem(name, "label outside classes", f"'{label}' is not one of {', '.join(classes)}"))

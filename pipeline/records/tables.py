@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.records.errors import FoldwiseError, count_of, nearest
-from pipeline.records.files import write_text
+from pipeline.records.files import atomic_path
 from pipeline.records.paths import shown
 
 MANIFEST_COLUMNS = ["image_id", "path", "split", "label", "group", "width", "height", "sha256"]
@@ -53,7 +53,8 @@ def read_csv(path: Path, columns: Iterable[str] = (), header: list[str] | None =
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Writes a table atomically, the same bytes on every system."""
-    write_text(path, table.to_csv(index=False, lineterminator="\n", float_format="%.8g"))
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.8g")
 
 
 def sorted_ids(ids: Iterable[str]) -> list[str]:
