@@ -25,23 +25,24 @@ DISK_SHARE = 0.5
 
 class Pixels:
     """Pictures of readable manifest rows by position: ``pixels[3]`` is uint8 (H, W, 3) RGB, its shorter side up to
-    ``side``. They come from the flat file ``cached``, or are decoded from ``files`` where that is None.
+    ``side``. They come from the flat file ``cached``, or are decoded from the files where that is None.
 
-    shapes: (N, 2) int, height and width; starts: (N + 1,) int, where each picture begins in the flat file.
+    sizes, shapes: (N, 2) int, height and width of the files' pictures and of these. starts: (N + 1,) int, where each
+    picture begins in the flat file.
     """
 
     def __init__(self, home: Path, rows: pd.DataFrame, side: int, cached: Path | None) -> None:
         self.home = home
-        self.files = [home / path for path in rows["path"]]
-        self.sizes = [(int(height), int(width)) for height, width in zip(rows["height"], rows["width"], strict=True)]
+        self.paths = rows["path"].tolist()
+        self.sizes = rows[["height", "width"]].to_numpy(np.int64)
         self.sha256s = rows["sha256"].tolist()
         self.side, self.cached = side, cached
-        self.shapes = np.array([shape_at_side(height, width, side) for height, width in self.sizes], np.int64)
+        self.shapes = np.array([shape_at_side(height, width, side) for height, width in self.sizes.tolist()], np.int64)
         self.starts = np.concatenate([[0], np.cumsum(self.shapes.prod(axis=1) * 3)])
         self._flat: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.paths)
 
     def __getitem__(self, row: int) -> np.ndarray:
         if self.cached is None:
@@ -59,16 +60,17 @@ class Pixels:
 
     def decode(self, row: int) -> np.ndarray:
         """The picture from its file; raises FoldwiseError when that is not the file which the manifest checked."""
+        file = self.home / self.paths[row]
         try:
-            content = self.files[row].read_bytes()
+            content = file.read_bytes()
             if fingerprint(content) == self.sha256s[row]:
-                return decode_to_side(content, self.side, *self.sizes[row])
+                return decode_to_side(content, self.side, *self.sizes[row].tolist())
         except (FileNotFoundError, Unreadable):
             pass
-        made = self.files[row].is_relative_to(self.home / "images")
+        made = file.is_relative_to(self.home / "images")
         anew = f" (rm -r {shown(self.home)}/images {shown(self.home)}/prepared.json unpacks all anew)" if made else ""
         raise FoldwiseError(
-            f"{shown(self.files[row])} has changed since the manifest was made; put it back{anew}, or delete "
+            f"{shown(file)} has changed since the manifest was made; put it back{anew}, or delete "
             f"{shown(self.home)}/manifest.csv to go on with what is there: runs made before will not fit it"
         )
 
