@@ -129,9 +129,11 @@ def train_fold(
     if arrangement.compiled:
         module.compile()
 
-    for epoch in range(len(training.history), recipe.epochs):
+    first_epoch = len(training.history)
+    for epoch in range(first_epoch, recipe.epochs):
         set_frozen(module, recipe.is_frozen(epoch))
-        replica = ranks.replicate(module)
+        if epoch in (first_epoch, recipe.unfreeze_after):
+            replica = ranks.replicate(module)
         done = len(training.losses)  # steps of this epoch, where the fold was stopped in its midst
         batches = on_device(data.train.epoch(epoch, done), device)
         watched = progress(batches, steps - done, "train", f"fold {fold}, epoch {epoch + 1} of {recipe.epochs}", 60)

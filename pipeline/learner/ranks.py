@@ -92,11 +92,11 @@ class Ranks:
     @contextmanager
     def first_goes_first(self) -> Iterator[None]:
         """The first rank does what is within, then the others."""
-        if self.size > 1 and not self.is_first:
-            dist.barrier()
+        if not self.is_first:
+            self.wait()
         yield
-        if self.size > 1 and self.is_first:
-            dist.barrier()
+        if self.is_first:
+            self.wait()
 
     def wait(self) -> None:
         """Until all are here."""

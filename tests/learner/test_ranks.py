@@ -89,10 +89,12 @@ def weights_of(paths: Paths, run: str) -> dict[str, torch.Tensor]:
 # --- the same work ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("size", "accumulate"), [(2, 1), (3, 2)])
-def test_ranks_learn_what_one_process_learns(split: Paths, stage: Stage, size: int, accumulate: int) -> None:
-    """Three steps of 13 images, which no number of ranks divides."""
-    settings = ["model=lenet", "model_args={}", "batch_size=13", "epochs=1", f"accumulate={accumulate}"]
+@pytest.mark.parametrize(
+    ("size", "more"), [(2, []), (3, ["accumulate=2"]), (2, ["freeze=true", "unfreeze_after=1", "epochs=2"])]
+)
+def test_ranks_learn_what_one_process_learns(split: Paths, stage: Stage, size: int, more: list[str]) -> None:
+    """Three steps of 13 images an epoch, which no number of ranks divides."""
+    settings = ["model=lenet", "model_args={}", "batch_size=13", "epochs=1", *more]
     stage("train", *FOLD_0, *settings)
     log, alone = pd.read_csv(split.fold(folder_of(split), 0) / "log.csv"), weights_of(split, folder_of(split))
     run = split.run(folder_of(split))
@@ -221,6 +223,8 @@ def test_ranks_need_an_image_and_a_gpu_each(monkeypatch: pytest.MonkeyPatch) -> 
         Ranks(0, 4, 4).require_divisible(3)
     with pytest.raises(FoldwiseError, match="DEVICE=cuda:1 is one device, for 4 processes"):
         device_of("cuda:1", Ranks(0, 4, 4), 0)
+    with pytest.raises(FoldwiseError, match="sync_batchnorm = true needs GPUs"):
+        Ranks(0, 4, 4).synchronized(nn.BatchNorm2d(3), torch.device("cpu"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(FoldwiseError, match="4 GPUs were asked for and this machine has 2; type GPUS=2"):
