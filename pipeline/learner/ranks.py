@@ -26,7 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.learner.device import find_device
 from pipeline.records.errors import FoldwiseError
-from pipeline.records.processes import is_of_ranks, rank
+from pipeline.records.processes import end_with_parent, is_of_ranks, rank
 
 T = TypeVar("T")
 
@@ -175,6 +175,7 @@ def joined(name: str) -> Iterator[tuple[Ranks, torch.device]]:
     if here.size == 1:
         yield here, find_device(name)
         return
+    end_with_parent()
     device = device_of(name, here, int(os.environ["LOCAL_RANK"]))
     try:
         # What ranks tell each other from the host goes by gloo, which notices at once when one ends.

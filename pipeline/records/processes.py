@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import re
+import signal
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +23,13 @@ def is_of_ranks() -> bool:
 def rank() -> int:
     """Which of those it is; 0 for the first, which says and writes, and for a process by itself."""
     return int(os.environ["RANK"]) if is_of_ranks() else 0
+
+
+def end_with_parent() -> None:
+    """Asks Linux to stop this process, as SIGTERM does, when the one that started it dies, however it dies."""
+    if sys.platform.startswith("linux"):
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG of sys/prctl.h
 
 
 def start_of(pid: int) -> str:

@@ -21,6 +21,8 @@ STOPPED = 75
 #: Exit status after a second signal (the shell's own for Ctrl-C).
 LEFT_AT_ONCE = 130
 TIME_OVER = "the time is over"
+#: Seconds within which signals count as one.
+ONE_EVENT = 0.3
 #: Ctrl-C, what schedulers and ``timeout`` send, and what a closed terminal sends.
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
@@ -102,12 +104,13 @@ class Stop:
     def __init__(self, until: float | None = None) -> None:
         self.until = until
         self.reason = ""
-        self.kept_back = 0.0
+        self.kept_back = self.noted_at = 0.0
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler."""
-        if self.reason:
+        """The signal handler. One event may send two: the terminal and make, or a parent's threads that all die."""
+        if self.reason and time.monotonic() - self.noted_at > ONE_EVENT:
             leave_at_once()
+        self.noted_at = self.noted_at or time.monotonic()
         self.reason = f"stopped by {signal.Signals(number).name}"
 
     @property

@@ -118,7 +118,6 @@ def train_here(command: list[str], checkout: str, folder: str, environment: dict
 
     Raises ChildProcessError when that process was ended from outside, RuntimeError with its sentence when it failed.
     """
-    import ctypes
     import platform
     import signal
     import subprocess
@@ -128,6 +127,7 @@ def train_here(command: list[str], checkout: str, folder: str, environment: dict
 
     sys.path.insert(0, checkout)
     from pipeline.records.locks import BEAT, DEAD_AFTER, living_owner
+    from pipeline.records.processes import end_with_parent
 
     lock, end = Path(folder, "lock"), time.monotonic() + DEAD_AFTER + BEAT
     while living_owner(lock) and time.monotonic() < end:  # of a machine that is lost, or of a process that still saves
@@ -136,8 +136,7 @@ def train_here(command: list[str], checkout: str, folder: str, environment: dict
     def begin() -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        if sys.platform.startswith("linux"):
-            ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: stop, and save, when Ray's process dies
+        end_with_parent()  # and save, when Ray's process dies
 
     log = Path(folder, "console.log")
     log.parent.mkdir(parents=True, exist_ok=True)
