@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # COMPETITION, RECIPE, SET and FOLDS (or FOLD) name a run; plan.py reads the TOML and answers with the run's name and folds.
 STAGES := prepare manifest folds train predict ensemble submit
 ifneq ($(filter $(STAGES),$(MAKECMDGOALS)),)
-  PLAN := $(shell $(PYTHON) -m pipeline.records.plan "$(COMPETITION)" --recipe "$(RECIPE)" --folds "$(or $(FOLDS),$(FOLD))" --device "$(DEVICE)" --hours "$(HOURS)" --gpus "$(GPUS)" --cluster "$(CLUSTER)" --set $(SET) || echo failed)
+  PLAN := $(shell $(PYTHON) -m pipeline.records.plan "$(COMPETITION)" --recipe "$(RECIPE)" --folds "$(or $(FOLDS),$(FOLD))" --device "$(DEVICE)" --hours "$(HOURS)" --gpus "$(GPUS)" --cpus "$(CPUS)" --cluster "$(CLUSTER)" --set $(SET) || echo failed)
   ifneq ($(filter failed,$(PLAN)),)
     $(error nothing was done)
   endif
@@ -120,7 +120,7 @@ else
 # One driver trains all folds that are not trained yet: the first of them stands for the others.
 UNTRAINED   := $(filter-out $(wildcard $(TRAINED)),$(TRAINED))
 $(firstword $(UNTRAINED)): | $(MADE)/folds.csv
-	@exec $(PY) -m pipeline.tools.cluster $(WHICH_RUN) --folds $(subst $(space),$(comma),$(CHOSEN)) --address $(CLUSTER) $(if $(GPUS),--gpus $(GPUS)) $(if $(CPUS),--cpus $(CPUS)) $(MACHINE) $(if $(UNTIL),--until $(UNTIL))
+	@exec $(PY) -m pipeline.tools.cluster $(WHICH_RUN) --folds $(subst $(space),$(comma),$(CHOSEN)) --address "$(CLUSTER)" $(if $(GPUS),--gpus $(GPUS)) $(if $(CPUS),--cpus $(CPUS)) $(MACHINE) $(if $(UNTIL),--until $(UNTIL))
 $(wordlist 2,$(words $(UNTRAINED)),$(UNTRAINED)): | $(firstword $(UNTRAINED)) ;
 endif
 

@@ -156,7 +156,8 @@ def device_of(name: str, here: Ranks, local_rank: int) -> torch.device:
     """The device of one of the ranks on this machine: its own GPU, or its part of the CPU. Raises FoldwiseError where
     there are fewer GPUs."""
     if name not in ("auto", "cpu", "cuda"):
-        raise FoldwiseError(f"DEVICE={name} is one device, for {here.size} processes; leave it out, or say DEVICE=cpu")
+        find_device(name)
+        raise FoldwiseError(f"DEVICE={name} is one device, for {here.size} processes; leave it out")
     if name == "cpu" or not torch.cuda.is_available():
         return find_device("cpu" if name == "auto" else name)
     gpus = torch.cuda.device_count()

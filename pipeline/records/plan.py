@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import platform
+import re
 import subprocess
 import sys
 import time
+from functools import cache
 
 if not (3, 11) <= sys.version_info < (3, 15):  # as in pyproject.toml; said before anything newer is imported
     found = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -25,19 +27,21 @@ from pipeline.records.toml import read_toml
 SMALL_SIDE, SMALL_MEMORY = 96, 4096
 
 
-def gpu_memory() -> int:
-    """MiB of the first GPU's memory as its driver tells, 0 without one."""
+@cache
+def gpu_memory() -> list[int]:
+    """MiB of each GPU's memory as its driver tells."""
     try:
         asked = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-        return int(subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout.split()[0])
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return 0
+        told = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout
+        return [int(line) for line in told.split()]
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return []
 
 
 def arrange(num_folds: int, image_size: int, device: str) -> tuple[int, list[int]]:
     """(folds side by side, threads of each). A GPU trains one fold at a time, or as many small ones as its memory
     and the cores allow; a CPU divides its cores."""
-    memory = gpu_memory() if device in ("auto", "cuda") else 0
+    memory = next(iter(gpu_memory()), 0) if device in ("auto", "cuda") else 0
     is_mac = (
         device == "auto" and sys.platform == "darwin" and platform.machine() == "arm64"
     )  # which has a GPU of its own
@@ -60,21 +64,27 @@ def end_of(hours: str) -> str:
         raise FoldwiseError(f"HOURS={hours} is not a number of hours, such as HOURS=8.5") from error
 
 
-def ranks_of(gpus: str, cluster: str) -> int:
-    """Processes that train a fold on this machine, one for each of GPUS; a cluster's machines take care of their own,
-    where a fold may also ask for a part of a GPU. Raises FoldwiseError for no such number."""
-    try:
-        number = float(gpus or 1)
-        if number >= 0 and (cluster or number in range(1, 1025)):
-            return 1 if cluster else int(number)
-    except ValueError:
-        pass
-    raise FoldwiseError(f"GPUS={gpus} is no number of GPUs, such as GPUS=4; with CLUSTER=auto also GPUS=0.5")
+def ranks_of(gpus: str, cpus: str, cluster: str, device: str) -> int:
+    """Processes that train a fold on this machine, one for each of GPUS, or of the cores where there are none; a
+    cluster's machines take care of their own, where a fold may also ask for a part of a GPU, and for CPUS. Raises
+    FoldwiseError for numbers that cannot be."""
+    if cpus and (not cluster or not cpus.isdecimal() or int(cpus) < 1):
+        raise FoldwiseError(f"CPUS={cpus}: it goes with CLUSTER, and is a whole number for each fold, such as CPUS=4")
+    parts = r"0|0?\.\d+|" if cluster else ""
+    if not re.fullmatch(rf"({parts}[1-9]\d*)", gpus or "1"):
+        raise FoldwiseError(f"GPUS={gpus} is no number of GPUs, such as GPUS=4; with CLUSTER=auto also GPUS=0.5")
+    if cluster:
+        return 1
+    ranks, here = int(gpus or 1), 0 if device == "cpu" else len(gpu_memory())
+    if ranks > max(1, here or cores()):
+        has = f"{here} GPUs" if here else f"no GPU and {cores()} cores"
+        raise FoldwiseError(f"GPUS={gpus} is too many: this machine has {has}; torchrun takes several machines")
+    return ranks
 
 
 def plan(
     competition: str, recipe: str, settings: list[str], folds: str, device: str, hours: str,
-    gpus: str = "", cluster: str = "",
+    gpus: str = "", cpus: str = "", cluster: str = "",
 ) -> dict[str, str]:  # fmt: skip
     """Make variables for one call; raises FoldwiseError as the stages would."""
     toml = Paths(competition).toml
@@ -88,7 +98,7 @@ def plan(
     sizes = [str(content.get("image_size")), *(text[11:] for text in settings if text.startswith("image_size="))]
     run = run_name(recipe, settings)
     chosen = parse_folds(folds, num_folds)
-    ranks = ranks_of(gpus, cluster)
+    ranks = ranks_of(gpus, cpus, cluster, device)
     beside, threads = arrange(len(chosen), int(sizes[-1]) if sizes[-1].isdecimal() else 224, device)
     if ranks > 1 or cluster:  # each fold has the whole machine, or others
         beside, threads = 1, [cores()] * len(chosen)
@@ -116,6 +126,7 @@ if __name__ == "__main__":
     parser.add_argument("--device", default="auto")
     parser.add_argument("--hours", default="")
     parser.add_argument("--gpus", default="")
+    parser.add_argument("--cpus", default="")
     parser.add_argument("--cluster", default="")
     args = parser.parse_args()
     try:

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,23 +30,24 @@ from pipeline.records.competition import load_competition
 from pipeline.records.console import duration, parser_for, paths_of, progress, run_stage, say
 from pipeline.records.errors import FoldwiseError, count_of
 from pipeline.records.files import read_json
-from pipeline.records.locks import living_owner
+from pipeline.records.locks import living_owner, owned
 from pipeline.records.paths import ROOT, Paths, parse_folds, shown
 from pipeline.records.provenance import PACKAGES
 from pipeline.records.recipe import Recipe
 from pipeline.records.runs import asked_run
-from pipeline.records.signals import Stop
+from pipeline.records.signals import TIME_OVER, Stop
 
 CHECKOUT = Path(pipeline.__file__).parents[1]
 #: Times that a fold is begun again when its machine, or its process, is lost.
 RETRIES = 3
-#: Seconds between two looks at the folds, for a machine to answer the first question, and for a fold to save and end.
-LOOK_EVERY, ANSWER, LAST_WORDS = 1.0, 120, 60
+#: Seconds between two looks at the folds, for Ray and each machine to answer, and for a fold to save and end.
+LOOK_EVERY, ANSWER, LAST_WORDS = 1.0, 30, 60
 
 
 def load_ray() -> Any:
     """The package, which tells nobody that it is used; raises FoldwiseError where it is not installed."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "."  # what it says of a lost machine, a page long; we say it in a line
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -55,28 +58,31 @@ def load_ray() -> Any:
     return ray
 
 
-def require_listening(address: str) -> None:
-    """Raises OSError where nobody listens at ``host:port``, or where ``ray start`` was last called here for ``auto``:
-    Ray itself would try for minutes."""
-    if address == "auto":
-        last = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
-        address = os.environ.get("RAY_ADDRESS") or (last.read_text().strip() if last.exists() else "")
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=10).close()
+def require_answer(address: str) -> None:
+    """Raises FoldwiseError unless a Ray cluster answers, asked by a process that can be ended: Ray itself would try for
+    minutes, and heed no signal."""
+    if address != "auto" and not re.fullmatch(r"[^\s:]+:\d+", address):
+        raise FoldwiseError(f"CLUSTER={address} is neither auto nor a machine and its port, such as CLUSTER=head:6379")
+    asked = [] if address == "auto" else ["--address", address]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", *asked]
+    try:
+        subprocess.run(command, capture_output=True, timeout=ANSWER, check=True)
+    except subprocess.SubprocessError as error:
+        raise FoldwiseError(
+            f"no Ray cluster answers at '{address}'; start one: .venv/bin/ray start --head --disable-usage-stats here, "
+            "and .venv/bin/ray start --address=<this machine>:6379 on the others"
+        ) from error
 
 
 @contextmanager
 def connected(ray: Any, address: str) -> Iterator[None]:
-    """A connection to a cluster that runs; raises FoldwiseError where there is none."""
+    """A connection to a cluster that runs; raises FoldwiseError where there is none, or one of other versions."""
+    require_answer(address)
     try:
-        require_listening(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (OSError, RuntimeError, ValueError) as error:
-        raise FoldwiseError(
-            f"no Ray cluster answers at '{address}' ({str(error).splitlines()[0]}); start one: .venv/bin/ray start "
-            "--head --disable-usage-stats here, and .venv/bin/ray start --address=<this machine>:6379 on the others"
-        ) from error
+        said = " ".join(str(error).split())
+        raise FoldwiseError(f"the Ray cluster at '{address}' cannot be used: {said}") from error
     try:
         yield
     finally:
@@ -160,7 +166,8 @@ def train_here(command: list[str], checkout: str, folder: str, environment: dict
         raise ChildProcessError(f"{platform.node()}: it was ended from outside ({process.returncode})")
     if process.returncode:
         lines = log.read_bytes()[said:].decode(errors="replace").splitlines()
-        raise RuntimeError(f"{platform.node()}: {([''] + [line for line in lines if line.strip()])[-1]}")
+        last = [line for line in lines if line.strip()][-1:]
+        raise RuntimeError(f"{platform.node()}: {''.join(last).removeprefix('error: ')}")
     return platform.node()
 
 
@@ -277,12 +284,15 @@ def watched(
                 host = ray.get(task)
             except ray.exceptions.RayError as error:
                 faults[fold] = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
-                say("cluster", f"fold {fold}: ended with a fault on {faults[fold]}")
+                say("cluster", f"fold {fold}: failed")
                 continue
-            with suppress(FileNotFoundError):
-                facts = read_json(paths.fold(run, fold) / "trained.json", "last_epoch", "seconds")
-                score = facts["last_epoch"]["val_score"]
-                say("cluster", f"fold {fold}: {score:.4f} in {duration(facts['seconds'])} on {host}")
+            record = paths.fold(run, fold) / "trained.json"
+            if not record.exists():
+                say("cluster", f"fold {fold}: {TIME_OVER}; what was done is saved; the same command goes on")
+                continue
+            facts = read_json(record, "last_epoch", "seconds")
+            score = facts["last_epoch"]["val_score"]
+            say("cluster", f"fold {fold}: {score:.4f} in {duration(facts['seconds'])} on {host}")
 
 
 def train_on(
@@ -311,7 +321,7 @@ def train_on(
         ray.wait(list(tasks), num_returns=len(tasks), timeout=LAST_WORDS)
         stop.leave("what the folds had done is saved")
     if faults:
-        named = "; ".join(f"fold {fold} on {fault.removeprefix('error: ')}" for fold, fault in sorted(faults.items()))
+        named = "; ".join(f"fold {fold} on {fault}" for fold, fault in sorted(faults.items()))
         raise FoldwiseError(f"{count_of(len(faults), 'fold')} of {len(folds)} failed: {named}")
 
 
@@ -333,7 +343,8 @@ def main() -> None:
         return
 
     ray = load_ray()
-    with connected(ray, args.address), Stop() as stop:  # a signal would leave Ray's own calls in disorder
+    # A signal is only noted: it would leave Ray's own calls in disorder.
+    with owned(paths.run(run) / "cluster.lock"), connected(ray, args.address), Stop() as stop:
         nodes = [node for node in ray.nodes() if node["Alive"]]
         gpus, cpus = request_of(nodes, len(folds), args.gpus, args.cpus, args.device)
         able = [node for node in nodes if node["Resources"].get("GPU", 0) >= gpus and node["Resources"].get("CPU", 0)]
@@ -341,8 +352,8 @@ def main() -> None:
         stop.leave("no fold was begun")
         say(
             "cluster",
-            f"{count_of(len(folds), 'fold')} of {run} on {count_of(len(able), 'machine')}, {gpus:g} GPUs and "
-            f"{count_of(cpus, 'CPU')} each; what they say: {shown(paths.run(run))}/fold*/console.log",
+            f"{count_of(len(folds), 'fold')} of {run} on {count_of(len(able), 'machine')}, each with {gpus:g} GPUs and "
+            f"{cpus} CPUs of it; what they say: {shown(paths.run(run))}/fold*/console.log",
         )
         train_on(ray, args, paths, run, recipe, folds, (gpus, cpus), stop)
 

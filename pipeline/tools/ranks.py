@@ -20,7 +20,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from pipeline.records.signals import STOPPED
+from pipeline.records.signals import STOPPED, heeded
 
 
 def fault_of(failed: ChildFailedError, logs: Path, size: int) -> str:
@@ -53,6 +53,7 @@ def start(size: int, command: list[str]) -> int:
             max_restarts=0,  # the same command goes on, when someone has read why it ended
             logs_specs=DefaultLogsSpecs(logs, redirects=dict.fromkeys(range(1, size), Std.ERR)),
         )
+        config.signals_to_handle = ",".join(number.name for number in heeded())  # not those that nohup keeps out
         try:
             elastic_launch(config, sys.executable)("-m", *command)
         except SignalException:

@@ -45,22 +45,37 @@ def test_a_recipe_that_is_no_toml_is_named(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("gpus", "cluster", "ranks"),
-    [("", "", 1), ("4", "", 4), ("0.5", "auto", 1), ("4", "auto", 1), ("0.5", "", 0), ("0", "", 0), ("x", "auto", 0)],
+    ("gpus", "cpus", "cluster", "said"),
+    [
+        ("", "", "", 1), ("4", "", "", 4), ("0.5", "", "auto", 1), ("4", "8", "auto", 1), ("0", "1", "auto", 1),
+        ("0.5", "", "", "no number of GPUs"), ("0", "", "", "no number"), ("x", "", "auto", "no number"),
+        ("1.5", "", "auto", "no number"), ("-1", "", "", "no number"), ("6", "", "", "too many: .* has 4 GPUs"),
+        ("", "2", "", "goes with CLUSTER"), ("", "0", "auto", "a whole number"), ("", "x", "auto", "a whole number"),
+    ],
 )  # fmt: skip
-def test_gpus_are_ranks_but_on_a_cluster(gpus: str, cluster: str, ranks: int) -> None:
-    if not ranks:
-        with pytest.raises(FoldwiseError, match=f"GPUS={gpus} is no number of GPUs"):
-            plan.ranks_of(gpus, cluster)
+def test_gpus_are_ranks_but_on_a_cluster(
+    gpus: str, cpus: str, cluster: str, said: int | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "gpu_memory", lambda: [24_000] * 4)
+    if isinstance(said, int):
+        assert plan.ranks_of(gpus, cpus, cluster, "auto") == said
     else:
-        assert plan.ranks_of(gpus, cluster) == ranks
+        with pytest.raises(FoldwiseError, match=said):
+            plan.ranks_of(gpus, cpus, cluster, "auto")
+
+
+def test_without_gpus_the_cores_are_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "cores", lambda: 3)
+    assert plan.ranks_of("3", "", "", "cpu") == 3
+    with pytest.raises(FoldwiseError, match="no GPU and 3 cores"):
+        plan.ranks_of("4", "", "", "cpu")
 
 
 def test_a_gpu_trains_several_small_folds_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "gpu_memory", lambda: 24_000)
+    monkeypatch.setattr(plan, "gpu_memory", lambda: [24_000])
     monkeypatch.setattr(plan, "cores", lambda: 16)
     assert plan.arrange(5, 64, "auto") == (5, [3] * 5)
     assert plan.arrange(5, 224, "auto") == (1, [16] * 5)
     assert plan.arrange(5, 64, "cpu") == share_cores(5, 16)
-    monkeypatch.setattr(plan, "gpu_memory", lambda: 9_000)
+    monkeypatch.setattr(plan, "gpu_memory", lambda: [9_000])
     assert plan.arrange(5, 64, "cuda") == (2, [8] * 5)
