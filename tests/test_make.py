@@ -67,7 +67,7 @@ def test_one_word_takes_a_fold_to_many_gpus_and_the_folds_to_many_machines(check
     done(checkout, "prepared.json", "manifest.csv", "folds.csv", "runs/digits/fold1/trained.json")
     machines = commands(checkout, "submit", "CLUSTER=head:6379", "GPUS=0.5", "CPUS=3")
     assert [line.split()[0] for line in machines] == ["tools.cluster", "predict", "ensemble", "submit"]
-    assert "--folds 0,1,2,3,4 --address head:6379 --gpus 0.5 --cpus 3" in machines[0]
+    assert '--folds 0,1,2,3,4 --address "head:6379" --gpus 0.5 --cpus 3' in machines[0]
     done(checkout, *(f"runs/digits/fold{fold}/trained.json" for fold in range(5)))
     assert [line.split()[0] for line in commands(checkout, "submit", "CLUSTER=auto")] == [
         "predict",
