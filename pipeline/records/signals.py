@@ -21,7 +21,7 @@ STOPPED = 75
 #: Exit status after a second signal (the shell's own for Ctrl-C).
 LEFT_AT_ONCE = 130
 TIME_OVER = "the time is over"
-#: Seconds within which signals count as one.
+#: Seconds within which two of the same signal count as one.
 ONE_EVENT = 0.3
 #: Ctrl-C, what schedulers and ``timeout`` send, and what a closed terminal sends.
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
@@ -104,13 +104,17 @@ class Stop:
     def __init__(self, until: float | None = None) -> None:
         self.until = until
         self.reason = ""
-        self.kept_back = self.noted_at = 0.0
+        self.kept_back = 0.0
+        self.noted = (0, 0.0)  # the first signal, and when
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler. One event may send two: the terminal and make, or a parent's threads that all die."""
-        if self.reason and time.monotonic() - self.noted_at > ONE_EVENT:
+        """The signal handler. When a parent dies, each of its threads may send the same (see end_with_parent)."""
+        first, at = self.noted
+        if number == first and time.monotonic() - at < ONE_EVENT:
+            return
+        if self.reason:
             leave_at_once()
-        self.noted_at = self.noted_at or time.monotonic()
+        self.noted = number, time.monotonic()
         self.reason = f"stopped by {signal.Signals(number).name}"
 
     @property
