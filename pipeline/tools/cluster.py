@@ -48,10 +48,9 @@ def load_ray() -> Any:
     """The package, which tells nobody that it is used; raises FoldwiseError where it is not installed."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "."  # what it says of a lost machine, a page long; we say it in a line
+    # The head asks for a token if it had one when it started.
     told = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
-    if (
-        told or Path("~/.ray/auth_token").expanduser().exists()
-    ):  # which the head asks for, if it had one when it started
+    if told or Path("~/.ray/auth_token").expanduser().exists():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
