@@ -187,7 +187,8 @@ def joined(name: str) -> Iterator[tuple[Ranks, torch.device]]:
         if not has_lost_one(error):
             raise
         raise FoldwiseError(
-            "another process of this fold ended or is out of reach; the same command goes on after the last checkpoint"
+            "another process of this fold ended or is out of reach; the same command goes on after the last checkpoint "
+            f"({str(error).splitlines()[0]})"
         ) from error
     dist.destroy_process_group()
 
