@@ -492,6 +492,33 @@ def test_row_14_a_loader_process_dies_or_hangs(
     assert not multiprocessing.active_children()
 
 
+ORPHAN = """
+import multiprocessing, os, sys, time
+from pipeline.pixels.workers import start_worker
+from pipeline.records.processes import is_alive
+
+def work(begun):
+    while sys.argv[1] == "before" and is_alive(os.getppid()) and os.getppid() == parent:
+        time.sleep(0.01)
+    start_worker(0)
+    begun.set()
+    time.sleep(600)
+
+parent, begun = os.getpid(), multiprocessing.Event()
+multiprocessing.Process(target=work, args=(begun,)).start()
+if sys.argv[1] == "after":
+    begun.wait()
+os._exit(130)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch's own watch has to do")
+@pytest.mark.parametrize("died", ["before", "after"])
+def test_row_14_a_loader_process_ends_with_its_parent(died: str) -> None:
+    """Also one whose parent was gone before it began, which torch takes for the child of whoever inherited it."""
+    subprocess.run([sys.executable, "-c", ORPHAN, died], capture_output=True, timeout=30)  # waits for whoever holds it
+
+
 def test_row_15_a_loader_process_runs_out_of_memory(split: Paths, stage: Stage, failure: Failure) -> None:
     with pytest.raises(MemoryError):
         list(loader_with(split, run_into_memory_limit))

@@ -11,6 +11,8 @@ import cv2
 
 from pipeline.records.console import say
 from pipeline.records.errors import FoldwiseError, count_of
+from pipeline.records.processes import end_with_parent
+from pipeline.records.signals import SIGNALS
 
 try:
     import resource
@@ -28,8 +30,10 @@ FILES_OF_OURS, FILES_OF_EACH = 128, 24
 
 def start_worker(_: int) -> None:
     """A loader process leaves signals to the main one, which saves and then ends it, and its cores to the others."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "SIGKILL"):  # torch's own watch misses a parent that dies before it begins
+        end_with_parent(signal.SIGKILL)
     cv2.setNumThreads(0)
 
 

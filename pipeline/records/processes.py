@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import platform
 import re
@@ -25,11 +26,15 @@ def rank() -> int:
     return int(os.environ["RANK"]) if is_of_ranks() else 0
 
 
-def end_with_parent() -> None:
-    """Asks Linux to stop this process, as SIGTERM does, when the one that started it dies, however it dies."""
+def end_with_parent(number: int = signal.SIGTERM) -> None:
+    """Asks Linux to send this process the signal ``number`` when the one that started it dies, however it dies; does
+    so itself when a parent that is known by name (multiprocessing's) is dead already."""
     if sys.platform.startswith("linux"):
         with suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG of sys/prctl.h
+            ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG of sys/prctl.h
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None and not is_alive(parent.pid):
+        os.kill(os.getpid(), number)
 
 
 def start_of(pid: int) -> str:
