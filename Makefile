@@ -70,7 +70,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@# uv from the system, else uv from its wheel, else plain pip: the same packages, sooner or later.
 	@uv=$$(command -v uv) || { $(PY) -m pip install --quiet --disable-pip-version-check uv && uv=$(VENV)/bin/uv; }; \
-	if [ -n "$$uv" ]; then "$$uv" pip install --quiet --python $(PY) -c constraints.txt -e '.[dev]'; \
+	if [ -n "$$uv" ]; then "$$uv" pip install --quiet --compile-bytecode --python $(PY) -c constraints.txt -e '.[dev]'; \
 	else $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; fi
 	@$(PY) -c 'import cv2' 2>/dev/null || { \
 	  echo "[setup] OpenCV's window build finds no libGL here; putting the headless build of the same version on top"; \
@@ -154,7 +154,7 @@ check: $(READY) ## ruff and mypy
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
 
 test: $(READY) ## the tests, in a few minutes
-	@FOLDWISE_SHARED_DATA="$${FOLDWISE_SHARED_DATA-$(wildcard ../shared/data)}" $(PY) -m pytest $(TESTS)
+	@FOLDWISE_SHARED_DATA="$${FOLDWISE_SHARED_DATA-$(wildcard ../shared/data)}" $(PY) -m pytest -n auto --maxprocesses 8 --dist loadgroup $(TESTS)
 
 chaos: $(READY) ## kill a five-fold run at 20 random moments and compare its CSV with that of an undisturbed one
 	@$(PY) -m tests.chaos $(if $(KILLS),--kills $(KILLS))

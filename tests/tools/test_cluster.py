@@ -27,6 +27,7 @@ from pipeline.records.signals import STOPPED
 from pipeline.tools.cluster import CHECKOUT, command_of, look_around, request_of, require_same, train_here
 from tests.conftest import Stage, wait_for
 
+pytestmark = pytest.mark.xdist_group("ray")  # one cluster on this machine, whatever the number of processes
 LONG, SHORT = ["epochs=500", "model_args.dropout=0.2"], ["epochs=2"]
 
 
