@@ -28,7 +28,7 @@ def rank() -> int:
 
 def end_with_parent(number: int = signal.SIGTERM) -> None:
     """Asks Linux to send this process the signal ``number`` when the one that started it dies, however it dies; does
-    so itself when a parent that is known by name (multiprocessing's) is dead already."""
+    so itself when a parent whose number is known (multiprocessing notes it) is dead."""
     if sys.platform.startswith("linux"):
         with suppress(OSError, AttributeError):  # another C library
             ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG of sys/prctl.h
