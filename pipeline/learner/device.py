@@ -17,13 +17,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from pipeline.learner.small_maps import by_products
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.recipe import Recipe
 from pipeline.records.threads import cores
 
-#: Image side (pixels) from which a CPU with AVX-512 convolves faster with the channels last; one with AVX2 does at any
-#: side (tests/benchmarks/JOURNAL.md).
-CHANNELS_LAST_FROM = 112
 #: Work (pixels through the model) from which compiling it for a GPU, about a minute, is won back.
 COMPILE_FROM = 500_000 * 224 * 224
 
@@ -88,7 +86,6 @@ class Arrangement:
         threads: 0 for as many as torch takes by itself; divided among the ranks ``beside`` each other here. bf16 is for
         CUDA alone: without AMX it loses on a CPU.
         """
-        wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
         dtype = torch.float32
         if device.type == "cuda" and recipe.amp != "off":
             wants_bf16 = recipe.amp == "bf16" or (recipe.amp == "auto" and torch.cuda.is_bf16_supported())
@@ -97,8 +94,7 @@ class Arrangement:
             threads=min(threads or torch.get_num_threads(), cores())
             if beside == 1
             else max(1, (threads or cores()) // beside),
-            channels_last=device.type == "cuda"
-            or (device.type == "cpu" and (recipe.image_size >= CHANNELS_LAST_FROM or not wide)),
+            channels_last=device.type != "mps",
             dtype=str(dtype).removeprefix("torch."),
             compiled=device.type == "cuda" and recipe.epochs * num_images * recipe.image_size**2 >= COMPILE_FROM,
             parts=recipe.accumulate,
@@ -120,9 +116,10 @@ class Arrangement:
         return asdict(self)
 
     def place(self, module: nn.Module, device: torch.device) -> nn.Module:
-        """The module on the device, its weights laid out as its input will be."""
+        """The module on the device, its weights laid out as its input will be; on a CPU, with fast small maps."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        return module.to(device).to(memory_format=layout)
+        placed = module.to(device).to(memory_format=layout)
+        return by_products(placed) if device.type == "cpu" else placed
 
 
 class Precision:
