@@ -101,9 +101,9 @@ def train_fold(
     checkpoints: Checkpoints,
     stop: Stop,
     ranks: Ranks,
-) -> tuple[nn.Module, Journal]:
-    """Trains from the newest checkpoint, or from the start, to the recipe's end; returns the module to keep and the
-    journal.
+) -> tuple[nn.Module, np.ndarray, Journal]:
+    """Trains from the newest checkpoint, or from the start, to the recipe's end; returns the module to keep, its
+    validation probabilities (M, C) and the journal.
 
     The weights kept are those of the last step, or their moving average: no epoch is picked by its validation score,
     which would make the out-of-fold score too good. A step waits for the device only to save or to look at the losses.
@@ -188,7 +188,7 @@ def train_fold(
         )
         training.end_epoch()
         stop.keep_back((time.monotonic() - began) / len(val_probs) * data.to_predict)
-    return kept, journal
+    return kept, val_probs, journal
 
 
 def main() -> None:
@@ -262,17 +262,14 @@ def main() -> None:
             draw_batch(folder / "augmented.png", train_data, train_rows["label"].tolist())
 
         checkpoints = Checkpoints(folder / "checkpoints", {**wanted, "fold": fold}, ranks.is_first)
-        kept, journal = train_fold(
+        kept, val_probs, journal = train_fold(
             recipe, fold, module, normalize, data, arrangement, device, folder, checkpoints, stop, ranks
         )
 
         # What it says of images it knows, as many as there are to validate, and a look at those it does not know.
         known = train_rows.sample(min(len(train_rows), len(val_rows)), random_state=recipe.seed)
         known_data = val_batches(ImageDataset(pixels, known, whole), recipe, workers, device, ranks.share)
-        precision = Precision(arrangement, device)
-        train_probs, val_probs = (
-            predict_probs([kept], normalize, batches, [()], precision, ranks)[0] for batches in (known_data, data.val)
-        )
+        train_probs = predict_probs([kept], normalize, known_data, [()], Precision(arrangement, device), ranks)[0]
         if not ranks.is_first:
             return
         train_score = METRICS[competition.metric](one_hot(known["label"], names).argmax(axis=1), train_probs)

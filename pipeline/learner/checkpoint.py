@@ -9,11 +9,13 @@ Legend: B batch, C classes.
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import pickle
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,11 +37,35 @@ SAVE_EVERY, KEEP = 300.0, 2
 SHARE = 0.02
 
 
-def write_bytes(path: Path, content: bytes | memoryview) -> str:
-    """Writes a file, whole or not at all, and returns its sha256."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
-    return fingerprint(content)
+class HashedFile(io.BufferedWriter):
+    """A file to write to, with the sha256 of what was written; a checkpoint need not lie in memory for it.
+
+    error: what the system said when a write failed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "w"))
+        self.sha256 = hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        """Writes all of it, bytes in whatever form; raises OSError."""
+        self.sha256.update(content)
+        try:
+            return super().write(content)
+        except OSError as error:
+            self.error = error
+            raise
+
+
+def write_hashed(path: Path, write: Callable[[HashedFile], object]) -> str:
+    """Writes a file, whole or not at all, by what ``write`` writes, and returns its sha256."""
+    with atomic_path(path) as temporary, HashedFile(temporary) as file:
+        try:
+            write(file)
+        except RuntimeError as error:
+            raise (file.error or error) from None  # torch hides a full disk behind a fault of its own
+    return file.sha256.hexdigest()
 
 
 def plain_state(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -50,7 +76,8 @@ def plain_state(module: nn.Module) -> dict[str, torch.Tensor]:
 
 def save_weights(path: Path, module: nn.Module, about: dict[str, Any]) -> str:
     """Writes a module's weights and buffers with what a reader needs to build the module again; returns the sha256."""
-    return write_bytes(path, safetensors.torch.save(plain_state(module), metadata={"foldwise": json.dumps(about)}))
+    content = safetensors.torch.save(plain_state(module), metadata={"foldwise": json.dumps(about)})
+    return write_hashed(path, lambda file: file.write(content))
 
 
 def load_weights(path: Path, sha256: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -118,9 +145,8 @@ class Training:
         """Forgets what the epoch's steps gave."""
         self.losses, self.logits, self.rows = [], [], []
 
-    def trainer(self) -> memoryview:
-        """Everything but the weights, tensors and plain types, as torch saves them."""
-        buffer = io.BytesIO()
+    def save_trainer(self, file: HashedFile) -> None:
+        """Writes everything but the weights, tensors and plain types, as torch saves them."""
         state = {
             "step": self.step,
             "history": self.history,
@@ -130,8 +156,7 @@ class Training:
             "logits": torch.cat(self.logits).cpu(),
             "rows": torch.cat(self.rows),
         }
-        torch.save(state, buffer)
-        return buffer.getbuffer()
+        torch.save(state, file)
 
     def restore(self, weights: dict[str, bytes], trainer: dict[str, Any], device: torch.device) -> None:
         """Becomes what was saved. weights: safetensors by the names of ``modules``."""
@@ -172,10 +197,10 @@ class Checkpoints:
         place, began = self.folder / f"{training.step:08}", time.monotonic()
         try:
             # One after another, so that no two of them are in memory at once.
-            files = {"trainer.pt": write_bytes(place / "trainer.pt", training.trainer())}
+            files = {"trainer.pt": write_hashed(place / "trainer.pt", training.save_trainer)}
             for name, module in training.modules.items():
                 file = f"{name}.safetensors"
-                files[file] = write_bytes(place / file, safetensors.torch.save(plain_state(module)))
+                files[file] = save_weights(place / file, module, {})
             write_record(place / "manifest.json", {"step": training.step, "made_of": self.made_of, "files": files})
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):

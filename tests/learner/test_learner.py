@@ -180,7 +180,8 @@ def test_a_module_that_cannot_be_traced_is_left_as_it_is() -> None:
 def test_rules_of_the_machine() -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     small, large = (Arrangement.chosen(recipe(image_size=side), cpu, 1, 10_000_000) for side in (64, 224))
-    assert small.channels_last and large.channels_last and {small.dtype, large.dtype} == {"float32"} and small.threads == 1
+    assert small.channels_last and large.channels_last and small.threads == 1
+    assert {small.dtype, large.dtype} == {"float32"}
     assert not small.compiled and not large.compiled
     assert choose_workers(None, cpu, True, 16) == 0 and choose_workers(3, cpu, True, 16) == 3
     assert choose_workers(None, cuda, True, 16) == 4 and choose_workers(None, cuda, False, 16) == 15
