@@ -22,7 +22,6 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -230,18 +229,23 @@ def test_row_04_a_full_disk_while_saving(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The older checkpoint stays, the training goes on and ends as if nothing had been."""
-    calls: list[Path] = []
+    opened = []
 
-    @contextmanager
-    def full_at_times(path: Path) -> Iterator[Path]:
-        calls.append(path)
-        if len(calls) in (2, 3):  # the weights of one checkpoint and, written by torch, what the next begins with
-            yield Path("/dev/full")
-        else:
-            with atomic_path(path) as temporary:
-                yield temporary
+    class FullAtTimes(io.FileIO):
+        """Refuses one write into the weights of a checkpoint, and one into what torch writes of the next."""
 
-    monkeypatch.setattr(checkpoint, "atomic_path", full_at_times)
+        def __init__(self, path: Path, mode: str) -> None:
+            super().__init__(path, mode)
+            opened.append(path)
+            self.is_full = len(opened) in (2, 3)
+
+        def write(self, content: Any) -> int:
+            if self.is_full:
+                self.is_full = False
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(content)
+
+    monkeypatch.setattr(checkpoint.io, "FileIO", FullAtTimes)
     monkeypatch.setattr(checkpoint, "SHARE", 1e9)  # one after every epoch
     stage("train", *FOLD_0, *SETTINGS)
     assert capsys.readouterr().out.count("no room to save step") == 2
