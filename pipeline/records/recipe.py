@@ -75,12 +75,14 @@ class Recipe(Settings):
         return self.freeze and (self.unfreeze_after is None or epoch < self.unfreeze_after)
 
     def side_at(self, epoch: int) -> int:
-        """Side (pixels) of the training images of an epoch, from 0. It grows evenly, in steps of 8, and is at its full
-        length for the last fifth of the epochs (progressive resizing: Howard, 2018; ffcv, 2022)."""
+        """Side (pixels) of the training images of an epoch, from 0. It grows evenly, in steps of 8 or, from 64 on, 16
+        (networks halve it four or five times, and what is left at the end of a map costs as much as a whole pixel), and
+        is at its full length for the last fifth of the epochs at least (progressive resizing: Howard, 2018)."""
         full = round(self.image_size * self.train_scale)
         grown = min(1.0, epoch / max(1, math.ceil(0.8 * self.epochs) - 1))
         side = full * (self.start_scale + grown * (1 - self.start_scale))
-        return full if side == full else min(full, max(4, round(side / 8) * 8))
+        step = 16 if full >= 64 else 8
+        return full if side == full else min(full, max(4, round(side / step) * step))
 
     @property
     def cache_side(self) -> int:

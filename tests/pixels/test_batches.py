@@ -233,6 +233,8 @@ def test_images_grow_with_the_epochs(shapes: Paths, rows: pd.DataFrame) -> None:
     assert [next(loader.epoch(epoch))[0].shape[1] for epoch in range(10)] == sides
     smaller = load_recipe("tiny", ["image_size=64", "train_scale=0.8", "start_scale=0.75"])
     assert [smaller.side_at(epoch) for epoch in range(2)] == [40, 51]
+    larger = load_recipe("tiny", ["image_size=64", "start_scale=0.75", "epochs=10"])
+    assert [larger.side_at(epoch) for epoch in range(10)] == [48] * 4 + [64] * 6
 
 
 def test_an_alternating_flip_shows_both_sides_of_every_picture_in_turn(shapes: Paths, rows: pd.DataFrame) -> None:
