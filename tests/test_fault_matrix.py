@@ -417,6 +417,25 @@ def test_row_12_a_signal_saves_and_a_second_leaves_at_once(
     assert f"going on after step {step:,}" in out
 
 
+def test_row_12_a_signal_that_meets_a_destructor_is_not_lost() -> None:
+    """Python drops what is raised there."""
+    code = """
+import os, signal, time
+from pipeline.records.console import run_stage
+class Dying:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+def main():
+    Dying()
+    time.sleep(30)
+run_stage(main)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (75, ""), done
+    assert "stopped by SIGTERM; the same command goes on" in done.stderr and "ignored" not in done.stderr
+
+
 def test_row_13_the_time_is_over(
     split: Paths,
     stage: Stage,

@@ -20,6 +20,7 @@ from pipeline.pixels.cache import Pixels
 from pipeline.pixels.workers import AHEAD, PATIENCE, affordable, end_of_worker, end_workers, start_worker
 from pipeline.records.console import progress
 from pipeline.records.errors import FoldwiseError
+from pipeline.records.signals import Stopped
 
 Key = tuple[int, int]  # (epoch, row)
 Batch = tuple[torch.Tensor, torch.Tensor]  # images, rows
@@ -177,6 +178,9 @@ class Loader:
                 images, rows = batch
                 made += 1
                 yield images, rows.clone()  # the epoch keeps them, and a loader's tensor holds a file open
+        except Stopped:  # while processes start, perhaps: nobody else would end those that have
+            end_workers()
+            raise
         except (RuntimeError, ConnectionError, EOFError) as error:
             self.batches.start = min(made, len(self.batches) - 1)
             _, first = next(iter(self.batches))[0]

@@ -18,7 +18,7 @@ from pipeline.records.errors import FoldwiseError
 from pipeline.records.files import sweep
 from pipeline.records.paths import Paths, error_log, shown
 from pipeline.records.processes import rank
-from pipeline.records.signals import Stopped, end_now, handling
+from pipeline.records.signals import Stopped, ending_in_order
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ def run_stage(main: Callable[[], None]) -> None:
     """Runs a stage's main: an expected fault ends in one sentence and exit 1, an unexpected one in a sentence
     that names the log with its traceback, a signal in exit 75, the end of its time in exit 0 (see signals.py)."""
     try:
-        with handling(end_now):
+        with ending_in_order():
             main()
     except FoldwiseError as fault:
         if rank():  # the others found the same, and the first of them may say it

@@ -34,6 +34,7 @@ class Stopped(BaseException):
     nothing that mends faults should catch it."""
 
     status = STOPPED
+    number: int | None = None  # of the signal, where it was raised on the spot
 
 
 class TimeOver(Stopped):
@@ -72,7 +73,31 @@ def end_now(number: int, frame: FrameType | None) -> NoReturn:
     """Raises Stopped where the process stands, so that temporary files are removed on the way out."""
     for other in heeded():
         signal.signal(other, leave_at_once)
-    raise Stopped(f"stopped by {signal.Signals(number).name}")
+    stopped = Stopped(f"stopped by {signal.Signals(number).name}")
+    stopped.number = number
+    raise stopped
+
+
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """The signals end what is within by ``Stopped``. Python drops an exception that meets a destructor; then the signal
+    is sent once more, a moment later."""
+    before = sys.unraisablehook
+
+    def send_again(dropped: Any) -> None:
+        if not isinstance(dropped.exc_value, Stopped) or dropped.exc_value.number is None:
+            before(dropped)
+            return
+        for number in heeded():
+            signal.signal(number, end_now)
+        threading.Timer(0.01, os.kill, (os.getpid(), dropped.exc_value.number)).start()
+
+    sys.unraisablehook = send_again
+    try:
+        with handling(end_now):
+            yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextmanager
