@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import errno
+import multiprocessing
 import os
 import re
+import signal
 import sys
 import time
 import traceback
@@ -78,6 +80,10 @@ def run_stage(main: Callable[[], None]) -> None:
     except Stopped as reason:
         note = f" (exit {reason.status}, an error to make)" if reason.status else ""
         print(f"\n{reason}; the same command goes on{note}", file=sys.stderr)
+        if hasattr(signal, "SIGCHLD"):  # else torch raises an error of its own for each process that ends
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for child in multiprocessing.active_children():  # loader processes heed no signal; Python would wait for them
+            child.kill()
         sys.exit(reason.status)
     except BrokenPipeError:
         go_silent()
