@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.pixels.augment import Augmenter, draw_key
 from pipeline.pixels.cache import Pixels
-from pipeline.pixels.workers import AHEAD, PATIENCE, affordable, end_of_worker, end_workers, start_worker
+from pipeline.pixels.workers import AHEAD, PATIENCE, affordable, end_of_worker, start_worker
 from pipeline.records.console import progress
 from pipeline.records.errors import FoldwiseError
-from pipeline.records.signals import Stopped
+from pipeline.records.processes import end_children
 
 Key = tuple[int, int]  # (epoch, row)
 Batch = tuple[torch.Tensor, torch.Tensor]  # images, rows
@@ -173,14 +173,11 @@ class Loader:
         try:
             for batch in self.loader:
                 if isinstance(batch, Exception):
-                    end_workers()
+                    end_children()
                     raise batch
                 images, rows = batch
                 made += 1
                 yield images, rows.clone()  # the epoch keeps them, and a loader's tensor holds a file open
-        except Stopped:  # while processes start, perhaps: nobody else would end those that have
-            end_workers()
-            raise
         except (RuntimeError, ConnectionError, EOFError) as error:
             self.batches.start = min(made, len(self.batches) - 1)
             _, first = next(iter(self.batches))[0]
@@ -189,5 +186,5 @@ class Loader:
             fault = end_of_worker(error, what)
             if fault is None:
                 raise
-            end_workers()
+            end_children()
             raise fault from error

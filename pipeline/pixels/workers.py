@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
 import signal
 from pathlib import Path
@@ -60,15 +59,6 @@ def affordable(workers: int, batch_bytes: int) -> int:
             said = count_of(workers, "loader process") if workers else "no loader processes"
             say("loader", f"note: {said}, since there are only {reason}")
     return workers
-
-
-def end_workers() -> None:
-    """Ends all loader processes at once, where this process is about to end: one that hangs would hold it up."""
-    if hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else torch raises an error of its own for each that ends
-    for child in multiprocessing.active_children():
-        child.kill()
-        child.join()
 
 
 def end_of_worker(error: Exception, making: str) -> FoldwiseError | None:

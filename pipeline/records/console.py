@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import errno
-import multiprocessing
 import os
 import re
-import signal
 import sys
 import time
 import traceback
@@ -19,7 +17,7 @@ from tqdm import tqdm
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.files import sweep
 from pipeline.records.paths import Paths, error_log, shown
-from pipeline.records.processes import rank
+from pipeline.records.processes import end_children, rank
 from pipeline.records.signals import Stopped, ending_in_order
 
 T = TypeVar("T")
@@ -80,10 +78,6 @@ def run_stage(main: Callable[[], None]) -> None:
     except Stopped as reason:
         note = f" (exit {reason.status}, an error to make)" if reason.status else ""
         print(f"\n{reason}; the same command goes on{note}", file=sys.stderr)
-        if hasattr(signal, "SIGCHLD"):  # else torch raises an error of its own for each process that ends
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for child in multiprocessing.active_children():  # loader processes heed no signal; Python would wait for them
-            child.kill()
         sys.exit(reason.status)
     except BrokenPipeError:
         go_silent()
@@ -103,6 +97,8 @@ def run_stage(main: Callable[[], None]) -> None:
             f"error: unexpected {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} "
             f"(the traceback is in {shown(log)})"
         )
+    finally:
+        end_children()
 
 
 def say(stage: str, message: str) -> None:

@@ -37,6 +37,17 @@ def end_with_parent(number: int = signal.SIGTERM) -> None:
         os.kill(os.getpid(), number)
 
 
+def end_children() -> None:
+    """Kills what multiprocessing started here and still lives. For a process about to end: Python would wait for them,
+    though they heed no signal or hang."""
+    children = multiprocessing.active_children()
+    if children and hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else torch raises an error of its own for each that ends
+    for child in children:
+        child.kill()
+        child.join()
+
+
 def start_of(pid: int) -> str:
     """What tells a process from a later one of the same number, where the system shows it: when it began. ``"dead"``
     for one that has ended and whose parent has not asked for its status."""
