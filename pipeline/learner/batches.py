@@ -23,16 +23,16 @@ class Normalize(nn.Module):
 
     def __init__(self, preprocessing: Preprocessing, channels_last: bool = False) -> None:
         super().__init__()
-        self.shift = nn.Buffer(torch.tensor(preprocessing.mean) * 255)
-        self.scale = nn.Buffer(1 / (torch.tensor(preprocessing.std) * 255))
+        mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
+        self.scale, self.offset = nn.Buffer(1 / (std * 255)), nn.Buffer(-mean / std)
         self.channels_last = channels_last
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if not self.channels_last:
             planes = images.permute(0, 3, 1, 2).contiguous().float()
-            return planes.sub_(self.shift.view(3, 1, 1)).mul_(self.scale.view(3, 1, 1))
+            return torch.addcmul(self.offset.view(3, 1, 1), planes, self.scale.view(3, 1, 1), out=planes)
         rows, side = images.flatten(2).float(), images.shape[2]  # (B, S, S * 3)
-        rows.sub_(self.shift.repeat(side)).mul_(self.scale.repeat(side))
+        torch.addcmul(self.offset.repeat(side), rows, self.scale.repeat(side), out=rows)
         return rows.view(images.shape).permute(0, 3, 1, 2)
 
 
