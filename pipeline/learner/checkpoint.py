@@ -34,7 +34,7 @@ from pipeline.records.runs import differences
 #: Seconds after which a checkpoint is made in the middle of an epoch, and how many are kept.
 SAVE_EVERY, KEEP = 300.0, 2
 #: Share of the time that the checkpoints at the ends of epochs may take; where epochs are shorter, not all get one.
-SHARE = 0.02
+SHARE = 0.01
 
 
 class HashedFile(io.BufferedWriter):
