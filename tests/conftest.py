@@ -127,13 +127,19 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     return partial(run, monkeypatch)
 
 
+def heed_signals() -> None:
+    """For a new process: it heeds signals even where the tests were told to ignore them, as a shell's background job
+    is."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start_stage(root: Path, *arguments: str, prepare: Callable[[], object] = lambda: None) -> subprocess.Popen:
-    """``python -m pipeline.<stage>`` on the shapes as a process group of its own, which heeds signals even where the
-    tests were told to ignore them, as a shell's background job is. prepare: called in the new process first."""
+    """``python -m pipeline.<stage>`` on the shapes as a process group of its own, which heeds signals. prepare: called
+    in the new process first."""
 
     def begin() -> None:
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
+        heed_signals()
         prepare()
 
     return subprocess.Popen(

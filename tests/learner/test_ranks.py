@@ -36,7 +36,7 @@ from pipeline.records.paths import Paths
 from pipeline.records.recipe import load_recipe
 from pipeline.records.signals import STOPPED
 from pipeline.records.tables import read_manifest
-from tests.conftest import Stage, wait_for
+from tests.conftest import Stage, heed_signals, wait_for
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["pipeline.train", "pipeline.predict"])  # imported once for all of them
@@ -199,8 +199,9 @@ def test_the_launcher_ends_as_its_ranks_do(split: Paths) -> None:
     environment = {**os.environ, "FOLDWISE_ROOT": str(paths_module.ROOT)}
     picture = split.home / "raw" / "train" / "circle_0.png"
     started = subprocess.Popen(
-        [*command, "--set", "epochs=2000"], cwd=CHECKOUT, env=environment, stderr=subprocess.PIPE, text=True
-    )
+        [*command, "--set", "epochs=2000"], cwd=CHECKOUT, env=environment, stderr=subprocess.PIPE, text=True,
+        preexec_fn=heed_signals,
+    )  # fmt: skip
     folder = split.fold("tiny~epochs=2000", 0)
     wait_for(lambda: list(folder.glob("checkpoints/*/manifest.json")), started)
     started.send_signal(signal.SIGINT)

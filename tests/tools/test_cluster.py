@@ -25,7 +25,7 @@ from pipeline.records.paths import Paths
 from pipeline.records.provenance import PACKAGES
 from pipeline.records.signals import STOPPED
 from pipeline.tools.cluster import CHECKOUT, command_of, look_around, request_of, require_same, train_here
-from tests.conftest import Stage, wait_for
+from tests.conftest import Stage, start_stage, wait_for
 
 pytestmark = pytest.mark.xdist_group("ray")  # one cluster on this machine, whatever the number of processes
 LONG, SHORT = ["epochs=500", "model_args.dropout=0.2"], ["epochs=2"]
@@ -119,12 +119,8 @@ def cluster() -> Iterator[Any]:
 
 def drive(cluster: Any, *arguments: str) -> subprocess.Popen:
     """The driver, on the shapes."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipeline.tools.cluster", "--address", cluster.address, "--competition", "shapes",
-         "--cpus", "1", *arguments],
-        cwd=CHECKOUT, env={**os.environ, "FOLDWISE_ROOT": str(paths_module.ROOT)}, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+    of_cluster = ["--address", cluster.address, "--cpus", "1"]
+    return start_stage(paths_module.ROOT, "tools.cluster", *of_cluster, *arguments)
 
 
 def wait_until(found: Callable[[], object], seconds: float = 90) -> None:
