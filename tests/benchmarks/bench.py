@@ -259,9 +259,9 @@ def write_report(results: list[Result], heading: str) -> None:
         "|---|---|---|---|---|---|---|",
     ]
     for result in results:
-        spread = f"{result.ratio:.2f} ({min(result.ratios):.2f} to {max(result.ratios):.2f})"
+        spread = f"{result.ratio:.3g} ({min(result.ratios):.3g} to {max(result.ratios):.3g})"
         numbers = " | ".join(f"{value:,.4g} {result.unit}" for value in (result.ours, result.theirs))
-        other = f"{result.by_other:.2f}" if result.by_other else ""
+        other = f"{result.by_other:.3g}" if result.by_other else ""
         lines.append(f"| {result.name} | {numbers} | {spread} | {other} | {len(result.ratios)} | {result.target} |")
     write_text(OUT / "table.md", "\n".join(lines) + "\n")
     draw(results, heading)
@@ -285,7 +285,7 @@ def draw(results: list[Result], heading: str) -> None:
         axis.plot([min(result.ratios), max(result.ratios)], [place, place], color="black", linewidth=1)
         if bound:
             axis.plot([float(bound[2])] * 2, [place - 0.4, place + 0.4], color="black", linewidth=2)
-        axis.text(1.01, place, f"{result.ratio:.2f}", transform=axis.get_yaxis_transform(), va="center", fontsize=8)
+        axis.text(1.01, place, f"{result.ratio:.3g}", transform=axis.get_yaxis_transform(), va="center", fontsize=8)
     axis.set_yticks(list(places), [result.name for result in results], fontsize=8)
     axis.set_xscale("log")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

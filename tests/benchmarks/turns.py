@@ -38,8 +38,8 @@ class Result:
 
     def __str__(self) -> str:
         return (
-            f"  {self.name:54} {self.ours:10,.4g} {self.theirs:10,.4g} {self.unit:9} ratio {self.ratio:6.2f} "
-            f"({min(self.ratios):.2f} to {max(self.ratios):.2f}, n={len(self.ratios)}), target {self.target}"
+            f"  {self.name:54} {self.ours:10,.4g} {self.theirs:10,.4g} {self.unit:9} ratio {self.ratio:6.3g} "
+            f"({min(self.ratios):.3g} to {max(self.ratios):.3g}, n={len(self.ratios)}), target {self.target}"
         )
 
 
