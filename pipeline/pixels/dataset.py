@@ -155,7 +155,7 @@ class Loader:
         self.dataset, self.batches = dataset, batches
         side = max(transform.side for transform in dataset.transforms)
         self.workers = affordable(workers, batches.batch_size * side * side * 3)
-        self.loader: DataLoader | None = None  # the batches are made right here, in 0.93 of the time
+        self.loader: DataLoader | None = None  # none: the batches are made right here, in 0.93 of the time
         if self.workers or pin:
             self.loader = DataLoader(
                 dataset, batch_sampler=self.batches, collate_fn=as_it_is, num_workers=self.workers, pin_memory=pin,
