@@ -173,7 +173,7 @@ class Loader:
         self.batches.epoch, self.batches.start = epoch, start
         made = start
         try:
-            for batch in self.loader or map(self.dataset.__getitems__, self.batches):
+            for batch in map(self.dataset.__getitems__, self.batches) if self.loader is None else self.loader:
                 if isinstance(batch, Exception):
                     end_children()
                     raise batch
