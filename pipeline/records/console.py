@@ -48,7 +48,9 @@ def parser_for(
     parser.add_argument("--dry-run", action="store_true", help="a few images and two steps, kept apart from real runs")
     if run:
         parser.add_argument("--recipe", metavar="NAME", help="a file of pipeline/recipes/ (default: the competition's)")
-        parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="recipe keys to change")
+        parser.add_argument(
+            "--set", nargs="*", action="extend", default=[], metavar="KEY=VALUE", help="recipe keys to change"
+        )
     if folds:
         parser.add_argument("--folds", default="", metavar="K,K", help="the folds to take (default: all)")
     if fold:

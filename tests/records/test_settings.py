@@ -9,6 +9,7 @@ import pytest
 from pipeline.learner.models import build_model
 from pipeline.pixels.augment import train_transforms
 from pipeline.records.competition import load_competition, with_names
+from pipeline.records.console import parser_for
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.paths import RECIPES, Paths, known_recipes, parse_folds, run_name
 from pipeline.records.recipe import load_recipe
@@ -48,6 +49,12 @@ def test_every_shipped_competition_is_valid_and_recommends_a_known_recipe() -> N
 )
 def test_a_pattern_without_names_is_corrected(pattern: str, needed: str, expected: str) -> None:
     assert with_names(pattern, needed) == expected
+
+
+def test_settings_add_up_however_they_are_given() -> None:
+    given = parser_for("", run=True).parse_args(["--set", "lr=1e-3", "epochs=7", "--set", "seed=1"])
+    assert given.set == ["lr=1e-3", "epochs=7", "seed=1"]
+    assert parser_for("", run=True).parse_args([]).set == []
 
 
 def test_settings_are_typed_as_toml_types_them() -> None:
