@@ -10,15 +10,22 @@ Writes  runs/<run>/oof.csv (id, fold, target, p_<class>...), test.csv (id, p_<cl
 
 from __future__ import annotations
 
+from pipeline.records.console import answer_early, parser_for
+
+PARSER = parser_for(__doc__, run=True, folds=True)
+if __name__ == "__main__":  # before the imports that take seconds
+    answer_early(PARSER)
+
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pipeline.records.competition import load_competition
-from pipeline.records.console import make_line, parser_for, paths_of, run_stage, say
+from pipeline.records.console import make_line, next_step, paths_of, run_stage, say
 from pipeline.records.errors import FoldwiseError, count_of
 from pipeline.records.files import fingerprint, read_json, read_record, write_record
+from pipeline.records.index import Index
 from pipeline.records.metrics import METRICS, Metric, averaging_gain, score_interval
 from pipeline.records.paths import Paths, parse_folds, partial_name, shown
 from pipeline.records.predictions import Predictions
@@ -32,18 +39,23 @@ from pipeline.records.tables import (
     require_same_ids,
     write_csv,
 )
+from pipeline.records.toml import read_toml
+from pipeline.records.up_to_date import ensemble_target, predict_target
 
 
 def check_predicted(paths: Paths, run: str, chosen: list[int], advice: str) -> None:
-    """Raises FoldwiseError for a fold that is not predicted, or was with another manifest."""
+    """Raises FoldwiseError for a fold that is not predicted, or whose weights, folds or manifest are others now."""
+    index = Index(paths)
     for fold in chosen:
-        record = paths.fold(run, fold) / "predicted.json"
-        if not record.exists():
+        target = predict_target(paths, run, fold)
+        if not target.record.exists():
             raise FoldwiseError(f"fold {fold} of {run} is not predicted; {advice}")
-        if read_record(record, "manifest_sha256", "sha256")["manifest_sha256"] != fingerprint(paths.manifest):
-            raise FoldwiseError(
-                f"the images have changed since fold {fold} of {run} was predicted; delete {shown(record)} and {advice}"
-            )
+        trained = read_json(target.record.with_name("trained.json"), "weights_sha256")
+        if read_record(target.record).get("weights_sha256") != trained["weights_sha256"]:
+            raise FoldwiseError(f"fold {fold} of {run} was predicted with other weights than it has now; {advice}")
+        if reason := target.why(index):
+            raise FoldwiseError(f"the predictions of fold {fold} of {run} are out of date: {reason}; {advice}")
+    index.save()
 
 
 def load_fold(
@@ -137,7 +149,7 @@ def report(score: dict[str, Any], test_images: int) -> None:
 
 
 def main() -> None:
-    args = parser_for(__doc__, run=True, folds=True).parse_args()
+    args = PARSER.parse_args()
     paths = paths_of(args)
     competition = load_competition(paths)
     run, recipe = asked_run(args, competition)
@@ -148,6 +160,10 @@ def main() -> None:
     check_run(paths, run, identity(recipe, competition, paths, names, manifest))
 
     advice = f"type: {make_line('predict', args)}"
+    target = ensemble_target(
+        paths, read_toml(paths.toml), run, args.recipe or competition.recipe, chosen, competition.folds.n
+    )
+    read = target.read_now()
     check_predicted(paths, run, chosen, advice)
     metric = METRICS[competition.metric]
     oof = stitch(paths, run, chosen, folds, names, advice)
@@ -171,9 +187,9 @@ def main() -> None:
         "manifest_sha256": fingerprint(paths.manifest),
     }
 
-    oof_path, test_path, score_path = (
+    oof_path, test_path = (
         paths.run(run) / partial_name(name, chosen, competition.folds.n, suffix)
-        for name, suffix in (("oof", ".csv"), ("test", ".csv"), ("score", ".json"))
+        for name, suffix in (("oof", ".csv"), ("test", ".csv"))
     )
     write_csv(oof_path, oof)
     test_sha256 = None
@@ -182,12 +198,13 @@ def main() -> None:
         test.insert(0, "id", test_ids.to_numpy())
         write_csv(test_path, test)
         test_sha256 = fingerprint(test_path)
-    write_record(score_path, {**score, "test_sha256": test_sha256, **provenance()})
+    made = target.written(read, [oof_path, *([test_path] if test_probs else [])])
+    write_record(target.record, {**score, "test_sha256": test_sha256, **made, **provenance()})
     report(score, len(test_ids))
     if test_probs:
         say(
             "ensemble",
-            f"{count_of(len(chosen), 'fold')} averaged -> {shown(test_path)}; next: {make_line('submit', args)}",
+            f"{count_of(len(chosen), 'fold')} averaged -> {shown(test_path)}{next_step('submit', args)}",
         )
     else:
         say("ensemble", f"no test images, so the score is the end -> {shown(oof_path)}")

@@ -9,6 +9,13 @@ Writes  folds.csv (image_id, label, group, fold); rows of a group, and byte-iden
 
 from __future__ import annotations
 
+from pipeline.records.console import answer_early, parser_for
+
+PARSER = parser_for(__doc__)
+PARSER.add_argument("--force", action="store_true", help="replace folds that runs were made with")
+if __name__ == "__main__":  # before the imports that take seconds
+    answer_early(PARSER)
+
 import warnings
 from pathlib import Path
 
@@ -16,8 +23,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline.records.competition import Competition, Folds, load_competition
-from pipeline.records.console import make_line, parser_for, paths_of, run_stage, say
+from pipeline.records.console import make_line, next_step, paths_of, run_stage, say
 from pipeline.records.errors import FoldwiseError, count_of
+from pipeline.records.files import write_json
 from pipeline.records.paths import Paths, shown
 from pipeline.records.tables import (
     FOLDS_COLUMNS,
@@ -28,6 +36,8 @@ from pipeline.records.tables import (
     sorted_ids,
     write_csv,
 )
+from pipeline.records.toml import read_toml
+from pipeline.records.up_to_date import folds_target
 
 
 def resolve_groups(train: pd.DataFrame) -> pd.Series:
@@ -139,11 +149,11 @@ def report(folds: pd.DataFrame) -> None:
 
 
 def main() -> None:
-    parser = parser_for(__doc__)
-    parser.add_argument("--force", action="store_true", help="replace folds that runs were made with")
-    args = parser.parse_args()
+    args = PARSER.parse_args()
     paths = paths_of(args)
     competition = load_competition(paths)
+    target = folds_target(paths, read_toml(paths.toml))
+    read = target.read_now()
     folds = make_folds(read_manifest(paths.manifest), competition, paths)
     text = folds.to_csv(index=False, lineterminator="\n")
     same = paths.folds.exists() and paths.folds.read_bytes() == text.encode()
@@ -156,10 +166,11 @@ def main() -> None:
         )
     report(folds)
     write_csv(paths.folds, folds)
+    write_json(paths.folds_record, target.written(read, [paths.folds]))
     say(
         "folds",
         f"{count_of(len(folds), 'image')} in {competition.folds.n} folds -> {shown(paths.folds)}"
-        f"{' (unchanged)' if same else ''}; next: {make_line('train', args)} FOLD=0",
+        f"{' (unchanged)' if same else ''}{next_step('train', args, ' FOLD=0')}",
     )
 
 

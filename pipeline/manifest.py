@@ -11,6 +11,13 @@ Writes  manifest.csv (image_id, path, split, label, group, width, height, sha256
 
 from __future__ import annotations
 
+from pipeline.records.console import answer_early, parser_for
+
+PARSER = parser_for(__doc__)
+if __name__ == "__main__":  # before the imports that take seconds
+    answer_early(PARSER)
+
+import os
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -21,8 +28,10 @@ import pandas as pd
 from pipeline.pixels.decode import Inspection, Unreadable, decode_to_side, inspect
 from pipeline.pixels.pictures import save_grid
 from pipeline.records.competition import Competition, Test, load_competition
-from pipeline.records.console import make_line, parser_for, paths_of, progress, run_stage, say
+from pipeline.records.console import next_step, paths_of, progress, run_stage, say
 from pipeline.records.errors import FoldwiseError, count_of
+from pipeline.records.files import write_json
+from pipeline.records.index import Index
 from pipeline.records.paths import Paths, shown
 from pipeline.records.sources import (
     Problem,
@@ -37,6 +46,8 @@ from pipeline.records.sources import (
 from pipeline.records.submission import rehearse_submission
 from pipeline.records.tables import MANIFEST_COLUMNS, class_names, sorted_ids, write_csv
 from pipeline.records.threads import in_threads
+from pipeline.records.toml import read_toml
+from pipeline.records.up_to_date import manifest_target
 
 #: Findings that cost a train image its place; with the others it is named and used.
 DROPPED = {"unreadable", "name does not match", "no label", "label outside classes", "file missing"}
@@ -54,8 +65,11 @@ def inspect_all(files: list[Path], doing: str) -> list[Inspection | Unreadable]:
     return list(progress(in_threads(look, files), len(files), "manifest", doing))
 
 
-def checked(table: pd.DataFrame, folder: Path, doing: str) -> tuple[pd.DataFrame, list[Problem]]:
-    """The table with width, height and sha256 (0, 0 and empty for a file that is missing or cannot be read)."""
+def checked(
+    table: pd.DataFrame, folder: Path, doing: str, hashes: dict[str, str]
+) -> tuple[pd.DataFrame, list[Problem]]:
+    """The table with width, height and sha256 (0, 0 and empty for a file that is missing or cannot be read). The
+    hashes of the files that were read are added to ``hashes``, by path."""
     problems, facts = [], {}
     present = table["name"][table["name"] != ""]
     for name, seen in zip(present, inspect_all([folder / name for name in present], doing), strict=True):
@@ -63,11 +77,14 @@ def checked(table: pd.DataFrame, folder: Path, doing: str) -> tuple[pd.DataFrame
         problems += [Problem(name, *note) for note in notes]
         if isinstance(seen, Inspection):
             facts[name] = (seen.width, seen.height, seen.sha256)
+            hashes[f"{folder}{os.sep}{name}"] = seen.sha256
     columns = zip(*(facts.get(name, (0, 0, "")) for name in table["name"]), strict=True)
     return table.assign(**dict(zip(["width", "height", "sha256"], map(list, columns), strict=True))), problems
 
 
-def train_part(paths: Paths, competition: Competition) -> tuple[pd.DataFrame, list[Problem]]:
+def train_part(
+    paths: Paths, competition: Competition, hashes: dict[str, str]
+) -> tuple[pd.DataFrame, list[Problem]]:  # fmt: skip
     """Train rows and findings; raises FoldwiseError when too many files are bad, or one class is left."""
     source = competition.train
     folder, names = list_images(paths, source.images, "train")
@@ -82,7 +99,7 @@ def train_part(paths: Paths, competition: Competition) -> tuple[pd.DataFrame, li
     files = len(table) + len(problems)
     table, found = settle_labels(table, competition.classes)
     problems += found
-    table, found = checked(table, folder, "checking train images") if len(table) else (table, [])
+    table, found = checked(table, folder, "checking train images", hashes) if len(table) else (table, [])
     problems += found
     table = table[table["width"] > 0].reset_index(drop=True) if len(table) else table
     problems += shared_ids(table, source.pattern)
@@ -104,7 +121,7 @@ def train_part(paths: Paths, competition: Competition) -> tuple[pd.DataFrame, li
 
 
 def test_part(
-    paths: Paths, source: Test, train_images: str, classes: list[str]
+    paths: Paths, source: Test, train_images: str, classes: list[str], hashes: dict[str, str]
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[Problem]]:
     """Test rows, labels (id, label) that their names tell, and findings. A test image never loses its row, since the
     competition wants every id."""
@@ -116,7 +133,7 @@ def test_part(
         problems = [problem for problem in problems if problem.problem != "name does not match"]
     if paths.dry_run:
         table, problems = table.head(16), []
-    table, found = checked(table, folder, "checking test images")
+    table, found = checked(table, folder, "checking test images", hashes)
     prior = "; it is predicted as the share of each class"
     problems = [
         problem._replace(detail=problem.detail + prior)
@@ -162,14 +179,16 @@ def find_twins(manifest: pd.DataFrame) -> list[Problem]:
     return problems
 
 
-def make_manifest(paths: Paths, competition: Competition) -> tuple[pd.DataFrame, pd.DataFrame, list[Problem]]:
+def make_manifest(
+    paths: Paths, competition: Competition, hashes: dict[str, str]
+) -> tuple[pd.DataFrame, pd.DataFrame, list[Problem]]:
     """The manifest, train rows before test rows and each by id, the known labels (id, label) of test rows, and all
-    findings."""
-    table, problems = train_part(paths, competition)
+    findings. The hashes of the images are added to ``hashes``, by path."""
+    table, problems = train_part(paths, competition, hashes)
     parts, known = [table], pd.DataFrame(columns=["id", "label"])
     if competition.test is not None:
         classes = class_names(table, competition.classes)
-        table, known, found = test_part(paths, competition.test, competition.train.images, classes)
+        table, known, found = test_part(paths, competition.test, competition.train.images, classes, hashes)
         parts.append(table)
         problems += found
     ordered = [part.set_index("image_id").loc[sorted_ids(part["image_id"])].reset_index() for part in parts]
@@ -227,10 +246,25 @@ def draw_contact_sheet(manifest: pd.DataFrame, paths: Paths, per_class: int = 10
 
 
 def main() -> None:
-    args = parser_for(__doc__).parse_args()
+    args = PARSER.parse_args()
     paths = paths_of(args)
     competition = load_competition(paths)
-    manifest, known, problems = make_manifest(paths, competition)
+    target = manifest_target(paths, read_toml(paths.toml))
+    index = Index(paths)
+    index.begin()
+    signatures = {str(file): index.signature(file) for file in target.files}
+    hashes: dict[str, str] = {}
+    manifest, known, problems = make_manifest(paths, competition, hashes)
+    for file, sha256 in hashes.items():  # each image was read once, to check it
+        index.learn(file, signatures.get(file), sha256)
+    others = {  # a file that changed meanwhile counts as changed the next time
+        index.key(file): index.sha256(file) if index.signature(file) == signature else None
+        for file, signature in signatures.items()
+        if file not in hashes
+    }
+    index.save()
+    read = {index.key(file): sha256 for file, sha256 in hashes.items()} | others
+
     write_problems(paths, problems)
     report(manifest, problems, competition, paths)
     draw_contact_sheet(manifest, paths)
@@ -238,14 +272,17 @@ def main() -> None:
         test_ids = manifest.loc[manifest["split"] == "test", "image_id"]
         labelled = manifest[manifest["split"] == "train"]
         rehearse_submission(test_ids, class_names(labelled, competition.classes), competition, paths)
+    made = [paths.manifest, paths.problems, paths.contact_sheet]
     if competition.test is not None and competition.test.names_tell_labels:
         write_csv(paths.test_labels, known)
+        made.append(paths.test_labels)
     write_csv(paths.manifest, manifest)
+    write_json(paths.manifest_record, target.written(read, made))
     train, test = ((manifest["split"] == split).sum() for split in ("train", "test"))
     say(
         "manifest",
         f"{count_of(train, 'train image')} and {count_of(test, 'test image')} "
-        f"-> {shown(paths.manifest)}; next: {make_line('folds', args)}",
+        f"-> {shown(paths.manifest)}{next_step('folds', args)}",
     )
 
 

@@ -12,6 +12,12 @@ images are read once for all folds.
 
 from __future__ import annotations
 
+from pipeline.records.console import answer_early, parser_for
+
+PARSER = parser_for(__doc__, run=True, folds=True, device=True)
+if __name__ == "__main__":  # before the imports that take seconds
+    answer_early(PARSER, "predict")
+
 import time
 
 import numpy as np
@@ -26,14 +32,15 @@ from pipeline.pixels.augment import eval_transforms
 from pipeline.pixels.cache import open_pixels, readable_rows
 from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader, Watched
 from pipeline.records.competition import load_competition
-from pipeline.records.console import duration, make_line, parser_for, paths_of, run_stage, say
+from pipeline.records.console import duration, make_line, paths_of, run_stage, say
 from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.files import fingerprint, write_record
+from pipeline.records.files import read_json, write_record
 from pipeline.records.paths import parse_folds, shown
 from pipeline.records.predictions import Predictions
 from pipeline.records.provenance import provenance
 from pipeline.records.runs import asked_run, check_run, identity
 from pipeline.records.tables import class_names, one_hot, read_folds, read_manifest
+from pipeline.records.up_to_date import predict_target
 
 
 def with_prior(rows: pd.DataFrame, probs: np.ndarray, prior: np.ndarray) -> np.ndarray:
@@ -44,20 +51,25 @@ def with_prior(rows: pd.DataFrame, probs: np.ndarray, prior: np.ndarray) -> np.n
 
 
 def main() -> None:
-    args = parser_for(__doc__, run=True, folds=True, device=True).parse_args()
+    args = PARSER.parse_args()
     paths = paths_of(args)
     competition = load_competition(paths)
     run, recipe = asked_run(args, competition)
     chosen = parse_folds(args.folds, competition.folds.n)
+    weights = {}
     for fold in chosen:
-        if not (paths.fold(run, fold) / "trained.json").exists():
+        record = paths.fold(run, fold) / "trained.json"
+        if not record.exists():
             raise FoldwiseError(f"fold {fold} of {run} is not trained; type: {make_line('train', args)}")
+        weights[fold] = read_json(record, "weights_sha256")["weights_sha256"]
     manifest = read_manifest(paths.manifest)
     folds = read_folds(paths.folds, competition.folds.n, manifest)
     names = class_names(folds, competition.classes)
     wanted = identity(recipe, competition, paths, names, manifest)
     check_run(paths, run, wanted)
 
+    targets = {fold: predict_target(paths, run, fold) for fold in chosen}
+    read = {fold: target.read_now() for fold, target in targets.items()}
     began = time.monotonic()
     with joined(args.device) as (ranks, device):
         readable = readable_rows(manifest)
@@ -93,16 +105,19 @@ def main() -> None:
 
     test_rows = manifest[manifest["split"] == "test"]
     prior = one_hot(folds["label"], names).mean(axis=0)
-    about_all = {"views": views, "manifest_sha256": fingerprint(paths.manifest), **provenance()}
+    about_all = {"views": views, **provenance()}
     for fold, probs_of_readable in zip(chosen, probs_of_test, strict=True):
         of_kind = {"oof": oof[fold]}
         if len(test_rows):
             of_kind["test"] = test_rows["image_id"], with_prior(test_rows, probs_of_readable, prior)
+        files = {kind: paths.fold(run, fold) / f"{kind}.npz" for kind in of_kind}
         sha256s = {
-            kind: Predictions(ids.to_numpy(str), np.array(names), probs).save(paths.fold(run, fold) / f"{kind}.npz")
+            kind: Predictions(ids.to_numpy(str), np.array(names), probs).save(files[kind])
             for kind, (ids, probs) in of_kind.items()
         }
-        write_record(paths.fold(run, fold) / "predicted.json", {"fold": fold, "sha256": sha256s, **about_all})
+        of_fold = {"fold": fold, "weights_sha256": weights[fold], "sha256": sha256s}
+        up_to_date = targets[fold].written(read[fold], files.values())
+        write_record(targets[fold].record, {**of_fold, **up_to_date, **about_all})
     say(
         "predict",
         f"{count_of(len(chosen), 'fold')} of {run}: their out-of-fold rows and {count_of(len(test_rows), 'test row')}, "

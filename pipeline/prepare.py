@@ -10,22 +10,33 @@ Writes  data/<competition>/images/ and, last, prepared.json; for the built-in di
 
 from __future__ import annotations
 
+from pipeline.records.console import answer_early, parser_for
+
+PARSER = parser_for(__doc__)
+if __name__ == "__main__":  # before the imports that take seconds
+    answer_early(PARSER)
+
+import filecmp
 import shutil
 from collections.abc import Callable, Iterator
-from fnmatch import fnmatchcase
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.records.archives import is_archive, unpack_all
-from pipeline.records.arrays import holds_images, is_array_file, write_images
+from pipeline.records.archives import unpack_all
+from pipeline.records.arrays import holds_images, write_images
 from pipeline.records.competition import Competition, load_competition
-from pipeline.records.console import make_line, parser_for, paths_of, progress, run_stage, say
+from pipeline.records.console import next_step, paths_of, progress, run_stage, say
 from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.files import read_json, temporary_beside, write_json, write_text
+from pipeline.records.files import temporary_beside, write_json, write_text
+from pipeline.records.index import Index
+from pipeline.records.listing import is_archive, is_array_file, list_files
 from pipeline.records.locks import held
 from pipeline.records.paths import Paths, shown
+from pipeline.records.toml import read_toml
+from pipeline.records.up_to_date import prepare_target, raw_contents, to_unpack, why_prepare
 
 NUM_DIGITS_TEST = 360
 
@@ -53,25 +64,12 @@ def write_digits(paths: Paths, folder: Path) -> int:
     return len(named)
 
 
-def contents_of_raw(paths: Paths, competition: Competition) -> list[Path]:
-    """What lies in raw/ and is this competition's."""
-    wanted = competition.raw or ["*"]
-    found = [path for path in sorted(paths.raw.glob("*")) if not path.name.startswith(".")]
-    return [path for path in found if any(fnmatchcase(path.name, pattern) for pattern in wanted)]
-
-
-def state_of(contents: list[Path]) -> list[list[Any]]:
-    """Name, size and time of each thing, and of arrays in a folder: when all are as before, nothing is to be done."""
-    arrays = [path for place in contents if place.is_dir() for path in sorted(place.glob("*")) if is_array_file(path)]
-    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in [*contents, *arrays]]
-
-
 def make_images(contents: list[Path], folder: Path, watched: Callable[[list, str], Iterator]) -> int:
     """Unpacks the archives and writes what comes as arrays as images; returns the number of files in ``folder``."""
-    count = unpack_all([path for path in contents if is_archive(path)], folder, watched)
+    files = to_unpack(contents)
+    count = unpack_all([path for path in files if is_archive(path)], folder, watched)
     unpacked = [path for path in folder.rglob("*") if is_array_file(path) and holds_images(path)]
-    beside = [path for place in contents for path in (place.rglob("*") if place.is_dir() else [place])]
-    arrays = [*unpacked, *(path for path in beside if path.is_file() and is_array_file(path))]
+    arrays = [*unpacked, *(path for path in files if is_array_file(path))]
     if not arrays:
         return count
     try:
@@ -106,30 +104,71 @@ def missing_raw(paths: Paths, competition: Competition) -> FoldwiseError:
     return FoldwiseError(f"no images yet for '{paths.competition}': {advice}")
 
 
-def prepare(paths: Paths, competition: Competition) -> str:
-    """Makes images/ whole or leaves it as it was; returns what was done."""
-    contents = contents_of_raw(paths, competition)
-    record = {"builtin": competition.builtin, "raw": state_of(contents)}
-    if paths.prepared.exists() and read_json(paths.prepared) == record:
-        return "nothing new in raw/"
-    if Path(competition.train.images).is_absolute():
-        write_json(paths.prepared, record)
-        return f"the images stay in {competition.train.images}"
-    if paths.images.exists() and not paths.prepared.exists():
+def put_in_place(made: Path, paths: Paths, before: dict[str, Any] | None) -> tuple[list[Path], list[Path]]:
+    """Moves what was made into images/; returns the files that are now there as they were made, and those that were
+    left as the user had changed them. It can be interrupted at any moment and done again.
+
+    before: the record of the last time. What that lists is replaced, and removed where it is not made any more, but
+    only while it is still as it was recorded: everything else in images/ is the user's.
+    """
+    names = [path.relative_to(made) for path in sorted(made.rglob("*")) if path.is_file()]
+    if not paths.images.exists():
+        made.replace(paths.images)
+        return [paths.images / name for name in names], []
+    index = Index(paths)
+    recorded = before["made"] if before else {}
+
+    def is_ours(path: Path) -> bool:
+        return recorded.get(index.key(path), "") == index.sha256(path)
+
+    placed, left = [], []
+    for name in names:
+        target = paths.images / name
+        if target.exists() and not (target.is_file() and (filecmp.cmp(made / name, target, False) or is_ours(target))):
+            left.append(target)
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (made / name).replace(target)
+        placed.append(target)
+    for key in recorded:
+        path = index.file(key)
+        if path.is_relative_to(paths.images) and path.relative_to(paths.images) not in {*names} and is_ours(path):
+            path.unlink()
+            with suppress(OSError):  # the folder holds something else
+                path.parent.rmdir()
+    return placed, left
+
+
+def require_known(made: Path, paths: Paths, competition: Competition) -> None:
+    """Raises FoldwiseError for an images/ that this stage did not make and the competition does not use."""
+    sources = [competition.train.images, *([competition.test.images] if competition.test else [])]
+    places = [place for name in sources if (place := paths.seek(name)) is not None]
+    if any(place.is_relative_to(paths.images) for place in places):
+        return
+    if any(path.is_file() and not (made / path.relative_to(paths.images)).exists() for path in paths.images.rglob("*")):
         raise FoldwiseError(
-            f"{shown(paths.images)} was not made by this stage, which would replace it; "
+            f"{shown(paths.images)} was not made by this stage, which would add to it; "
             f"move what you put there to {shown(paths.raw)}/"
         )
-    if not competition.builtin and not contents:
-        if paths.prepared.exists() and paths.images.exists() and not any(paths.raw.glob("[!.]*")):
-            return f"raw/ is empty; {shown(paths.images)} stays as it was made"
+
+
+def prepare(paths: Paths, competition: Competition) -> str:
+    """Brings images/ up to date with raw/, or leaves it as it was; returns what was done."""
+    facts = read_toml(paths.toml)
+    if not why_prepare(paths, facts, Index(paths)):
+        return "nothing new in raw/"
+    contents, target = raw_contents(paths, facts), prepare_target(paths, facts)
+    source = competition.train.images
+    elsewhere = Path(source).is_absolute() or ((place := paths.seek(source)) is not None and list_files(place))
+    if not competition.builtin and not contents and not elsewhere:
         raise missing_raw(paths, competition)
 
     for path in contents:
         if path.suffix.lower() in (".7z", ".rar"):
             say("prepare", f"note: {shown(path)} is left alone; unpack it yourself into {shown(paths.raw)}")
 
-    # All of images/ is made in a folder beside it that takes its place at the end, so that it is never half full.
+    read, before = target.read_now(), target.before()
+    # All is made in a folder beside images/ first: what cannot be unpacked whole changes nothing there.
     temporary = temporary_beside(paths.images)
     temporary.mkdir()
 
@@ -138,26 +177,35 @@ def prepare(paths: Paths, competition: Competition) -> str:
 
     try:
         count = write_digits(paths, temporary) if competition.builtin else make_images(contents, temporary, watched)
-        if paths.images.exists():
-            shutil.rmtree(paths.images)
-        temporary.replace(paths.images)
+        if not paths.prepared.exists() and paths.images.exists():
+            require_known(temporary, paths, competition)
+        made, left = put_in_place(temporary, paths, before)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    write_json(paths.prepared, record)
-    packed = [path for path in contents if is_archive(path) or is_array_file(path)]
+    labels = [paths.home / "test_labels.csv"] if competition.builtin else []
+    write_json(paths.prepared, target.written(read, [*made, *labels]))
+    if left:
+        say(
+            "prepare",
+            f"note: {count_of(len(left), 'file')} in {shown(paths.images)}, such as {shown(left[0])}, differ from what "
+            "raw/ holds and stay as they are; delete them and type the same again to have them unpacked",
+        )
+    if Path(source).is_absolute():
+        return f"the images stay in {source}"
     if not count:
-        return f"{', '.join(path.name for path in contents)} in {shown(paths.raw)} can be used as it is"
-    source = "the built-in digits" if competition.builtin else ", ".join(path.name for path in packed or contents)
-    return f"{count_of(count, 'file')} from {source} -> {shown(paths.images)}"
+        names = ", ".join(path.name for path in contents)
+        return f"{names} in {shown(paths.raw)} can be used as it is" if contents else "raw/ is empty"
+    packed = ", ".join(dict.fromkeys(Path(path).name for path in target.files))
+    return f"{count_of(count, 'file')} from {packed or 'the built-in digits'} -> {shown(paths.images)}"
 
 
 def main() -> None:
-    args = parser_for(__doc__).parse_args()
+    args = PARSER.parse_args()
     paths = paths_of(args)
     competition = load_competition(paths)
     with held(paths.home / "cache" / "lock", lambda: say("prepare", "waiting for another process at work here")):
         done = prepare(paths, competition)
-    say("prepare", f"{done}; next: {make_line('manifest', args)}")
+    say("prepare", f"{done}{next_step('manifest', args)}")
 
 
 if __name__ == "__main__":

@@ -10,12 +10,18 @@ Writes  submissions/<competition>/<run>.csv and <run>.json, where it came from; 
 
 from __future__ import annotations
 
+from pipeline.records.console import answer_early, parser_for
+
+PARSER = parser_for(__doc__, run=True, folds=True)
+if __name__ == "__main__":  # before the imports that take seconds
+    answer_early(PARSER)
+
 from pathlib import Path
 
 import pandas as pd
 
 from pipeline.records.competition import Competition, load_competition
-from pipeline.records.console import make_line, parser_for, paths_of, run_stage, say
+from pipeline.records.console import make_line, paths_of, run_stage, say
 from pipeline.records.errors import FoldwiseError, count_of
 from pipeline.records.files import fingerprint, read_record, write_json, write_text
 from pipeline.records.metrics import METRICS
@@ -24,6 +30,8 @@ from pipeline.records.provenance import provenance
 from pipeline.records.runs import asked_run, made_of
 from pipeline.records.submission import check_sample, format_submission, submission_text
 from pipeline.records.tables import one_hot, read_csv, read_manifest, require_same_ids
+from pipeline.records.toml import read_toml
+from pipeline.records.up_to_date import submit_target
 
 
 def known_score(paths: Paths, competition: Competition, test: pd.DataFrame, names: list[str]) -> float | None:
@@ -55,7 +63,7 @@ def keep_older(path: Path, text: str) -> None:
 
 
 def main() -> None:
-    args = parser_for(__doc__, run=True, folds=True).parse_args()
+    args = PARSER.parse_args()
     paths = paths_of(args)
     competition = load_competition(paths)
     run, _ = asked_run(args, competition)
@@ -64,6 +72,8 @@ def main() -> None:
         paths.run(run) / partial_name(name, chosen, competition.folds.n, suffix)
         for name, suffix in (("score", ".json"), ("test", ".csv"))
     )
+    target = submit_target(paths, read_toml(paths.toml), run, chosen, competition.folds.n)
+    read = target.read_now()
     if not score_path.exists():
         raise FoldwiseError(f"the folds of {run} are not put together yet; type: {make_line('ensemble', args)}")
     score = read_record(score_path)
@@ -103,8 +113,8 @@ def main() -> None:
         "made_of": made_of(paths, run),
         **provenance(),
     }
-    write_json(path.with_name(f"{path.stem}.json"), about)
-    write_text(path, text)  # the CSV comes last: it is what make asks for
+    write_text(path, text)
+    write_json(target.record, {**about, **target.written(read, [path])})
 
     low, high = score["interval_95"]
     partial = f", PARTIAL: {len(chosen)} of {competition.folds.n} folds" if score["partial"] else ""

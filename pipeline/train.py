@@ -13,6 +13,12 @@ Writes  runs/<run>/fold<k>/: arrangement.json, checkpoints/ (after an epoch, eve
 
 from __future__ import annotations
 
+from pipeline.records.console import answer_early, parser_for
+
+PARSER = parser_for(__doc__, run=True, fold=True)
+if __name__ == "__main__":  # before the imports that take seconds
+    answer_early(PARSER, "train")
+
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -45,10 +51,8 @@ from pipeline.records.console import (
     beside,
     duration,
     folds_beside,
-    make_line,
-    parser_for,
+    next_step,
     paths_of,
-    progress,
     run_stage,
     say,
 )
@@ -136,7 +140,7 @@ def train_fold(
             replica = ranks.replicate(module)
         done = len(training.losses)  # steps of this epoch, where the fold was stopped in its midst
         batches = on_device(data.train.epoch(epoch, done), device)
-        watched = progress(batches, steps - done, "train", f"fold {fold}, epoch {epoch + 1} of {recipe.epochs}", 60)
+        watched = journal.watched(batches, steps, done)
         with stop:
             for step, (images, rows) in enumerate(watched, start=epoch * steps + done):
                 seed_step(recipe.seed, fold, step, ranks.rank)
@@ -192,7 +196,7 @@ def train_fold(
 
 
 def main() -> None:
-    args = parser_for(__doc__, run=True, fold=True).parse_args()
+    args = PARSER.parse_args()
     stop = Stop(args.until)
     stop.leave(f"fold {args.fold} was not begun")
     paths = paths_of(args)
@@ -288,8 +292,8 @@ def main() -> None:
     say(
         "train",
         f"fold {fold}: {competition.metric} {last['val_score']:.4f}, on images it was trained on {train_score:.4f}, in "
-        f"{duration(seconds)} -> {shown(folder)}; "
-        f"next: {make_line('submit', args)} FOLDS={fold}",
+        f"{duration(seconds)} -> {shown(folder)}"
+        f"{next_step('submit', args, f' FOLDS={fold}')}",
     )
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image, ImageOps
+from pipeline.records.plan import plan
 
 import pipeline.folds
 from pipeline.ensemble import load_fold
@@ -31,7 +32,6 @@ from pipeline.records import paths as paths_module
 from pipeline.records.competition import load_competition
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.paths import Paths
-from pipeline.records.plan import plan
 from pipeline.records.recipe import load_recipe
 from pipeline.records.submission import rehearse_submission
 from pipeline.records.tables import class_names, one_hot, read_folds, read_manifest

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 from torch.utils.tensorboard import SummaryWriter
 
 from pipeline.pixels.pictures import save_curves
-from pipeline.records.console import duration, say
+from pipeline.records.console import duration, is_viewed, progress, say
+from pipeline.records.progress import Pace, forget_progress, write_progress
 from pipeline.records.tables import write_csv
+
+T = TypeVar("T")
 
 
 class Journal:
@@ -24,6 +29,22 @@ class Journal:
         self.began_with = len(history)
         self.began = self.last_said = self.last_added = time.monotonic()
         self.writer = SummaryWriter(folder, purge_step=len(history) + 1) if writes else None
+        self.pace: Pace | None = None
+
+    def watched(self, batches: Iterable[T], steps: int, done: int) -> Iterator[T]:
+        """Yields the batches that are left of an epoch of ``steps``, after the ``done`` ones, and shows the progress of
+        the fold: in a file for the driver's view; else as a bar in a terminal, and a line a minute elsewhere."""
+        epoch = len(self.history)
+        self.pace = pace = self.pace or Pace(self.epochs * steps, epoch * steps + done)
+        doing = f"fold {self.fold}, epoch {epoch + 1} of {self.epochs}"
+        items = batches if is_viewed() else progress(batches, steps - done, "train", doing, 60)
+        for step, batch in enumerate(items, start=epoch * steps + done):
+            if self.writer is not None and pace.is_due():
+                last = self.history[-1] if self.history else {}
+                loss = {"train loss": last.get("train_loss"), "validation loss": last.get("val_loss")}
+                numbers = {"epoch": epoch + 1, "epochs": self.epochs, "step": step, "steps": pace.total}
+                write_progress(self.folder, **numbers, **loss, left=pace.left(step))
+            yield batch
 
     def add(self, **row: float) -> None:
         """Takes in one epoch; a line is printed at most every ten seconds, and for the first and the last epoch."""
@@ -37,6 +58,8 @@ class Journal:
             self.writer.add_scalar(name, value, len(self.history))
         self.writer.flush()
         done = len(self.history)
+        if is_viewed():
+            return
         if now - self.last_said > 10 or done in (self.began_with + 1, self.epochs):
             self.last_said = now
             left = (now - self.began) / (done - self.began_with) * (self.epochs - done)
@@ -63,4 +86,5 @@ class Journal:
             "learning rate": {"lr": table["lr"]},
         }
         save_curves(self.folder / "curves.png", table["epoch"].tolist(), panels, heading)
+        forget_progress(self.folder)
         self.writer.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +21,8 @@ MAX_BYTES = 500_000_000
 os.environ.setdefault("CV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # read once, when cv2 is imported
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # it would print to stderr what we report by name
 
-import cv2  # noqa: E402
-from PIL import Image, UnidentifiedImageError  # noqa: E402
+import cv2
+from PIL import Image, UnidentifiedImageError
 
 Image.MAX_IMAGE_PIXELS = None  # our limit is the stricter one
 warnings.filterwarnings("ignore", module=r"PIL\.")  # on odd files; what matters of it is found by the strict check
@@ -115,8 +116,14 @@ def decode_to_side(content: bytes, side: int, height: int, width: int) -> np.nda
 def inspect(path: Path) -> Inspection:
     """Decodes a file once, strictly: Pillow to notice missing bytes, which OpenCV fills with grey, and then the
     decoder that training uses. Raises Unreadable with the reason."""
-    if path.stat().st_size > MAX_BYTES:
-        raise Unreadable(f"{path.stat().st_size:,} bytes are more than {MAX_BYTES:,}")
+    try:
+        found = path.stat()
+    except FileNotFoundError as error:
+        raise Unreadable("a link to a file that does not exist") from error
+    if not stat.S_ISREG(found.st_mode):  # reading a pipe or a device would never end
+        raise Unreadable("a pipe or device, not a file")
+    if found.st_size > MAX_BYTES:
+        raise Unreadable(f"{found.st_size:,} bytes are more than {MAX_BYTES:,}")
     content = path.read_bytes()
     if not content:
         raise Unreadable("the file is empty")

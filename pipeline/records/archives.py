@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from pipeline.records.errors import FoldwiseError
+from pipeline.records.listing import ARCHIVES, is_archive
 from pipeline.records.paths import shown
 
-SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 #: An image archive hardly shrinks; a thousandfold growth is a bomb (tar gives no packed size of its own).
 MAX_GROWTH = 1000
 
@@ -29,11 +29,6 @@ class Member(NamedTuple):
     name: str
     size: int
     open: Callable[[], IO[bytes] | None]
-
-
-def is_archive(path: Path) -> bool:
-    """Whether the name is that of an archive that ``unpack`` takes."""
-    return path.name.lower().endswith(SUFFIXES)
 
 
 @contextmanager
@@ -103,7 +98,7 @@ def unpack(path: Path, folder: Path, watched: Callable[[list, str], Iterator]) -
                     f"{free / 1e9:.1f} GB free; free some space and run the same command again"
                 )
             flat = sum(
-                len(name.parts) == 1 and name.suffix.lower() not in (".csv", ".txt", ".md", ".json", *SUFFIXES)
+                len(name.parts) == 1 and name.suffix.lower() not in (".csv", ".txt", ".md", ".json", *ARCHIVES)
                 for name in names
             )
             base = folder / path.name.split(".")[0] if flat else folder

@@ -18,10 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.records.errors import FoldwiseError
+from pipeline.records.listing import CIFAR_NAMES, HDF5
 from pipeline.records.paths import shown
 
-HDF5_SUFFIXES = (".h5", ".hdf5")
-CIFAR_NAMES = re.compile(r"data_batch_\d+|test_batch|batches\.meta")
 BLOCK = 256  # rows in memory at once
 MAX_SIDE = 65_000  # pixels
 
@@ -40,16 +39,11 @@ class Part(NamedTuple):
     first: int = 0
 
 
-def is_array_file(path: Path) -> bool:
-    """Whether the name is that of a file of images as arrays."""
-    return path.name.lower().endswith(HDF5_SUFFIXES) or CIFAR_NAMES.fullmatch(path.name) is not None
-
-
 def holds_images(path: Path) -> bool:
     """Whether a file that came along in an archive is meant: an HDF5 file without our keys may hold a model."""
     import h5py
 
-    if not path.name.lower().endswith(HDF5_SUFFIXES):
+    if not path.name.lower().endswith(HDF5):
         return True
     with _damage_told(path), h5py.File(path, "r") as file:
         return any(f"{split}_set_x" in file for split in ("train", "test"))
@@ -98,7 +92,7 @@ def write_images(files: Iterable[Path], folder: Path, watched: Callable[[list, s
 def _parts(files: list[Path], opened: ExitStack) -> Iterator[Part]:
     """The parts of all files; batches of one folder belong together."""
     for path in files:
-        if path.name.lower().endswith(HDF5_SUFFIXES):
+        if path.name.lower().endswith(HDF5):
             yield from _parts_of_hdf5(path, opened)
     batches = [path for path in files if CIFAR_NAMES.fullmatch(path.name)]
     for base in sorted({path.parent for path in batches}):

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import os
 import re
+import shlex
+import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
-from tqdm import tqdm
-
-from pipeline.records.errors import FoldwiseError
+from pipeline.records.errors import FoldwiseError, count_of
 from pipeline.records.files import sweep
 from pipeline.records.paths import Paths, error_log, shown
-from pipeline.records.processes import end_children, rank
-from pipeline.records.signals import Stopped, ending_in_order
+from pipeline.records.processes import end_children, end_with_parent, rank
+from pipeline.records.signals import STOPPED, Stopped, ending_in_order
+from pipeline.records.threads import cores, most_workers
 
 T = TypeVar("T")
 
@@ -38,12 +40,35 @@ _FAULTS_OF_THE_MACHINE = {
 FIRST_WORD = 2
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; --help lists the options\n")
+
+
+def is_viewed() -> bool:
+    """Whether the driver shows how far this fold is (driver/view.py), so that it need not say it."""
+    return "FOLDWISE_VIEW" in os.environ
+
+
+def whole_number(least: int, most: int, advice: str) -> Callable[[str], int]:
+    """The type of an option that takes a whole number from ``least`` to ``most``."""
+
+    def number(text: str) -> int:
+        if not re.fullmatch(r"-?[0-9]{1,9}", text) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {least} to {most}{advice}")
+        return int(text)
+
+    return number
+
+
 def parser_for(
     doc: str | None, *, run: bool = False, fold: bool = False, folds: bool = False, device: bool = False
 ) -> argparse.ArgumentParser:
     """Options of a stage. run: it works on a run (a recipe with settings); fold: on one fold; folds: on several;
     device: it computes, as the training of a fold does."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--competition", default="digits", metavar="NAME", help="a folder of data/ (default: digits)")
     parser.add_argument("--dry-run", action="store_true", help="a few images and two steps, kept apart from real runs")
     if run:
@@ -57,8 +82,14 @@ def parser_for(
         parser.add_argument("--fold", type=int, required=True, metavar="K", help="which fold, from 0")
     if fold or device:
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-        parser.add_argument("--workers", type=int, metavar="N", help="loader processes (default: chosen by device)")
-        parser.add_argument("--threads", type=int, default=0, metavar="N", help="its part of the cores (default: all)")
+        parser.add_argument(
+            "--workers", metavar="N", help="loader processes (default: chosen by device)",
+            type=whole_number(0, most_workers(), f", which suits the {count_of(cores(), 'core')} of this machine"),
+        )  # fmt: skip
+        parser.add_argument(
+            "--threads", metavar="N", help="its part of the cores (default: all)",
+            type=whole_number(0, cores(), ", the number of cores of this machine"), default=0,
+        )  # fmt: skip
         parser.add_argument(
             "--deterministic", action="store_true", help="the same bits on CUDA too, where it is slower"
         )
@@ -67,9 +98,38 @@ def parser_for(
     return parser
 
 
+def answer_early(parser: argparse.ArgumentParser, loads: str = "") -> None:
+    """What a stage does before its imports, which take seconds: answers --help and wrong options, and says what it
+    ``loads``. Until run_stage takes over, Ctrl-C ends the process without a traceback."""
+    plain_output()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = os.environ.pop("FOLDWISE_PARENT", "")
+    if parent:  # started by the driver, and ends with it
+        end_with_parent()
+        if os.name == "posix" and os.getppid() != int(parent):
+            sys.exit(STOPPED)
+    parser.parse_args()
+    if loads and not is_driven():
+        say(loads, "loading torch and the other packages, which takes some seconds")
+
+
+def plain_output() -> None:
+    """Where standard output cannot print a character, such as in a terminal without UTF-8, it is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def is_driven() -> bool:
+    """Whether the driver started this stage, so that it need not say what comes before and after."""
+    return "FOLDWISE_DRIVEN" in os.environ
+
+
 def run_stage(main: Callable[[], None]) -> None:
     """Runs a stage's main: an expected fault ends in one sentence and exit 1, an unexpected one in a sentence
     that names the log with its traceback, a signal in exit 75, the end of its time in exit 0 (see signals.py)."""
+    plain_output()
     try:
         with ending_in_order():
             main()
@@ -120,18 +180,20 @@ def go_silent() -> None:
 
 
 def folds_beside() -> int:
-    """How many folds make trains at once, this one counted."""
+    """How many folds the driver trains at once, this one counted."""
     return int(os.environ.get("FOLDWISE_BESIDE") or 1)
 
 
 def beside() -> str:
-    """``", one of 2 folds side by side"`` where make trains several at once, else nothing."""
+    """``", one of 2 folds side by side"`` where several train at once, else nothing."""
     return f", one of {folds_beside()} folds side by side" if folds_beside() > 1 else ""
 
 
 def progress(items: Iterable[T], total: int, stage: str, doing: str, every_s: float = 15) -> Iterator[T]:
     """Yields the items behind a bar with the time left, or, where no terminal looks, a line every ``every_s``."""
     if sys.stderr.isatty() and not beside() and not rank():  # bars of processes side by side would mix
+        from tqdm import tqdm
+
         yield from tqdm(items, total=total, desc=f"[{stage}] {doing}", leave=False)
         return
     start = last = time.monotonic()
@@ -165,13 +227,19 @@ def make_line(target: str, args: argparse.Namespace) -> str:
     """The make command for a next step on the same competition and run."""
     words = [f"make {target}"]
     if args.competition != "digits":
-        words.append(f"COMPETITION={args.competition}")
+        words.append(f"COMPETITION={shlex.quote(args.competition)}")
     if getattr(args, "recipe", None):
         words.append(f"RECIPE={args.recipe}")
     if getattr(args, "set", None):
-        words.append(f'SET="{" ".join(args.set)}"')
+        text = " ".join(args.set)
+        words.append(f"SET={shlex.quote(text)}" if re.search(r"[\"$`\\]", text) else f'SET="{text}"')
     if getattr(args, "folds", None):
         words.append(f"FOLDS={args.folds}")
     if args.dry_run:
         words.append("DRY=1")
     return " ".join(words)
+
+
+def next_step(target: str, args: argparse.Namespace, more: str = "") -> str:
+    """``"; next: make ..."``, or nothing where the driver goes on by itself."""
+    return "" if is_driven() and "FOLDWISE_NEXT" not in os.environ else f"; next: {make_line(target, args)}{more}"

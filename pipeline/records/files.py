@@ -20,6 +20,8 @@ from pipeline.records.processes import HOST, is_alive, start_of
 #: What a temporary file or folder is called: its final name between a dot and whose it is; the suffix stays last, since
 #: some writers choose the format by it.
 _TEMPORARY = re.compile(r"\..+\.tmp-(?P<host>[\w-]+)-(?P<pid>\d+)-(?P<start>\d*)(\.\w+)?")
+#: Letters that the name of a temporary file takes from that of the final one.
+LONGEST_STEM = 40
 #: Seconds after which the temporary file of a process on another machine is taken for left behind.
 _FORGOTTEN = 24 * 3600
 
@@ -27,7 +29,7 @@ _FORGOTTEN = 24 * 3600
 def temporary_beside(path: Path) -> Path:
     """Where this process writes what will be ``path``: in the same folder, so that a rename puts it in place."""
     pid = os.getpid()
-    return path.with_name(f".{path.stem}.tmp-{HOST}-{pid}-{start_of(pid)}{path.suffix}")
+    return path.with_name(f".{path.stem[:LONGEST_STEM]}.tmp-{HOST}-{pid}-{start_of(pid)}{path.suffix}")
 
 
 def is_left_behind(path: Path) -> bool:

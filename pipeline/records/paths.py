@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
@@ -11,12 +13,16 @@ from zlib import crc32
 from pipeline.records.errors import FoldwiseError, nearest
 from pipeline.records.processes import rank
 
-#: data/ and submissions/ lie here: the checkout, or FOLDWISE_ROOT (tests, read-only checkouts).
-ROOT = Path(os.environ.get("FOLDWISE_ROOT") or Path(__file__).parents[2])
+CHECKOUT = Path(__file__).parents[2]
+#: data/ and submissions/ are in this folder: the checkout, or FOLDWISE_ROOT (tests, read-only checkouts).
+ROOT = Path(os.environ.get("FOLDWISE_ROOT") or CHECKOUT).absolute()
 RECIPES = Path(__file__).parents[1] / "recipes"
 #: Where pretrained weights are looked for before a hub is asked.
 WEIGHTS = ROOT / "data" / "weights"
 MAX_FOLDS = 100
+#: Bytes of a run's name, and of the part of a name that lists folds: with the endings that follow, every file system
+#: takes them.
+LONGEST_RUN, LONGEST_FOLDS = 100, 40
 
 
 def error_log() -> Path:
@@ -24,9 +30,9 @@ def error_log() -> Path:
     return ROOT / "data" / (f"error.rank{rank()}.log" if rank() else "error.log")
 
 
-def known_competitions() -> list[str]:
-    """Names of the folders below data/ that hold a competition.toml."""
-    return sorted(path.parent.name for path in (ROOT / "data").glob("*/competition.toml"))
+def known_competitions(root: Path | None = None) -> list[str]:
+    """Names of the folders below data/ (of ``root``, by default ROOT) that hold a competition.toml."""
+    return sorted(path.parent.name for path in ((root or ROOT) / "data").glob("*/competition.toml"))
 
 
 def known_recipes() -> list[str]:
@@ -41,9 +47,19 @@ def recipe_path(name: str) -> Path:
     return RECIPES / f"{name}.toml"
 
 
-def run_name(recipe: str, settings: list[str]) -> str:
-    """``run_name("resnet18", ["lr=1e-3", "epochs=2"])`` is ``"resnet18~epochs=2~lr=1e-3"``; of a long value, such as a
-    path, the end and a number stand for all of it, since the name of a file must stay short."""
+def run_name(recipe: str, settings: Sequence[str]) -> str:
+    """``run_name("resnet18", ["lr=1e-3", "epochs=2"])`` is ``"resnet18~epochs=2~lr=1e-3"``. Of a long value, such as a
+    path, the name holds the end and a checksum; of many settings the first ones and a checksum of all."""
+    name = unshortened_run_name(recipe, settings)
+    if len(name.encode()) <= LONGEST_RUN:
+        return name
+    mark = hashlib.sha256("\n".join([recipe, *sorted(settings)]).encode()).hexdigest()[:12]
+    kept = name.encode()[: LONGEST_RUN - len(mark) - 2].decode(errors="ignore")
+    return f"{kept}~-{mark}"
+
+
+def unshortened_run_name(recipe: str, settings: Sequence[str]) -> str:
+    """As ``run_name``, of any length."""
     words = [recipe]
     for setting in sorted(settings):
         key, equals, value = setting.partition("=")
@@ -53,10 +69,13 @@ def run_name(recipe: str, settings: list[str]) -> str:
 
 
 def parse_folds(text: str, num_folds: int) -> list[int]:
-    """Fold numbers in ``"0,2"`` or ``"0 2"``; empty text means all. Raises FoldwiseError out of range."""
+    """Fold numbers in ``"0,2"`` or ``"0 2"``; empty text means all. Raises FoldwiseError for anything else."""
+    words = text.replace(",", " ").split()
+    if text.strip() and not words:
+        raise FoldwiseError(f"FOLDS={text} names no fold; write for example FOLDS=0,2, or leave it out for all folds")
     folds = []
-    for word in text.replace(",", " ").split():
-        if not word.isdecimal() or int(word) >= num_folds:
+    for word in words:
+        if not (word.isascii() and word.isdecimal()) or int(word) >= num_folds:
             raise FoldwiseError(f"fold {word} is out of range: this competition has folds 0 to {num_folds - 1}")
         folds.append(int(word))
     return sorted(set(folds)) or list(range(num_folds))
@@ -70,11 +89,11 @@ class Paths:
     dry_run: bool = False
 
     def __post_init__(self) -> None:
-        if self.competition not in known_competitions():
+        if self.competition not in known_competitions() and self.competition not in known_competitions(CHECKOUT):
             raise FoldwiseError(
                 f"unknown competition '{self.competition}': there is no "
                 f"{shown(ROOT / 'data' / self.competition / 'competition.toml')}"
-                f"{nearest(self.competition, known_competitions())}"
+                f"{nearest(self.competition, known_competitions() or known_competitions(CHECKOUT))}"
             )
 
     @property
@@ -82,20 +101,33 @@ class Paths:
         return ROOT / "data" / self.competition
 
     @property
+    def shipped(self) -> Path:
+        """The competition's folder in the checkout. With FOLDWISE_ROOT elsewhere, what the user's folder lacks
+        (competition.toml, raw/) is read from there."""
+        return CHECKOUT / "data" / self.competition
+
+    @property
     def toml(self) -> Path:
-        return self.home / "competition.toml"
+        own = self.home / "competition.toml"
+        return own if own.exists() else self.shipped / "competition.toml"
 
     @property
     def raw(self) -> Path:
-        return self.home / "raw"
+        own = self.home / "raw"
+        return self.shipped / "raw" if not own.exists() and (self.shipped / "raw").is_dir() else own
 
     @property
     def images(self) -> Path:
         return self.home / "images"
 
     @property
+    def index(self) -> Path:
+        """The remembered hashes of files (records/index.py)."""
+        return self.home / ".index.json"
+
+    @property
     def prepared(self) -> Path:
-        """Written last by prepare: what raw/ held when images/ was made."""
+        """Written last by prepare: its record, of the archives in raw/ and the files in images/."""
         return self.home / "prepared.json"
 
     @property
@@ -105,6 +137,14 @@ class Paths:
     @property
     def manifest(self) -> Path:
         return self.made / "manifest.csv"
+
+    @property
+    def manifest_record(self) -> Path:
+        return self.made / "manifest.json"
+
+    @property
+    def folds_record(self) -> Path:
+        return self.made / "folds.json"
 
     @property
     def problems(self) -> Path:
@@ -147,11 +187,14 @@ class Paths:
 
     def seek(self, name: str) -> Path | None:
         """As ``find``, but None where there is no such thing."""
-        places = (base / name for base in (self.home, self.images, self.raw))
-        return next((place for place in places if place.exists()), None)
+        beside = [self.home, self.toml.parent]
+        # What the user put into raw/ comes before what was unpacked; our own folders, such as images/, come last.
+        ours = self.home / name in (self.images, self.raw, self.cache, self.runs, self.home / "dry")
+        bases = [self.raw, self.images, *beside] if ours else [*beside, self.raw, self.images]
+        return next((place for base in bases if (place := base / name).is_dir() or place.is_file()), None)
 
     def find(self, name: str) -> Path:
-        """A file or folder that the TOML names: absolute, or below images/, raw/ or the competition's folder.
+        """A file or folder that the TOML names: absolute, or below the competition's folder, raw/ or images/.
 
         Raises FoldwiseError with the places searched.
         """
@@ -166,7 +209,12 @@ class Paths:
 
 def partial_name(name: str, folds: list[int], num_folds: int, suffix: str = "") -> str:
     """The name of what is made from these folds: it says which when some are left out (``test~folds=0,1.csv``)."""
-    return (name if len(folds) == num_folds else f"{name}~folds={','.join(map(str, folds))}") + suffix
+    if len(folds) == num_folds:
+        return name + suffix
+    listed = ",".join(map(str, folds))
+    if len(listed) > LONGEST_FOLDS:
+        listed = f"{len(folds)}-of-{num_folds}-{crc32(listed.encode()):08x}"
+    return f"{name}~folds={listed}{suffix}"
 
 
 def shown(path: Path) -> str:

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.paths import recipe_path, shown
 from pipeline.records.settings import Settings, validated
-from pipeline.records.toml import parse_toml, read_toml
+from pipeline.records.toml import check_settings, parse_toml, read_toml
 
 
 class Recipe(Settings):
@@ -100,10 +100,9 @@ def load_recipe(name: str, settings: list[str]) -> Recipe:
     path = recipe_path(name)
     content = read_toml(path)
     source = shown(path)
+    check_settings(settings)
     for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals or not key:
-            raise FoldwiseError(f"--set takes key=value, such as epochs=2, not '{setting}'")
+        key, _, text = setting.partition("=")
         table = content
         *tables, last = key.split(".")
         for part in tables:

@@ -5,7 +5,6 @@ Legend: a name is a file's POSIX path below its images folder; a table has one r
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -15,13 +14,13 @@ import pandas as pd
 
 from pipeline.records.competition import Test, Train, checked_label
 from pipeline.records.errors import FoldwiseError, count_of
+from pipeline.records.listing import list_files
 from pipeline.records.paths import Paths, shown
 from pipeline.records.signals import cpu_limit
 from pipeline.records.tables import read_csv, require_unique
 
 #: CPU seconds that a pattern may take, and what each name adds to them; a harmless one takes a microsecond a name.
 MATCH_SECONDS, MATCH_SECONDS_EACH = 1.5, 2e-5
-NOT_PICTURES = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
 class Problem(NamedTuple):
@@ -30,24 +29,6 @@ class Problem(NamedTuple):
     path: str
     problem: str
     detail: str
-
-
-def list_files(folder: Path) -> list[str]:
-    """The names in a folder and the folders in it, in a stable order, without what systems leave lying about.
-
-    Raises FoldwiseError for a name that is no text.
-    """
-    found = []
-    for base, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if name.lower() not in NOT_PICTURES and name[0] != ".")
-        here = Path(base).resolve()
-        folders[:] = [name for name in folders if not here.is_relative_to((here / name).resolve())]  # a link in a loop
-        relative = Path(base).relative_to(folder)
-        found += [(relative / name).as_posix() for name in files if name.lower() not in NOT_PICTURES and name[0] != "."]
-    for name in found:
-        if not name.isprintable() and any("\udc80" <= letter <= "\udcff" for letter in name):
-            raise FoldwiseError(f"{shown(folder)} holds a file whose name is no UTF-8 text, {name!a}; rename it")
-    return sorted(found)
 
 
 def list_images(paths: Paths, images: str, split: str) -> tuple[Path, list[str]]:

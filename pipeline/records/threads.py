@@ -19,6 +19,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def most_workers() -> int:
+    """Loader processes beyond which more can only slow a machine down."""
+    return max(32, 2 * cores())
+
+
 def share_cores(num_folds: int, num_cores: int) -> tuple[int, list[int]]:
     """How folds of like size share a CPU soonest: (folds side by side, threads of each fold in its order).
 

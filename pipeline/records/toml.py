@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +32,24 @@ def read_toml(path: Path) -> dict[str, Any]:
         return parse_toml(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:  # also UnicodeDecodeError, and a number of too many digits
         raise FoldwiseError(f"{shown(path)} is not valid TOML: {error}") from error
+
+
+def split_settings(text: str) -> list[str]:
+    """``'epochs=2 model_args.names="a b"'`` as ``key=value`` words. Raises FoldwiseError as ``check_settings`` does."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise FoldwiseError(f"SET={text} has a quotation mark too few; write for example SET='epochs=2'") from error
+    check_settings(words)
+    return words
+
+
+def check_settings(settings: Sequence[str]) -> None:
+    """Raises FoldwiseError unless all settings are ``key=value``, each key given once."""
+    keys = []
+    for setting in settings:
+        if not re.match(r"[A-Za-z_][\w.-]*=", setting):
+            raise FoldwiseError(f"a setting is key=value, such as epochs=2, not '{setting}'")
+        keys.append(setting.partition("=")[0])
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+        raise FoldwiseError(f"the setting '{twice[0]}' is given {keys.count(twice[0])} times; give it once")

@@ -11,6 +11,13 @@ Writes  runs/<run>/classified/<name>.png: the image, where the models look (Grad
 
 from __future__ import annotations
 
+from pipeline.records.console import answer_early, parser_for
+
+PARSER = parser_for(__doc__, run=True, device=True)
+PARSER.add_argument("--image", default="", metavar="PATH", help="an image, or a folder of images")
+if __name__ == "__main__":  # before the imports that take seconds
+    answer_early(PARSER, "classify")
+
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +35,11 @@ from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader, Watched
 from pipeline.pixels.decode import Unreadable, inspect
 from pipeline.pixels.pictures import save_grid, save_look
 from pipeline.records.competition import load_competition
-from pipeline.records.console import make_line, parser_for, paths_of, run_stage, say
+from pipeline.records.console import make_line, paths_of, run_stage, say
 from pipeline.records.errors import FoldwiseError, count_of
+from pipeline.records.listing import list_files
 from pipeline.records.paths import shown
 from pipeline.records.runs import asked_run, differences, made_of
-from pipeline.records.sources import list_files
 from pipeline.records.tables import write_csv
 
 #: Images of a folder that its picture shows, and classes that are printed and drawn.
@@ -89,9 +96,7 @@ def report_image(
 
 
 def main() -> None:
-    parser = parser_for(__doc__, run=True, device=True)
-    parser.add_argument("--image", default="", metavar="PATH", help="an image, or a folder of images")
-    args = parser.parse_args()
+    args = PARSER.parse_args()
     if any("\udc80" <= letter <= "\udcff" for letter in args.image):
         raise FoldwiseError(f"the name {args.image!a} is no UTF-8 text; rename it")
     if not args.image or not (path := Path(args.image)).exists():

@@ -32,6 +32,7 @@ from pipeline.records.predictions import Predictions
 from pipeline.records.recipe import load_recipe
 from pipeline.records.runs import identity, start_run
 from pipeline.records.tables import class_names, one_hot, read_folds, read_manifest
+from pipeline.records.up_to_date import predict_target
 from tests.benchmarks.arena import CHECKOUT, Finished, run
 
 OUT = CHECKOUT / "data" / "bench" / "scale"
@@ -135,9 +136,11 @@ def predictions_part() -> None:
             "oof": predicted(rows["image_id"], labels).save(folder / "oof.npz"),
             "test": predicted(test_ids, test_labels).save(folder / "test.npz"),
         }
-        write_json(folder / "trained.json", {"train_score": 0.9, "seconds": 1.0, "beside": 1, "device": "cpu"})
-        about = {"fold": fold, "sha256": sha256, "manifest_sha256": fingerprint(paths.manifest)}
-        write_record(folder / "predicted.json", about)
+        trained = {"train_score": 0.9, "seconds": 1.0, "beside": 1, "device": "cpu", "weights_sha256": ""}
+        write_json(folder / "trained.json", trained)
+        target = predict_target(paths, RECIPE, fold)
+        record = target.written(target.read_now(), [folder / "oof.npz", folder / "test.npz"])
+        write_record(target.record, {"fold": fold, "sha256": sha256, "weights_sha256": "", **record})
 
 
 def tables_part() -> None:

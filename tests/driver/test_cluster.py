@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from pipeline.tools.cluster import CHECKOUT, command_of, look_around, request_of, require_same, train_here
 from safetensors.torch import load_file
 
 from pipeline.records import paths as paths_module
@@ -24,7 +25,6 @@ from pipeline.records.locks import living_owner, owned
 from pipeline.records.paths import Paths
 from pipeline.records.provenance import PACKAGES
 from pipeline.records.signals import STOPPED
-from pipeline.tools.cluster import CHECKOUT, command_of, look_around, request_of, require_same, train_here
 from tests.conftest import Stage, start_stage, wait_for
 
 pytestmark = pytest.mark.xdist_group("ray")  # one cluster on this machine, whatever the number of processes

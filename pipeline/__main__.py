@@ -1,0 +1,22 @@
+"""``python -m pipeline <verb> NAME=value ...``: what make calls, and what works without make.
+
+    python -m pipeline submit COMPETITION=dogs-vs-cats RECIPE=resnet18
+    python -m pipeline train FOLD=0
+    python -m pipeline why
+
+Runs the stages up to the one that is named, each only where something that it read or made has changed.
+"""
+
+import sys
+
+if not (3, 11) <= sys.version_info < (3, 15):  # as in pyproject.toml; said before anything newer is imported
+    sys.exit(
+        "error: Foldwise needs Python 3.11 to 3.14, this is %d.%d; name another: make PYTHON=python3.12"  # noqa: UP031
+        % sys.version_info[:2]
+    )
+
+from pipeline.driver.verbs import main
+from pipeline.records.console import run_stage
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,283 @@
+"""What a call comes to: the run, its folds, how they share the machine, and which stages are out of date.
+
+Standard library only, so that it answers in a fraction of a second, and before anything is installed.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipeline.driver.options import STAGES, Options
+from pipeline.records.errors import FoldwiseError, count_of
+from pipeline.records.files import read_json
+from pipeline.records.index import Index
+from pipeline.records.paths import (
+    LONGEST_RUN,
+    MAX_FOLDS,
+    Paths,
+    parse_folds,
+    partial_name,
+    recipe_path,
+    run_name,
+    shown,
+    unshortened_run_name,
+)
+from pipeline.records.threads import cores, share_cores
+from pipeline.records.toml import read_toml
+from pipeline.records.up_to_date import (
+    Target,
+    ensemble_target,
+    folds_target,
+    manifest_target,
+    predict_target,
+    submit_target,
+    why_prepare,
+)
+
+#: Image side up to which several folds train at once on one GPU, and the memory (MiB) that each is then given.
+SMALL_SIDE, SMALL_MEMORY = 96, 4096
+#: Seconds of HOURS that are kept for the stages after training to begin and end.
+KEPT_BACK = 30
+
+
+@cache
+def gpu_memory() -> list[int]:
+    """MiB of each GPU's memory, from its driver."""
+    try:
+        asked = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+        answer = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout
+        return [int(line) for line in answer.split()]
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return []
+
+
+def arrange(num_folds: int, image_size: int, device: str) -> tuple[int, list[int]]:
+    """(folds side by side, threads of each). A GPU trains one fold at a time, or as many small ones as its memory
+    and the cores allow; a CPU divides its cores."""
+    memory = next(iter(gpu_memory()), 0) if device in ("auto", "cuda") else 0
+    has_mps = device == "auto" and sys.platform == "darwin" and platform.machine() == "arm64"
+    if memory or has_mps or device not in ("auto", "cpu"):
+        beside = min(num_folds, memory // SMALL_MEMORY, cores()) if image_size <= SMALL_SIDE else 1
+        return max(1, beside), [cores() // max(1, beside)] * num_folds
+    return share_cores(num_folds, cores())
+
+
+def ranks_of(gpus: str, cpus: str, cluster: str, device: str) -> int:
+    """Processes that train a fold on this machine, one for each of GPUS, or of the cores where there are none; a
+    cluster's machines take care of their own, where a fold may also ask for a part of a GPU, and for CPUS. Raises
+    FoldwiseError for numbers that cannot be."""
+    if cpus and (not cluster or not re.fullmatch("[0-9]{1,6}", cpus) or int(cpus) < 1):
+        raise FoldwiseError(f"CPUS={cpus}: it goes with CLUSTER, and is a whole number for each fold, such as CPUS=4")
+    parts = r"0|0?\.[0-9]+|" if cluster else ""
+    if not re.fullmatch(rf"({parts}[1-9][0-9]*)", gpus or "1"):
+        raise FoldwiseError(f"GPUS={gpus} is no number of GPUs, such as GPUS=4; with CLUSTER=auto also GPUS=0.5")
+    if cluster:
+        return 1
+    ranks, here = int(gpus or 1), 0 if device == "cpu" else len(gpu_memory())
+    if ranks > max(1, here or cores()):
+        has = f"{here} GPUs" if here else f"no GPU and {cores()} cores"
+        raise FoldwiseError(f"GPUS={gpus} is too many: this machine has {has}; torchrun takes several machines")
+    return ranks
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One call.
+
+    facts: competition.toml as it is read, not yet validated. chosen: the folds asked for. beside: how many train at
+    once. threads: of each fold. last_round: folds that wait for all others, since they get other threads. ranks:
+    processes of each fold. until: seconds since 1970 at which training must end.
+    """
+
+    options: Options
+    paths: Paths
+    facts: dict[str, Any]
+    recipe: str
+    run: str
+    num_folds: int
+    chosen: list[int]
+    beside: int
+    threads: dict[int, int]
+    last_round: list[int]
+    ranks: int
+    until: float | None
+
+    @property
+    def jobs(self) -> int:
+        """Folds side by side: as arranged, or as make's -j says."""
+        if self.options.jobs is None:
+            return self.beside
+        return self.options.jobs or len(self.chosen)
+
+    @property
+    def csv(self) -> Path:
+        """The submission."""
+        return self.paths.submissions / partial_name(self.run, self.chosen, self.num_folds, ".csv")
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there are test images to submit, by competition.toml."""
+        test = self.facts.get("test")
+        if not isinstance(test, dict):
+            return "test" in self.facts  # wrong, and the stages say how
+        return not (test.get("optional") is True and self.paths.seek(str(test.get("images", "test"))) is None)
+
+    def is_trained(self, fold: int) -> bool:
+        """Whether the fold is trained."""
+        return (self.paths.fold(self.run, fold) / "trained.json").exists()
+
+    @property
+    def trained(self) -> list[int]:
+        """The folds asked for that are trained."""
+        return [fold for fold in self.chosen if self.is_trained(fold)]
+
+    @property
+    def untrained(self) -> list[int]:
+        """The folds asked for that are not."""
+        return [fold for fold in self.chosen if not self.is_trained(fold)]
+
+
+def make_plan(options: Options) -> Plan:
+    """The plan of a call; raises FoldwiseError for a name or a number that cannot be, as the stages would."""
+    paths = Paths(options.competition, options.dry_run)
+    facts = read_toml(paths.toml)
+    table = facts.get("folds", {})
+    num_folds = table.get("n", 5) if isinstance(table, dict) else table
+    if type(num_folds) is not int or not 2 <= num_folds <= MAX_FOLDS:
+        raise FoldwiseError(f"{shown(paths.toml)}: folds.n = {num_folds!r} is not a whole number from 2 to {MAX_FOLDS}")
+    recipe = options.recipe or str(facts.get("recipe", "resnet18"))
+    content = read_toml(recipe_path(recipe))
+    sizes = [str(content.get("image_size")), *(text[11:] for text in options.settings if text[:11] == "image_size=")]
+    run = run_name(recipe, options.settings)
+    require_no_older_name(paths, recipe, options.settings)
+    chosen = parse_folds(options.folds, num_folds)
+    device = options.device or "auto"
+    ranks = ranks_of(options.gpus, options.cpus, options.cluster, device)
+    beside, threads = arrange(len(chosen), int(sizes[-1]) if sizes[-1].isdecimal() else 224, device)
+    if ranks > 1 or options.cluster:  # each fold has the whole machine, or others
+        beside, threads = 1, [cores()] * len(chosen)
+    until = None if options.hours is None else time.time() + options.hours * 3600 - KEPT_BACK
+    last_round = chosen[len(chosen) - len(chosen) % beside :]
+    by_fold = dict(zip(chosen, threads, strict=True))
+    return Plan(
+        options, paths, facts, recipe, run, num_folds, chosen, beside, by_fold, last_round, ranks, until
+    )  # fmt: skip
+
+
+def require_no_older_name(paths: Paths, recipe: str, settings: list[str]) -> None:
+    """Raises FoldwiseError where an earlier version made this run under a longer name: it is not trained again."""
+    older = unshortened_run_name(recipe, settings)
+    if LONGEST_RUN < len(older.encode()) <= 255 and paths.run(older).exists():
+        now = paths.run(run_name(recipe, settings))
+        raise FoldwiseError(
+            f"{shown(paths.run(older))} was made before names were shortened; rename it to {now.name}, or delete it to "
+            "train the run again"
+        )
+
+
+# --- what is out of date ----------------------------------------------------------------------------------------
+
+
+def target_of(plan: Plan, stage: str) -> Target:
+    """What a stage that is not about single folds reads and makes."""
+    if stage == "manifest":
+        return manifest_target(plan.paths, plan.facts)
+    if stage == "folds":
+        return folds_target(plan.paths, plan.facts)
+    of_run = plan.chosen, plan.num_folds
+    if stage == "ensemble":
+        return ensemble_target(plan.paths, plan.facts, plan.run, plan.recipe, *of_run)
+    return submit_target(plan.paths, plan.facts, plan.run, *of_run)
+
+
+def why(plan: Plan, stage: str, index: Index) -> str:
+    """Why a stage that is not about single folds has to run, in a few words; "" if it is up to date."""
+    if stage == "folds" and plan.options.force:
+        return "FORCE=1"
+    if stage == "prepare":
+        return why_prepare(plan.paths, plan.facts, index)
+    return target_of(plan, stage).why(index)
+
+
+def unpredicted(plan: Plan, index: Index) -> dict[int, str]:
+    """The folds whose predictions are out of date, and why."""
+    reasons = {fold: predict_target(plan.paths, plan.run, fold).why(index) for fold in plan.chosen}
+    return {fold: reason for fold, reason in reasons.items() if reason}
+
+
+def misfit(plan: Plan, index: Index) -> str:
+    """Why the trained folds would be refused, as far as it shows without their stage; "" if they fit the folds."""
+    for fold in plan.trained:
+        record = plan.paths.fold(plan.run, fold) / "trained.json"
+        try:
+            before = read_json(record, "made_of")["made_of"].get("folds_sha256")
+        except (OSError, FoldwiseError, AttributeError):
+            continue
+        if before != index.sha256(plan.paths.folds):
+            return f"{shown(record.parent)} was trained with other folds and will be refused"
+    return ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage that would run: on which folds, and why."""
+
+    stage: str
+    reason: str
+    folds: list[int]
+
+
+def steps(plan: Plan, verb: str, index: Index) -> Iterator[Step]:
+    """What a verb would run. What comes after a stage that runs is taken to run too; in truth it runs only if what it
+    reads has then changed."""
+    after = ""
+    for stage in STAGES[: STAGES.index(verb) + 1]:
+        if stage == "train":
+            if todo := plan.untrained:
+                yield Step(stage, f"{listed(todo)} {'is' if len(todo) == 1 else 'are'} not trained", todo)
+                after = stage
+            elif not after and (fault := misfit(plan, index)):
+                yield Step(stage, fault, [])
+        elif stage == "predict":
+            stale = unpredicted(plan, index)
+            todo = [fold for fold in plan.chosen if fold in stale or fold in plan.untrained or after in STAGES[:3]]
+            if todo:
+                reason = f"after {after}" if after else stale[todo[0]]
+                yield Step(stage, f"{listed(todo)}: {reason}", todo)
+                after = stage
+        elif stage != "submit" or plan.has_test:
+            reason = f"after {after}" if after else why(plan, stage, index)
+            if reason:
+                yield Step(stage, reason, [])
+                after = stage
+
+
+def listed(folds: list[int]) -> str:
+    """``"fold 3"`` or ``"folds 0, 1, 4"``."""
+    return f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))}"
+
+
+def up_to_date(plan: Plan, verb: str) -> str:
+    """What is there where a verb has nothing to do."""
+    made = {
+        "prepare": plan.paths.images,
+        "manifest": plan.paths.manifest,
+        "folds": plan.paths.folds,
+        "ensemble": plan.paths.run(plan.run) / partial_name("score", plan.chosen, plan.num_folds, ".json"),
+        "submit": plan.csv,
+    }
+    if verb in ("train", "predict"):
+        done = "trained" if verb == "train" else "predicted"
+        return f"{count_of(len(plan.chosen), 'fold')} of {plan.run} {'is' if len(plan.chosen) == 1 else 'are'} {done}"
+    if verb == "submit" and not plan.has_test:
+        return f"there are no test images, and {shown(made['ensemble'])} is up to date"
+    return f"{shown(made[verb])} is up to date"

@@ -1,0 +1,267 @@
+"""What each verb does: brings the stages up to date one after another, or explains what it would do."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+from pipeline.driver.options import STAGES, VERBS, Options, read_options
+from pipeline.driver.plan import Plan, Step, listed, make_plan, steps, unpredicted, up_to_date, why
+from pipeline.driver.processes import Processes
+from pipeline.driver.view import View
+from pipeline.records.console import say
+from pipeline.records.errors import FoldwiseError, nearest
+from pipeline.records.index import Index
+from pipeline.records.paths import known_competitions, known_recipes
+from pipeline.records.threads import cores
+
+# --- the commands of the stages ---------------------------------------------------------------------------------
+
+
+def which(plan: Plan, run: bool = False) -> list[str]:
+    """Options that name the competition and, for a ``run``, its recipe and settings."""
+    options = plan.options
+    words = [f"--competition={options.competition}", *(["--dry-run"] if options.dry_run else [])]
+    if run:
+        words += [f"--recipe={options.recipe}"] if options.recipe else []
+        words += ["--set", *options.settings] if options.settings else []
+    return words
+
+
+def machine(options: Options) -> list[str]:
+    """Options that name the machine's parts."""
+    words = ["--device", options.device] if options.device else []
+    words += ["--workers", options.workers] if options.workers else []
+    return words + (["--deterministic"] if options.deterministic else [])
+
+
+def as_ranks(plan: Plan, stage: str) -> list[str]:
+    """The module of a stage, or the tool that starts it as several ranks."""
+    return ["pipeline.tools.ranks", str(plan.ranks), stage] if plan.ranks > 1 else [f"pipeline.{stage}"]
+
+
+def folds_option(folds: list[int]) -> list[str]:
+    """``--folds 0,1``."""
+    return ["--folds", ",".join(map(str, folds))]
+
+
+def command(plan: Plan, stage: str, folds: list[int]) -> list[str]:
+    """What runs a stage other than train; folds: those that predict predicts."""
+    if stage == "predict":
+        words = [*as_ranks(plan, stage), *which(plan, run=True), *folds_option(folds), *machine(plan.options)]
+    elif stage in ("ensemble", "submit"):
+        partial = folds_option(plan.chosen) if len(plan.chosen) < plan.num_folds else []
+        words = [f"pipeline.{stage}", *which(plan, run=True), *partial]
+    else:
+        forced = ["--force"] if stage == "folds" and plan.options.force else []
+        words = [f"pipeline.{stage}", *which(plan), *forced]
+    return ["-m", *words]
+
+
+def train_command(plan: Plan, fold: int) -> list[str]:
+    """What trains a fold on this machine."""
+    threads = plan.threads[fold] if plan.jobs == plan.beside else max(1, cores() // plan.jobs)
+    words = [*as_ranks(plan, "train"), *which(plan, run=True), "--fold", str(fold), *machine(plan.options)]
+    words += ["--threads", str(threads)]
+    return ["-m", *words, *(["--until", f"{plan.until:.0f}"] if plan.until is not None else [])]
+
+
+def cluster_command(plan: Plan, folds: list[int]) -> list[str]:
+    """What trains folds on a Ray cluster."""
+    options = plan.options
+    words = ["pipeline.driver.cluster", *which(plan, run=True), *folds_option(folds), f"--address={options.cluster}"]
+    words += ["--gpus", options.gpus] if options.gpus else []
+    words += ["--cpus", options.cpus] if options.cpus else []
+    words += machine(options)
+    return ["-m", *words, *(["--until", f"{plan.until:.0f}"] if plan.until is not None else [])]
+
+
+def company(plan: Plan, fold: int) -> int:
+    """How many folds train beside each other while this one does, it counted."""
+    return len(plan.last_round) if plan.jobs == plan.beside and fold in plan.last_round else plan.jobs
+
+
+# --- running ----------------------------------------------------------------------------------------------------
+
+
+def run_one(words: list[str], name: str, environment: dict[str, str] | None = None) -> None:
+    """Runs one process to its end; ends the driver where it fails, since it has said why."""
+    processes = Processes()
+    with processes.signalled():
+        processes.start(words, environment or {}, name)
+        _, status = processes.next_ended()
+    processes.require_unasked()
+    if status:
+        sys.exit(1)
+
+
+def train_here(plan: Plan, verb: str) -> None:
+    """Trains the folds that are not trained, as many at once as the plan says. After a fault those that run go on to
+    their end and no further one starts; with make's -k all others do."""
+    folders = {fold: plan.paths.fold(plan.run, fold) for fold in plan.chosen}
+    processes = Processes(View(folders) if sys.stderr.isatty() else None)
+    failed: list[int] = []
+    left: list[int] = []
+    todo = plan.untrained
+    first, last = ([fold for fold in todo if (fold in plan.last_round) == is_last] for is_last in (False, True))
+    with processes.signalled():
+        for queue in (first, last):
+            while queue or processes.running:
+                if processes.asked or (failed and not plan.options.keep_going):
+                    left += queue
+                    queue.clear()
+                while queue and len(processes.running) < plan.jobs:
+                    start_fold(plan, processes, queue.pop(0), verb)
+                if processes.running:
+                    child, status = processes.next_ended()
+                    failed += [child.fold] if status == 1 and child.fold is not None else []
+    processes.require_unasked()
+    if failed and len(plan.chosen) > 1:
+        not_begun = f"; {listed(left)} {'was' if len(left) == 1 else 'were'} not begun" if left else ""
+        sys.stderr.write(f"error: {listed(sorted(failed))} failed, as said above{not_begun}\n")
+    if failed:
+        sys.exit(1)
+
+
+def start_fold(plan: Plan, processes: Processes, fold: int, verb: str) -> None:
+    """Starts the training of a fold, if there is time left."""
+    if plan.until is not None and time.time() >= plan.until:
+        say("train", f"the time is over; fold {fold} was not begun")
+        return
+    if processes.view is None:
+        say("train", f"starting fold {fold} of {plan.run}")
+    environment = {"FOLDWISE_BESIDE": str(company(plan, fold))} if company(plan, fold) > 1 else {}
+    if verb == "train" and len(plan.chosen) == 1:
+        environment["FOLDWISE_NEXT"] = "1"
+    processes.start(train_command(plan, fold), environment, f"fold {fold}", fold)
+
+
+def bring_up_to_date(plan: Plan, verb: str) -> None:
+    """Runs the stages up to this one, each where something has changed that it read or made."""
+    index, ran = Index(plan.paths), False
+    for stage in STAGES[: STAGES.index(verb) + 1]:
+        folds: list[int] = []
+        if stage == "train":
+            if not plan.untrained:
+                continue
+            if plan.options.cluster:
+                run_one(cluster_command(plan, plan.untrained), "the cluster's driver")
+            else:
+                train_here(plan, verb)
+            if plan.until is not None and verb != "train":
+                plan = with_trained_folds(plan)
+        elif stage == "predict":
+            folds = [*unpredicted(plan, index)]
+            if not folds:
+                continue
+            say(stage, f"starting {listed(folds)} of {plan.run}")
+        elif (stage == "submit" and not plan.has_test) or not why(plan, stage, index):
+            continue
+        if stage != "train":
+            index.save()
+            next_too = {"FOLDWISE_NEXT": "1"} if stage == verb else {}
+            run_one(command(plan, stage, folds), f"the stage {stage}", next_too)
+        index, ran = Index(plan.paths), True
+    index.save()
+    if not ran:
+        say(verb, f"nothing to do: {up_to_date(plan, verb)}")
+
+
+def with_trained_folds(plan: Plan) -> Plan:
+    """The plan for those of its folds that were trained in time. Raises FoldwiseError if there are none."""
+    if not plan.trained:
+        raise FoldwiseError(
+            f"no fold is trained after {plan.options.hours:g} hours, so nothing to submit; the same command goes on"
+        )
+    return replace(plan, chosen=plan.trained)
+
+
+def explain(plan: Plan, verb: str, with_commands: bool) -> None:
+    """Prints what a verb would run, a line for each stage."""
+    index = Index(plan.paths)
+    if plan.until is not None and plan.trained and verb not in STAGES[: STAGES.index("train") + 1]:
+        found = [step for step in steps(plan, "train", index)]
+        done = replace(plan, chosen=plan.trained)
+        found += [step for step in steps(done, verb, index) if step.stage in STAGES[STAGES.index("train") + 1 :]]
+    else:
+        found = [*steps(plan, verb, index)]
+    index.save()
+    for step in found:
+        print(f"{step.stage}: {step.reason}")
+        for words in commands_of(plan, step) if with_commands else []:
+            print(f"    python {shlex.join(words)}")
+    if not found:
+        print(f"{verb}: nothing to do: {up_to_date(plan, verb)}")
+
+
+def commands_of(plan: Plan, step: Step) -> Iterator[list[str]]:
+    """The commands of a step."""
+    if step.stage != "train":
+        of_folds = step.folds or plan.chosen
+        done = replace(plan, chosen=plan.trained) if plan.until is not None and plan.trained else plan
+        yield command(done, step.stage, of_folds)
+    elif plan.options.cluster and step.folds:
+        yield cluster_command(plan, step.folds)
+    else:
+        yield from (train_command(plan, fold) for fold in step.folds)
+
+
+# --- the verbs --------------------------------------------------------------------------------------------------
+
+
+def show_help() -> None:
+    """The page that make alone prints."""
+    print("Foldwise: from a folder of images to a checked Kaggle submission. Start with: make submit\n")
+    for verb, does in VERBS.items():
+        print(f"  make {verb:<10} {does}")
+    print(
+        f"""
+  make setup      install what constraints.txt names into .venv (the other commands do it too)
+  make check test chaos bench clean      for those who work on Foldwise itself
+
+  COMPETITION=digits   a folder of data/ with a competition.toml; here: {" ".join(known_competitions())}
+  RECIPE=resnet18      a file of pipeline/recipes/; here: {" ".join(known_recipes())}
+  SET="epochs=2 lr=1e-3"   change keys of the recipe; makes a run of its own
+  FOLD=0  FOLDS=0,1    one fold to train; the folds to submit    DRY=1   a rehearsal of every stage in seconds
+  DEVICE=cuda:1  WORKERS=4  the machine, found by itself         -j2     folds side by side
+  HOURS=8.5            stop in time, and submit the folds that are done; the same command goes on
+  GPUS=4               each fold on four GPUs    CLUSTER=auto  the folds on a Ray cluster, with GPUS=0.5 CPUS=4 each
+  DETERMINISTIC=1      the same bits on CUDA too, where it is slower
+  -n                   print what would run, and run nothing
+
+Without make: python -m pipeline submit COMPETITION=digits"""
+    )
+
+
+def main() -> None:
+    verb, *words = sys.argv[1:] or ["help"]
+    if verb in ("-h", "--help", "help"):
+        show_help()
+        return
+    if verb not in VERBS:
+        raise FoldwiseError(f"there is no '{verb}'{nearest(verb, VERBS)}")
+    options = read_options(words, os.environ)
+    if os.environ.get("FORCE") and not options.force and "FOLDWISE_MAKE" in os.environ:
+        say(verb, "note: FORCE is set in the environment and has no effect; type it after make")
+    if verb == "doctor":  # by this Python, since it also answers before anything is installed
+        runpy.run_module("pipeline.tools.doctor", run_name="__main__")
+        return
+    if verb == "results":
+        run_one(["-m", "pipeline.tools.results"], verb)
+        return
+    plan = make_plan(options)
+    if verb == "classify":
+        image = [f"--image={options.image}"] if options.image else []
+        say(verb, "starting")
+        run_one(["-m", "pipeline.tools.classify", *which(plan, run=True), *image, *machine(options)], verb)
+    elif verb == "why":
+        explain(plan, "submit", with_commands=False)
+    elif options.plan_only:
+        explain(plan, verb, with_commands=True)
+    else:
+        bring_up_to_date(plan, verb)

@@ -1,0 +1,215 @@
+"""What each stage reads and makes, and whether that is still so: the one notion of "up to date".
+
+A stage records the facts it was told (parts of the TOML files) and the sha256 of each file that it read and made. It is
+up to date while all of these agree; times never count. The driver asks this before it runs a stage; the stages write
+the records. Standard library only, so that the answer takes a fraction of a second.
+
+A trained fold is the exception: it is done once ``trained.json`` exists. What it was made of is compared by
+records/runs.py, which refuses a misfit instead of training again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from pipeline.records.errors import FoldwiseError
+from pipeline.records.files import read_json
+from pipeline.records.index import Index
+from pipeline.records.listing import is_archive, is_array_file, is_of_the_system, list_files
+from pipeline.records.paths import Paths, partial_name, recipe_path, shown
+from pipeline.records.toml import read_toml
+
+
+@dataclass(frozen=True)
+class Target:
+    """What one run of a stage reads and makes.
+
+    record: the file that holds the record, written last.
+    facts: what the TOML files say of it, by the place where it stands.
+    files: what it reads.
+    makes: what it makes, where that is known beforehand; else the record lists it.
+    """
+
+    paths: Paths
+    record: Path
+    facts: dict[str, Any]
+    files: Sequence[str | Path]
+    makes: Sequence[Path] = ()
+
+    def written(self, read: dict[str, str | None], made: Iterable[str | Path]) -> dict[str, Any]:
+        """The content of the record. read: the hashes by key, taken before the files were read. made: the files, as
+        they are now."""
+        index = Index(self.paths)
+        hashes = index.hashes(made)
+        index.save()
+        return {"facts": plain(self.facts), "read": read, "made": hashes}
+
+    def read_now(self) -> dict[str, str | None]:
+        """The hashes of all files that it reads, by key: call this before the work begins."""
+        index = Index(self.paths)
+        hashes = index.hashes(self.files)
+        index.save()
+        return hashes
+
+    def before(self) -> dict[str, Any] | None:
+        """The record of the last time; None where there is none that can be used."""
+        try:
+            return read_json(self.record, "facts", "read", "made")
+        except (OSError, FoldwiseError):
+            return None
+
+    def why(self, index: Index) -> str:
+        """What has changed since the stage ran, in a few words; "" if it is up to date."""
+        for path in [*self.makes, self.record]:
+            if not path.exists():
+                return f"{shown(path)} does not exist"
+        before = self.before()
+        if before is None:
+            return f"{shown(self.record)} is no record of this version"
+        now = plain(self.facts)
+        for name in {**before["facts"], **now}:
+            if before["facts"].get(name) != now.get(name):
+                return f"{name} changed"
+        return difference(before["read"], index.hashes(self.files), index) or difference(
+            before["made"], index.hashes(index.file(key) for key in before["made"]), index
+        )
+
+
+def plain(facts: dict[str, Any]) -> dict[str, Any]:
+    """Facts as JSON gives them back."""
+    return json.loads(json.dumps(facts, default=str))
+
+
+def difference(before: dict[str, str | None], now: dict[str, str | None], index: Index) -> str:
+    """The first file that differs, and how many others do; "" if none does."""
+    if before == now:
+        return ""
+    keys = sorted(key for key in {**before, **now} if before.get(key) != now.get(key))
+    if not keys:
+        return ""
+    first = keys[0]
+    fate = "changed" if before.get(first) is not None else "is new"
+    if now.get(first) is None:
+        fate = "was removed"
+    more = f", and {len(keys) - 1:,} more" if len(keys) > 1 else ""
+    return f"{shown(index.file(first))} {fate}{more}"
+
+
+def told(facts: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """Some keys of competition.toml, by names that a user recognizes."""
+    return {f"'{key}' in competition.toml": facts.get(key) for key in keys}
+
+
+def in_table(facts: dict[str, Any], table: str, key: str) -> str | None:
+    """A text in a table of competition.toml, None where it is missing or no text. (Stages say what is wrong there.)"""
+    value = facts[table].get(key) if isinstance(facts.get(table), dict) else None
+    return value if isinstance(value, str) else None
+
+
+def sources(paths: Paths, names: Iterable[str | None]) -> list[str | Path]:
+    """The files that the TOML names, those of folders one by one. What is missing is left out: the stage says so."""
+    files: dict[str | Path, None] = {}
+    for name in names:
+        place = paths.seek(name) if name else None
+        if place is None:
+            continue
+        if place.is_dir():
+            base = os.fspath(place)
+            files |= dict.fromkeys(f"{base}{os.sep}{file}" for file in list_files(place))
+        else:
+            files[os.fspath(place)] = None
+    return list(files)
+
+
+# --- the stages -------------------------------------------------------------------------------------------------
+
+
+def raw_contents(paths: Paths, facts: dict[str, Any]) -> list[Path]:
+    """What lies in raw/ and is this competition's, by the names or patterns of ``raw`` in its TOML."""
+    wanted = facts.get("raw") or ["*"]
+    found = [path for path in sorted(paths.raw.glob("*")) if not is_of_the_system(path.name)]
+    found = [path for path in found if path.is_file() or path.is_dir()]  # no pipes and devices
+    return [path for path in found if any(fnmatchcase(path.name, str(pattern)) for pattern in wanted)]
+
+
+def to_unpack(contents: Sequence[Path]) -> list[Path]:
+    """The files among these, and in these folders, that prepare makes images of: archives, and images as arrays."""
+    packed = [path for path in contents if path.is_file() and (is_archive(path) or is_array_file(path))]
+    for place in contents:
+        if place.is_dir():
+            packed += [place / name for name in list_files(place) if is_array_file(place / name)]
+    return packed
+
+
+def prepare_target(paths: Paths, facts: dict[str, Any]) -> Target:
+    """raw/ -> images/."""
+    files = [*to_unpack(raw_contents(paths, facts))]
+    return Target(paths, paths.prepared, told(facts, "builtin", "raw"), files)
+
+
+def why_prepare(paths: Paths, facts: dict[str, Any], index: Index) -> str:
+    """As ``Target.why``; but archives that were removed once they were unpacked are not missed, as long as raw/ holds
+    nothing at all."""
+    target = prepare_target(paths, facts)
+    before = target.before()
+    if before and before["read"] and not target.files and not raw_contents(paths, {}):
+        target = Target(paths, target.record, target.facts, [])
+        made = index.hashes(index.file(key) for key in before["made"])
+        return difference(before["made"], made, index)
+    return target.why(index)
+
+
+def manifest_target(paths: Paths, facts: dict[str, Any]) -> Target:
+    """Images and labels -> manifest.csv."""
+    labels = in_table(facts, "train", "labels")
+    names = [
+        in_table(facts, "train", "images") or "train",
+        None if labels == "folders" else labels,
+        (in_table(facts, "test", "images") or "test") if "test" in facts else None,
+        in_table(facts, "test", "ids"),
+        in_table(facts, "submission", "sample"),
+    ]
+    keys = ["train", "test", "classes", "submission"]
+    keys += ["folds"] if paths.dry_run else []  # which takes some images for each fold
+    return Target(paths, paths.manifest_record, told(facts, *keys), sources(paths, names), [paths.manifest])
+
+
+def folds_target(paths: Paths, facts: dict[str, Any]) -> Target:
+    """manifest.csv -> folds.csv."""
+    own = sources(paths, [in_table(facts, "folds", "file")])
+    return Target(paths, paths.folds_record, told(facts, "folds"), [paths.manifest, *own], [paths.folds])
+
+
+def predict_target(paths: Paths, run: str, fold: int) -> Target:
+    """The weights of a fold -> oof.npz and test.npz."""
+    folder = paths.fold(run, fold)
+    return Target(paths, folder / "predicted.json", {}, [folder / "weights.safetensors", paths.manifest, paths.folds])
+
+
+def ensemble_target(
+    paths: Paths, facts: dict[str, Any], run: str, recipe: str, chosen: list[int], num_folds: int
+) -> Target:  # fmt: skip
+    """The predictions of some folds -> oof.csv, test.csv and the score."""
+    of_folds = [paths.fold(run, fold) / name for fold in chosen for name in ("trained.json", "oof.npz", "test.npz")]
+    of_recipe = {f"the recipe {recipe}.toml": read_toml(recipe_path(recipe))}
+    record = paths.run(run) / partial_name("score", chosen, num_folds, ".json")
+    files = [*of_folds, paths.folds, paths.manifest]
+    return Target(paths, record, told(facts, "metric", "classes", "symmetries") | of_recipe, files)
+
+
+def submit_target(paths: Paths, facts: dict[str, Any], run: str, chosen: list[int], num_folds: int) -> Target:
+    """The mean prediction -> the CSV to upload."""
+    labels = in_table(facts, "test", "labels")
+    names = [in_table(facts, "submission", "sample"), None if labels == "folders" else labels]
+    made = [("score", ".json"), ("test", ".csv")]
+    of_run = [paths.run(run) / partial_name(name, chosen, num_folds, suffix) for name, suffix in made]
+    files = [*of_run, paths.manifest, paths.test_labels, *sources(paths, names)]
+    csv = paths.submissions / partial_name(run, chosen, num_folds, ".csv")
+    record = csv.with_name(f"{csv.stem}.json")
+    return Target(paths, record, told(facts, "submission", "test", "metric", "slug"), files, [csv])
