@@ -51,8 +51,11 @@ def check_predicted(paths: Paths, run: str, chosen: list[int], advice: str) -> N
         if not target.record.exists():
             raise FoldwiseError(f"fold {fold} of {run} is not predicted; {advice}")
         trained = read_json(target.record.with_name("trained.json"), "weights_sha256")
-        if read_record(target.record).get("weights_sha256") != trained["weights_sha256"]:
+        record = read_record(target.record)
+        if record.get("weights_sha256") != trained["weights_sha256"]:
             raise FoldwiseError(f"fold {fold} of {run} was predicted with other weights than it has now; {advice}")
+        if record["read"].get(index.key(paths.manifest)) != index.sha256(paths.manifest):
+            raise FoldwiseError(f"the images have changed since fold {fold} of {run} was predicted; {advice}")
         if reason := target.why(index):
             raise FoldwiseError(f"the predictions of fold {fold} of {run} are out of date: {reason}; {advice}")
     index.save()

@@ -152,22 +152,30 @@ def require_known(made: Path, paths: Paths, competition: Competition) -> None:
         )
 
 
+def has_images(paths: Paths, source: str, before: dict[str, Any] | None) -> bool:
+    """Whether the train images are somewhere else than in raw/, other than where this stage put them."""
+    place = paths.seek(source)
+    if place is None:
+        return Path(source).is_absolute()  # the manifest says what is wrong
+    index, made = Index(paths), before["made"] if before else {}
+    return any(index.key(place / name) not in made for name in list_files(place))
+
+
 def prepare(paths: Paths, competition: Competition) -> str:
     """Brings images/ up to date with raw/, or leaves it as it was; returns what was done."""
     facts = read_toml(paths.toml)
     if not why_prepare(paths, facts, Index(paths)):
         return "nothing new in raw/"
     contents, target = raw_contents(paths, facts), prepare_target(paths, facts)
-    source = competition.train.images
-    elsewhere = Path(source).is_absolute() or ((place := paths.seek(source)) is not None and list_files(place))
-    if not competition.builtin and not contents and not elsewhere:
+    source, before = competition.train.images, target.before()
+    if not competition.builtin and not contents and not has_images(paths, source, before):
         raise missing_raw(paths, competition)
 
     for path in contents:
         if path.suffix.lower() in (".7z", ".rar"):
             say("prepare", f"note: {shown(path)} is left alone; unpack it yourself into {shown(paths.raw)}")
 
-    read, before = target.read_now(), target.before()
+    read = target.read_now()
     # All is made in a folder beside images/ first: what cannot be unpacked whole changes nothing there.
     temporary = temporary_beside(paths.images)
     temporary.mkdir()

@@ -47,15 +47,7 @@ from pipeline.pixels.augment import alternates, eval_transforms, train_transform
 from pipeline.pixels.cache import open_pixels, readable_rows
 from pipeline.pixels.dataset import Batches, EpochBatches, ImageDataset
 from pipeline.records.competition import load_competition
-from pipeline.records.console import (
-    beside,
-    duration,
-    folds_beside,
-    next_step,
-    paths_of,
-    run_stage,
-    say,
-)
+from pipeline.records.console import beside, duration, folds_beside, next_step, paths_of, run_stage, say
 from pipeline.records.errors import count_of
 from pipeline.records.files import fingerprint, write_json
 from pipeline.records.locks import owned
@@ -225,10 +217,10 @@ def main() -> None:
             say("train", "note: freeze = true keeps a backbone that has learned nothing; set pretrained")
         transforms = train_transforms(recipe, competition.symmetries, network.preprocessing)
         whole = eval_transforms(recipe, network.preprocessing)
-
         pixels = open_pixels(paths, readable, recipe.cache_side, "train")
-        mirrors = alternates(recipe, competition.symmetries)
-        train_data = ImageDataset(pixels, train_rows, transforms, recipe.seed, mirrors)
+        train_data = ImageDataset(
+            pixels, train_rows, transforms, recipe.seed, alternates(recipe, competition.symmetries)
+        )
         val_data = ImageDataset(pixels, val_rows, whole)
         chosen = Arrangement.chosen(
             recipe, device, args.threads, len(train_data), args.deterministic, ranks.size, ranks.beside
@@ -292,8 +284,7 @@ def main() -> None:
     say(
         "train",
         f"fold {fold}: {competition.metric} {last['val_score']:.4f}, on images it was trained on {train_score:.4f}, in "
-        f"{duration(seconds)} -> {shown(folder)}"
-        f"{next_step('submit', args, f' FOLDS={fold}')}",
+        f"{duration(seconds)} -> {shown(folder)}{next_step('submit', args, f' FOLDS={fold}')}",
     )
 
 

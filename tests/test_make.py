@@ -7,33 +7,53 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pipeline.driver.options import Options
+from pipeline.driver.plan import Plan, make_plan, target_of
+from pipeline.records import paths as paths_module
+from pipeline.records.files import write_json
 from pipeline.records.threads import cores, share_cores
+from pipeline.records.up_to_date import Target, predict_target, prepare_target
 
 CHECKOUT = Path(__file__).parents[1]
+OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "FOLDWISE_MAKE", "FOLDWISE_ROOT")
+
+
+def environment() -> dict[str, str]:
+    """This process's, without what an outer make put there."""
+    return {key: value for key, value in os.environ.items() if key not in OF_MAKE}
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+def checkout(tmp_path: Path) -> Iterator[Path]:
     """The Makefile and the code, with the digits' facts and nothing made yet."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(CHECKOUT / name, tmp_path)
     (tmp_path / "pipeline").symlink_to(CHECKOUT / "pipeline")
+    (tmp_path / ".venv").symlink_to(CHECKOUT / ".venv")
+    for name in ("pyproject.toml", "constraints.txt"):  # so that set-up is done
+        os.utime(tmp_path / name, (0, 0))
     (tmp_path / "data" / "digits").mkdir(parents=True)
     shutil.copy(CHECKOUT / "data" / "digits" / "competition.toml", tmp_path / "data" / "digits")
-    return tmp_path
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(paths_module, "ROOT", tmp_path)
+        yield tmp_path
+
+
+def make(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """``make words...``, to its end."""
+    return subprocess.run(["make", *words], cwd=checkout, env=environment(), capture_output=True, text=True)
 
 
 def commands(checkout: Path, *words: str) -> list[str]:
     """The stages that ``make words...`` would run, with their options, in order."""
-    environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
-    done = subprocess.run(
-        ["make", "-n", *words], cwd=checkout, env=environment, capture_output=True, text=True, check=True
-    )
-    return re.findall(r"-m pipeline\.((?!records).*)", done.stdout)
+    done = make(checkout, "-n", *words)
+    assert done.returncode == 0, done.stderr
+    return re.findall(r"    python -m pipeline\.(.*)", done.stdout)
 
 
 def threads_of(stages: list[str]) -> dict[int, int]:
@@ -42,12 +62,36 @@ def threads_of(stages: list[str]) -> dict[int, int]:
     return {int(match[1]): int(match[2]) for match in found if match}
 
 
-def done(checkout: Path, *names: str) -> None:
-    """Makes files that stand for finished work."""
-    for name in names:
-        path = checkout / "data" / "digits" / name
+def record(target: Target, *made: Path) -> None:
+    """Writes the record of a stage that made these files."""
+    for path in made:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        path.write_text(f"made by the test: {path.name}")
+    target.record.parent.mkdir(parents=True, exist_ok=True)
+    write_json(target.record, target.written(target.read_now(), made))
+
+
+def split(plan: Plan) -> None:
+    """As if all stages up to the folds had run."""
+    record(prepare_target(plan.paths, plan.facts), plan.paths.images / "train" / "1_2.png")
+    record(target_of(plan, "manifest"), plan.paths.manifest)
+    record(target_of(plan, "folds"), plan.paths.folds)
+
+
+def trained(plan: Plan, *folds: int) -> None:
+    """As if these folds were trained."""
+    for fold in folds:
+        folder = plan.paths.fold(plan.run, fold)
+        folder.mkdir(parents=True)
+        for name in ("trained.json", "weights.safetensors"):
+            (folder / name).write_text(f"{fold}")
+
+
+def predicted(plan: Plan, *folds: int) -> None:
+    """As if these folds were predicted."""
+    for fold in folds:
+        folder = plan.paths.fold(plan.run, fold)
+        record(predict_target(plan.paths, plan.run, fold), folder / "oof.npz", folder / "test.npz")
 
 
 @pytest.mark.parametrize("settings", [[], ["SET=epochs=2 lr=1e-3"]])  # which puts = and ~ into the run's name
@@ -64,11 +108,13 @@ def test_one_word_takes_a_fold_to_many_gpus_and_the_folds_to_many_machines(check
     assert [line.split()[:3] for line in ranks[3:9]] == [["tools.ranks", "2", "train"]] * 5 + [
         ["tools.ranks", "2", "predict"]
     ]
-    done(checkout, "prepared.json", "manifest.csv", "folds.csv", "runs/digits/fold1/trained.json")
+    plan = make_plan(Options())
+    split(plan)
+    trained(plan, 1)
     machines = commands(checkout, "submit", "CLUSTER=head:6379", "GPUS=0.5", "CPUS=3")
-    assert [line.split()[0] for line in machines] == ["tools.cluster", "predict", "ensemble", "submit"]
-    assert '--folds 0,1,2,3,4 --address "head:6379" --gpus 0.5 --cpus 3' in machines[0]
-    done(checkout, *(f"runs/digits/fold{fold}/trained.json" for fold in range(5)))
+    assert [line.split()[0] for line in machines] == ["driver.cluster", "predict", "ensemble", "submit"]
+    assert "--folds 0,2,3,4 --address=head:6379 --gpus 0.5 --cpus 3" in machines[0]
+    trained(plan, 0, 2, 3, 4)
     assert [line.split()[0] for line in commands(checkout, "submit", "CLUSTER=auto")] == [
         "predict",
         "ensemble",
@@ -78,8 +124,10 @@ def test_one_word_takes_a_fold_to_many_gpus_and_the_folds_to_many_machines(check
 
 def test_an_interrupted_call_goes_on_with_the_threads_of_the_first(checkout: Path) -> None:
     before = threads_of(commands(checkout, "submit"))
-    done(checkout, "prepared.json", "manifest.csv", "folds.csv")
-    done(checkout, *(f"runs/digits/fold{fold}/trained.json" for fold in (0, 2)), "runs/digits/fold0/predicted.json")
+    plan = make_plan(Options())
+    split(plan)
+    trained(plan, 0, 2)
+    predicted(plan, 0)
     stages = commands(checkout, "submit")
     assert threads_of(stages) == {fold: before[fold] for fold in (1, 3, 4)}
     assert next(line for line in stages if line.startswith("predict")).split("--folds ")[1].split()[0] == "1,2,3,4"
@@ -92,14 +140,23 @@ def test_one_fold_gets_all_cores_and_jobs_of_ones_own_share_them(checkout: Path)
 
 
 def test_hours_train_until_then_and_submit_what_is_done(checkout: Path) -> None:
-    done(checkout, "prepared.json", "manifest.csv", "folds.csv", "runs/digits/fold3/trained.json")
+    plan = make_plan(Options())
+    split(plan)
+    trained(plan, 3)
     stages = commands(checkout, "submit", "HOURS=2")
     ends = {int(match[1]) for line in stages if (match := re.search(r"train .*--until (\d+)", line))}
     assert len(ends) == 1 and abs(ends.pop() - time.time() - 7200) < 60
     tail = [line for line in stages if not line.startswith("train")]
     assert [line.split()[0] for line in tail] == ["predict", "ensemble", "submit"]
     assert all("--folds 3" in line for line in tail)
-    answer = subprocess.run(
-        ["make", "-n", "submit", "HOURS=long"], cwd=checkout, capture_output=True, text=True, check=False
-    )
+    answer = make(checkout, "-n", "submit", "HOURS=long")
     assert answer.returncode and "HOURS=long is not a number of hours" in answer.stderr
+
+
+@pytest.mark.parametrize("flags", [["-j1"], ["-j3"], ["-k"], ["-B"], ["-j", "-k", "-B"]])
+def test_no_flag_of_makes_trains_again(checkout: Path, flags: list[str]) -> None:
+    plan = make_plan(Options())
+    split(plan)
+    trained(plan, *range(5))
+    stages = commands(checkout, "train", *flags)
+    assert stages == []

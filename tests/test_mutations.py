@@ -19,9 +19,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image, ImageOps
-from pipeline.records.plan import plan
 
 import pipeline.folds
+from pipeline.driver.options import Options
+from pipeline.driver.plan import make_plan
 from pipeline.ensemble import load_fold
 from pipeline.learner.models import build_model
 from pipeline.manifest import make_manifest
@@ -145,7 +146,7 @@ def test_images_damaged_after_the_manifest_are_refused_or_not_needed(
         suffix, content = rng.choice(originals)
         (home / "raw" / "train" / f"{rng.choice(['cat', 'dog'])}_{number}{suffix}").write_bytes(content)
     paths = Paths("mutated")
-    rows = readable_rows(make_manifest(paths, load_competition(paths))[0])
+    rows = readable_rows(make_manifest(paths, load_competition(paths), {})[0])
     cached = open_pixels(paths, rows, 48, "train")
     before = [np.array(cached[row]) for row in range(len(rows))]
     monkeypatch.setattr("pipeline.pixels.cache.DISK_SHARE", 0)
@@ -226,9 +227,9 @@ def outcomes(path: Path, read: Callable[[], object], number: int = 300) -> dict[
 
 def test_damaged_facts(split: Paths) -> None:
     def read() -> None:
-        plan("shapes", "", [], "", "cpu", "")
+        make_plan(Options("shapes", device="cpu"))
         competition = load_competition(split)
-        manifest, _, _ = make_manifest(split, competition)
+        manifest, _, _ = make_manifest(split, competition, {})
         pipeline.folds.make_folds(manifest, competition, split)
 
     assert min(outcomes(split.toml, read).values()) > 30
@@ -240,7 +241,7 @@ def test_a_damaged_recipe(split: Paths, tmp_path: Path, monkeypatch: pytest.Monk
     recipe_file = tmp_path / "recipes" / "characters.toml"
 
     def read() -> None:
-        plan("shapes", "characters", [], "", "cpu", "")
+        make_plan(Options("shapes", "characters", device="cpu"))
         recipe = load_recipe("characters", [])
         train_transforms(recipe, ["hflip"])
         eval_transforms(recipe)

@@ -2,7 +2,7 @@
 
     make train CLUSTER=auto
     make submit COMPETITION=dogs-vs-cats CLUSTER=host:6379 GPUS=0.5 CPUS=4
-    python -m pipeline.tools.cluster --address auto --competition dogs-vs-cats --gpus 0.5 --cpus 4
+    python -m pipeline.driver.cluster --address auto --competition dogs-vs-cats --gpus 0.5 --cpus 4
 
 All machines see one checkout, with its data/ and runs, at the same path (NFS or the like). Folds that are trained are
 skipped. Ray places the others, and begins a fold again elsewhere, from its checkpoint, when its machine is lost; one
@@ -13,6 +13,16 @@ Writes  what train writes, and runs/<run>/fold<k>/console.log: what it said
 """
 
 from __future__ import annotations
+
+from pipeline.records.console import answer_early, parser_for
+
+PARSER = parser_for(__doc__, run=True, folds=True, device=True)
+PARSER.add_argument("--address", default="auto", help="host:port of the cluster's head (default: the one here)")
+PARSER.add_argument("--gpus", type=float, metavar="N", help="GPUs for each fold, also 0.5 (default: 1, if any)")
+PARSER.add_argument("--cpus", type=int, metavar="N", help="CPUs, and so threads, for each fold")
+PARSER.add_argument("--until", type=float, metavar="S", help="save and stop at this time (seconds since 1970)")
+if __name__ == "__main__":  # before the imports that take seconds
+    answer_early(PARSER)
 
 import logging
 import os
@@ -26,8 +36,9 @@ from pathlib import Path
 from typing import Any
 
 import pipeline
+from pipeline.driver.view import View
 from pipeline.records.competition import load_competition
-from pipeline.records.console import duration, parser_for, paths_of, progress, run_stage, say
+from pipeline.records.console import duration, paths_of, progress, run_stage, say
 from pipeline.records.errors import FoldwiseError, count_of
 from pipeline.records.files import read_json
 from pipeline.records.locks import living_owner, owned
@@ -138,6 +149,11 @@ def train_here(command: list[str], checkout: str, folder: str, environment: dict
     sys.path.insert(0, checkout)
     from pipeline.records.locks import BEAT, DEAD_AFTER, living_owner
     from pipeline.records.processes import end_with_parent
+    from pipeline.records.threads import cores
+
+    if "--threads" in command:  # Ray may have been told of more CPUs than there are
+        at = command.index("--threads") + 1
+        command = [*command[:at], str(min(int(command[at]), cores())), *command[at + 1 :]]
 
     lock, end = Path(folder, "lock"), time.monotonic() + DEAD_AFTER + BEAT
     while living_owner(lock) and time.monotonic() < end:  # of a machine that is lost, or of a process that still saves
@@ -265,38 +281,51 @@ def epochs_done(paths: Paths, run: str, fold: int) -> int:
 
 
 def watched(
-    ray: Any, tasks: dict[Any, int], faults: dict[int, str], paths: Paths, run: str, stop: Stop
+    ray: Any, tasks: dict[Any, int], faults: dict[int, str], paths: Paths, run: str, stop: Stop, view: View | None
 ) -> Iterator[None]:
     """Yields once for each epoch that a fold has finished, until all tasks have ended, or it is time to stop; says what
     becomes of the folds, and puts what went wrong into ``faults``."""
     seen = {fold: epochs_done(paths, run, fold) for fold in tasks.values()}
     places: dict[int, tuple] = {}
+
+    def tell(message: str) -> None:
+        if view is None:
+            say("cluster", message)
+        else:
+            view.draw(f"[cluster] {message}")
+
     while tasks and not stop.asked:
         ended, _ = ray.wait(list(tasks), timeout=LOOK_EVERY)
         for fold in tasks.values():
             owner = living_owner(paths.fold(run, fold) / "lock")
             place = owner and (owner["host"], owner["pid"])
             if place and places.get(fold) != place:
-                say("cluster", f"fold {fold}: {'again, ' if fold in places else ''}on {place[0]}, process {place[1]}")
+                tell(f"fold {fold}: {'again, ' if fold in places else ''}on {place[0]}, process {place[1]}")
                 places[fold] = place
+                if view is not None:
+                    view.add(fold)
             for _ in range(epochs_done(paths, run, fold) - seen[fold]):
                 seen[fold] += 1
                 yield
         for task in ended:
             fold = tasks.pop(task)
+            if view is not None:
+                view.remove(fold)
             try:
                 host = ray.get(task)
             except ray.exceptions.RayError as error:
                 faults[fold] = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
-                say("cluster", f"fold {fold}: failed")
+                tell(f"fold {fold}: failed")
                 continue
             record = paths.fold(run, fold) / "trained.json"
             if not record.exists():
-                say("cluster", f"fold {fold}: {TIME_OVER}; what was done is saved; the same command goes on")
+                tell(f"fold {fold}: {TIME_OVER}; what was done is saved; the same command goes on")
                 continue
             facts = read_json(record, "last_epoch", "seconds")
             score = facts["last_epoch"]["val_score"]
-            say("cluster", f"fold {fold}: {score:.4f} in {duration(facts['seconds'])} on {host}")
+            tell(f"fold {fold}: {score:.4f} in {duration(facts['seconds'])} on {host}")
+        if view is not None:
+            view.draw()
 
 
 def train_on(
@@ -315,8 +344,11 @@ def train_on(
         tasks[remote.remote(command, str(CHECKOUT), folder, environment)] = fold
     faults: dict[int, str] = {}
     total = sum(recipe.epochs - epochs_done(paths, run, fold) for fold in folds)
-    events = watched(ray, tasks, faults, paths, run, stop)
-    for _ in progress(events, total, "cluster", f"{count_of(len(folds), 'fold')}, epochs"):
+    view = View({fold: paths.fold(run, fold) for fold in folds}) if sys.stderr.isatty() else None
+    events = watched(ray, tasks, faults, paths, run, stop, view)
+    if view is None:
+        events = progress(events, total, "cluster", f"{count_of(len(folds), 'fold')}, epochs")
+    for _ in events:
         pass
     if stop.asked:
         say("cluster", f"stopping {count_of(len(tasks), 'fold')}, which save first")
@@ -330,12 +362,7 @@ def train_on(
 
 
 def main() -> None:
-    parser = parser_for(__doc__, run=True, folds=True, device=True)
-    parser.add_argument("--address", default="auto", help="host:port of the cluster's head (default: the one here)")
-    parser.add_argument("--gpus", type=float, metavar="N", help="GPUs for each fold, also 0.5 (default: 1, if any)")
-    parser.add_argument("--cpus", type=int, metavar="N", help="CPUs, and so threads, for each fold")
-    parser.add_argument("--until", type=float, metavar="S", help="save and stop at this time (seconds since 1970)")
-    args = parser.parse_args()
+    args = PARSER.parse_args()
     paths = paths_of(args)
     competition = load_competition(paths)
     run, recipe = asked_run(args, competition)

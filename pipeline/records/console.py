@@ -169,7 +169,7 @@ def say(stage: str, message: str) -> None:
     if rank():
         return
     try:
-        print(f"[{stage}] {message}", flush=True)
+        print(f"[{stage}] {message}\n", end="", flush=True)  # in one piece, also where output is unbuffered
     except BrokenPipeError:
         go_silent()
 

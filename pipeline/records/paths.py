@@ -22,7 +22,7 @@ WEIGHTS = ROOT / "data" / "weights"
 MAX_FOLDS = 100
 #: Bytes of a run's name, and of the part of a name that lists folds: with the endings that follow, every file system
 #: takes them.
-LONGEST_RUN, LONGEST_FOLDS = 100, 40
+LONGEST_RUN, LONGEST_FOLDS = 120, 40
 
 
 def error_log() -> Path:

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 import torch
-from pipeline.tools.cluster import CHECKOUT, command_of, look_around, request_of, require_same, train_here
 from safetensors.torch import load_file
 
+from pipeline.driver.cluster import CHECKOUT, command_of, look_around, request_of, require_same, train_here
 from pipeline.records import paths as paths_module
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.locks import living_owner, owned
@@ -41,7 +41,7 @@ def node(name: str, gpus: float, cpus: int) -> dict[str, Any]:
 def test_without_the_extra_the_message_installs_it(split: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     """It names what pip needs, and the command is one that this checkout understands."""
     hidden = "import sys; sys.modules['ray'] = None; sys.argv = ['cluster', '--competition', 'shapes']; "
-    begun = "from pipeline.tools.cluster import main, run_stage; run_stage(main)"
+    begun = "from pipeline.driver.cluster import main, run_stage; run_stage(main)"
     ended = subprocess.run([sys.executable, "-c", hidden + begun], capture_output=True, text=True, cwd=CHECKOUT)
     said = ".venv/bin/python -m pip install -c constraints.txt -e '.[cluster]'"
     assert ended.returncode == 1 and ended.stderr.strip().endswith(said) and ended.stderr.count("\n") == 1
@@ -120,7 +120,7 @@ def cluster() -> Iterator[Any]:
 def drive(cluster: Any, *arguments: str) -> subprocess.Popen:
     """The driver, on the shapes."""
     of_cluster = ["--address", cluster.address, "--cpus", "1"]
-    return start_stage(paths_module.ROOT, "tools.cluster", *of_cluster, *arguments)
+    return start_stage(paths_module.ROOT, "driver.cluster", *of_cluster, *arguments)
 
 
 def wait_until(found: Callable[[], object], seconds: float = 90) -> None:
@@ -201,13 +201,13 @@ def test_no_cluster_is_said(split: Paths, failure: Callable[..., str]) -> None:
     with socket.socket() as other:
         other.bind(("localhost", 0))
         other.listen()
-        said = failure("tools.cluster", "--address", f"localhost:{other.getsockname()[1]}")
+        said = failure("driver.cluster", "--address", f"localhost:{other.getsockname()[1]}")
     assert "start one: .venv/bin/ray start --head" in said
-    assert "CLUSTER=local is neither auto nor" in failure("tools.cluster", "--address", "local")
+    assert "CLUSTER=local is neither auto nor" in failure("driver.cluster", "--address", "local")
 
 
 def test_one_driver_trains_a_run(cluster: Any, split: Paths, failure: Callable[..., str]) -> None:
     with owned(split.run("tiny") / "cluster.lock"):
         assert re.search(
-            r"process \d+ on \S+ is at work in .*tiny already", failure("tools.cluster", "--address", "a:1")
+            r"process \d+ on \S+ is at work in .*tiny already", failure("driver.cluster", "--address", "a:1")
         )

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.records import paths, plan
+from pipeline.driver import plan
+from pipeline.driver.options import Options
+from pipeline.records import paths
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.threads import share_cores
 
@@ -41,7 +43,7 @@ def test_a_recipe_that_is_no_toml_is_named(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "broken.toml").write_text("epochs = = 3")
     monkeypatch.setattr(paths, "RECIPES", tmp_path)
     with pytest.raises(FoldwiseError, match=r"broken\.toml is not valid TOML"):
-        plan.plan("digits", "broken", [], "", "auto", "")
+        plan.make_plan(Options("digits", "broken"))
 
 
 @pytest.mark.parametrize(

@@ -90,11 +90,12 @@ def weights_of(paths: Paths, run: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("size", "more"), [(2, []), (3, ["accumulate=4"]), (2, ["freeze=true", "unfreeze_after=1", "epochs=2"])]
+    ("size", "more"),
+    [(2, ["epochs=1"]), (3, ["epochs=1", "accumulate=4"]), (2, ["freeze=true", "unfreeze_after=1", "epochs=2"])],
 )
 def test_ranks_learn_what_one_process_learns(split: Paths, stage: Stage, size: int, more: list[str]) -> None:
     """Three steps of 13 images an epoch, which no number of ranks divides; in 4 parts 5 images are 3, and 4 are 4."""
-    settings = ["model=lenet", "model_args={}", "batch_size=13", "epochs=1", *more]
+    settings = ["model=lenet", "model_args={}", "batch_size=13", *more]
     stage("train", *FOLD_0, *settings)
     log, alone = pd.read_csv(split.fold(folder_of(split), 0) / "log.csv"), weights_of(split, folder_of(split))
     run = split.run(folder_of(split))
