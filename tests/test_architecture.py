@@ -73,7 +73,8 @@ def test_planning_imports_the_standard_library_alone() -> None:
     """So that "nothing to do" is said at once, and before anything is installed."""
     code = (
         "import sys; before = {*sys.modules}; import pipeline.driver.verbs; "
-        "print(*{name.partition('.')[0] for name in {*sys.modules} - before} - {*sys.stdlib_module_names, '__mp_main__'})"
+        "new = {name.partition('.')[0] for name in {*sys.modules} - before}; "
+        "print(*new - {*sys.stdlib_module_names, '__mp_main__'})"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.split() == ["pipeline"]

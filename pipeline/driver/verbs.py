@@ -19,6 +19,7 @@ from pipeline.records.errors import FoldwiseError, nearest
 from pipeline.records.index import Index
 from pipeline.records.paths import known_competitions, known_recipes
 from pipeline.records.threads import cores
+from pipeline.records.up_to_date import NOT_YET
 
 # --- the commands of the stages ---------------------------------------------------------------------------------
 
@@ -156,12 +157,17 @@ def bring_up_to_date(plan: Plan, verb: str) -> None:
             if plan.until is not None and verb != "train":
                 plan = with_trained_folds(plan)
         elif stage == "predict":
-            folds = [*unpredicted(plan, index)]
+            reasons = unpredicted(plan, index)
+            folds = [*reasons]
             if not folds:
                 continue
+            say_why(stage, next(iter(reasons.values())))
             say(stage, f"starting {listed(folds)} of {plan.run}")
-        elif (stage == "submit" and not plan.has_test) or not why(plan, stage, index):
-            continue
+        else:
+            reason = why(plan, stage, index) if stage != "submit" or plan.has_test else ""
+            if not reason:
+                continue
+            say_why(stage, reason)
         if stage != "train":
             index.save()
             next_too = {"FOLDWISE_NEXT": "1"} if stage == verb else {}
@@ -170,6 +176,12 @@ def bring_up_to_date(plan: Plan, verb: str) -> None:
     index.save()
     if not ran:
         say(verb, f"nothing to do: {up_to_date(plan, verb)}")
+
+
+def say_why(stage: str, reason: str) -> None:
+    """Says why a stage runs again."""
+    if reason != NOT_YET:
+        say(stage, f"runs again: {reason}")
 
 
 def with_trained_folds(plan: Plan) -> Plan:

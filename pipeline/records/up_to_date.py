@@ -25,6 +25,9 @@ from pipeline.records.listing import is_archive, is_array_file, is_of_the_system
 from pipeline.records.paths import Paths, partial_name, recipe_path, shown
 from pipeline.records.toml import read_toml
 
+#: Why a stage runs that has left nothing.
+NOT_YET = "not done yet"
+
 
 @dataclass(frozen=True)
 class Target:
@@ -66,9 +69,11 @@ class Target:
 
     def why(self, index: Index) -> str:
         """What has changed since the stage ran, in a few words; "" if it is up to date."""
-        for path in [*self.makes, self.record]:
-            if not path.exists():
-                return f"{shown(path)} does not exist"
+        missing = [path for path in [*self.makes, self.record] if not path.exists()]
+        if len(missing) == len(self.makes) + 1:
+            return NOT_YET
+        if missing:
+            return f"{shown(missing[0])} was removed"
         before = self.before()
         if before is None:
             return f"{shown(self.record)} is no record of this version"
