@@ -91,7 +91,7 @@ def read_options(words: Sequence[str], environment: Mapping[str, str]) -> Option
         dry_run=switch("DRY", values.get("DRY", "")),
         force=switch("FORCE", values.get("FORCE", "")),
         hours=hours(values.get("HOURS", "")),
-        device=values.get("DEVICE", ""),
+        device=device(values.get("DEVICE", "")),
         workers=workers(values.get("WORKERS", "")),
         gpus=values.get("GPUS", ""),
         cpus=values.get("CPUS", ""),
@@ -158,4 +158,11 @@ def workers(value: str) -> str:
             f"WORKERS={value} is not a number of loader processes from 0 to {most_workers()}, which suits the "
             f"{cores()} cores of this machine"
         )
+    return value
+
+
+def device(value: str) -> str:
+    """A device's name as torch writes it; raises FoldwiseError for anything else."""
+    if value and not re.fullmatch(r"auto|(cpu|cuda|mps|xpu)(:[0-9]{1,3})?", value):
+        raise FoldwiseError(f"unknown DEVICE={value}; known: auto, cpu, cuda, cuda:1, mps")
     return value

@@ -258,7 +258,7 @@ def main() -> None:
     if verb not in VERBS:
         raise FoldwiseError(f"there is no '{verb}'{nearest(verb, VERBS)}")
     options = read_options(words, os.environ)
-    if os.environ.get("FORCE") and not options.force and "FOLDWISE_MAKE" in os.environ:
+    if os.environ.get("FORCE") and "FORCE" not in os.environ.get("FOLDWISE_MAKE", "FORCE").split():
         say(verb, "note: FORCE is set in the environment and has no effect; type it after make")
     if verb == "doctor":  # by this Python, since it also answers before anything is installed
         runpy.run_module("pipeline.tools.doctor", run_name="__main__")

@@ -5,6 +5,7 @@ Legend: images (B, 3, S, S) float, normalised; logits (B, C).
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,20 +70,29 @@ def from_scratch(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Preproces
     elif name not in REGISTERED and not timm.is_model(name.split(".")[0]):
         raise FoldwiseError(f"unknown model '{name}'{nearest(name, [*timm.list_models(), *REGISTERED])}")
     try:
-        if name in REGISTERED:
-            registered = REGISTERED[name]
-            return registered.build(num_classes, **model_args), registered.preprocessing
-        if name.startswith(TORCHVISION):
-            module = torchvision.models.get_model(vision_name, weights=None, num_classes=num_classes, **model_args)
-            return module, IMAGENET
-        module = timm.create_model(name, num_classes=num_classes, **with_side(recipe))
-        told = of_timm(module)
-        return module, Preprocessing(told.mean, told.std)
-    except (TypeError, ValueError, KeyError, AssertionError) as error:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+            if name in REGISTERED:
+                module = REGISTERED[name].build(num_classes, **model_args)
+                preprocessing = REGISTERED[name].preprocessing
+            elif name.startswith(TORCHVISION):
+                module = torchvision.models.get_model(vision_name, weights=None, num_classes=num_classes, **model_args)
+                preprocessing = IMAGENET
+            else:
+                module = timm.create_model(name, num_classes=num_classes, **with_side(recipe))
+                told = of_timm(module)
+                preprocessing = Preprocessing(told.mean, told.std)
+    except (TypeError, ValueError, KeyError, AssertionError, ZeroDivisionError) as error:
         raise FoldwiseError(f"model '{name}' does not take model_args {model_args}: {error}") from error
-    except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, RuntimeError, MemoryError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, MemoryError) or "allocate memory" in reason or "not enough memory" in reason:
+            reason = "it needs more memory than this machine has; take smaller ones"
         raise FoldwiseError(f"model '{name}' cannot be built with model_args {model_args}: {reason}") from error
+    empty = [name for name, parameter in module.named_parameters() if not parameter.numel()]
+    if empty:
+        raise FoldwiseError(f"model '{name}' has no weights in '{empty[0]}' with model_args {model_args}; mend them")
+    return module, preprocessing
 
 
 def of_timm(module: nn.Module) -> Preprocessing:

@@ -72,6 +72,8 @@ def load_file(path: Path, name: str, module: nn.Module) -> Preprocessing | None:
         if path.suffix == ".safetensors":
             with safetensors.safe_open(path, "pt") as file:
                 about = json.loads((file.metadata() or {}).get("foldwise", "{}"))
+        elif path.read_bytes()[:2] not in (b"PK", b"\x80\x02"):  # torch's archives, and its older pickles
+            raise ValueError("it is neither a .safetensors nor a .pth file")
         state = load_state_dict(str(path))
         if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
             raise ValueError("it holds no weights")
@@ -91,9 +93,13 @@ def damage_told(path: Path) -> Iterator[None]:
     try:
         yield
     except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError,
-            TypeError, AttributeError, OSError) as error:  # fmt: skip
+            TypeError, AttributeError, IndexError, OSError) as error:  # fmt: skip
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise FoldwiseError(f"{shown(path)} is damaged or holds no weights ({reason}); fetch it again") from error
+        if "weights_only" in reason:  # torch advises to run what the file holds
+            reason = "it holds other Python objects than weights, which are not loaded"
+        raise FoldwiseError(
+            f"{shown(path)} is damaged or holds no weights ({reason}); fetch it again, or name another file"
+        ) from error
 
 
 def adapt(state: dict[str, torch.Tensor], module: nn.Module, name: str, what: str) -> None:
