@@ -68,11 +68,13 @@ def load_file(path: Path, name: str, module: nn.Module) -> Preprocessing | None:
             f"there are no weights at {shown(path)}; name another file in pretrained, or set it to false"
         )
     about: dict[str, Any] = {}
+    with path.open("rb") as opened:
+        start = opened.read(2)
     with damage_told(path):
         if path.suffix == ".safetensors":
             with safetensors.safe_open(path, "pt") as file:
                 about = json.loads((file.metadata() or {}).get("foldwise", "{}"))
-        elif path.read_bytes()[:2] not in (b"PK", b"\x80\x02"):  # torch's archives, and its older pickles
+        elif start not in (b"PK", b"\x80\x02"):  # torch's archives, and its older pickles
             raise ValueError("it is neither a .safetensors nor a .pth file")
         state = load_state_dict(str(path))
         if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):

@@ -26,6 +26,7 @@ from pipeline.records.files import fingerprint, is_left_behind, read_json, read_
 from pipeline.records.locks import living_owner
 from pipeline.records.paths import ROOT, Paths, known_competitions, shown
 from pipeline.records.threads import cores
+from pipeline.records.toml import read_toml
 
 CHECKOUT = Path(__file__).parents[2]
 #: Free disk (bytes) below which a set-up or a cache may not fit.
@@ -153,8 +154,7 @@ def tables(paths: Paths) -> Iterator[Finding]:
 
     competition = load_competition(paths)
     if not paths.manifest.exists():
-        raw = "its images are not here yet" if not paths.raw.exists() and not competition.builtin else "not begun"
-        yield Finding("ok", f"{paths.competition}: {raw}", command(paths))
+        yield Finding("ok", f"{paths.competition}: not begun", command(paths))
         return
     manifest = read_manifest(paths.manifest)
     by_split = ", ".join(f"{number:,} {split}" for split, number in manifest["split"].value_counts().items())
@@ -223,11 +223,27 @@ def folds(paths: Paths) -> Iterator[Finding]:
         )
 
 
+def is_bare(paths: Paths) -> bool:
+    """Whether a competition has neither images nor anything made of them."""
+    if paths.raw.exists() or paths.images.exists() or paths.manifest.exists():
+        return False
+    try:
+        return "builtin" not in read_toml(paths.toml)
+    except FoldwiseError:  # which is said where its tables are looked at
+        return False
+
+
 def project() -> Iterator[Finding]:
     """Every competition of data/."""
     if importlib.util.find_spec("pandas") is None:
         return
-    for name in known_competitions():
+    names = known_competitions()
+    bare = [name for name in names if is_bare(Paths(name))]
+    if bare:
+        text = f"{count_of(len(bare), 'competition')} without images so far: {', '.join(bare)}"
+        where = shown(ROOT / "data" / "<name>" / "raw")
+        yield Finding("ok", text, f"make submit COMPETITION=<name>, once the archives are in {where}/")
+    for name in (name for name in names if name not in bare):
         for dry_run in (False, True):
             paths = Paths(name, dry_run)
             if dry_run and not paths.made.exists():
