@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from sklearn.metrics import confusion_matrix
 
 from pipeline.pixels.dataset import ImageDataset
 from pipeline.pixels.pictures import save_confusion, save_grid
@@ -47,5 +46,6 @@ def draw_judged(
     share = (predicted == labels).mean()
     shots = [dataset[0, int(row)] for row in rows]
     save_grid(folder / "validation.png", shots, titles, 8, f"{heading}: validation images as predicted", wrong)
-    counts = confusion_matrix(labels, predicted, labels=np.arange(len(names)))
+    cells = np.bincount(labels * len(names) + predicted, minlength=len(names) ** 2)
+    counts = cells.reshape(len(names), len(names))
     save_confusion(folder / "confusion.png", counts, names, f"{heading}: {share:.1%} of {len(labels):,} right")

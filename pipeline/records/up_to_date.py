@@ -73,10 +73,10 @@ class Target:
         if len(missing) == len(self.makes) + 1:
             return NOT_YET
         if missing:
-            return f"{shown(missing[0])} was removed"
+            return f"there is no {shown(missing[0])}"
         before = self.before()
         if before is None:
-            return f"{shown(self.record)} is no record of this version"
+            return f"{shown(self.record)} is damaged, or of an older version"
         now = plain(self.facts)
         for name in {**before["facts"], **now}:
             if before["facts"].get(name) != now.get(name):

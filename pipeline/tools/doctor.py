@@ -140,6 +140,8 @@ def opencv(setup: str) -> Finding:
 def command(paths: Paths, run: str = "", target: str = "submit") -> str:
     """What to type for a competition, or for one of its runs."""
     recipe, *settings = run.split("~")
+    if settings and settings[-1].startswith("-"):  # a name that was cut
+        return "the command that began it"
     words = ["make", target, f"COMPETITION={paths.competition}", f"RECIPE={recipe}" if recipe else ""]
     words += [f'SET="{" ".join(settings)}"' if settings else "", "DRY=1" if paths.dry_run else ""]
     return " ".join(filter(None, words))
