@@ -50,8 +50,8 @@ def sklearn_metric(name: str, **arguments: object) -> Callable[[np.ndarray, np.n
 
 
 def log_loss(labels: np.ndarray, probs: np.ndarray) -> float:
-    """Mean negative log likelihood, probabilities clipped: to the last bit the number that scikit-learn's log_loss gives,
-    whose import takes a second of every start."""
+    """Mean negative log likelihood, probabilities clipped: to the last bit what scikit-learn's log_loss gives, whose
+    import takes a second of every start."""
     from scipy.special import xlogy
 
     eps = np.finfo(probs.dtype).eps

@@ -2,51 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline.driver.options import Options
 from pipeline.driver.plan import Plan, make_plan, target_of
-from pipeline.records import paths as paths_module
 from pipeline.records.files import write_json
 from pipeline.records.threads import cores, share_cores
 from pipeline.records.up_to_date import Target, predict_target, prepare_target
-
-CHECKOUT = Path(__file__).parents[1]
-OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "FOLDWISE_MAKE", "FOLDWISE_ROOT")
-
-
-def environment() -> dict[str, str]:
-    """This process's, without what an outer make put there."""
-    return {key: value for key, value in os.environ.items() if key not in OF_MAKE}
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Iterator[Path]:
-    """The Makefile and the code, with the digits' facts and nothing made yet."""
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
-        shutil.copy(CHECKOUT / name, tmp_path)
-    (tmp_path / "pipeline").symlink_to(CHECKOUT / "pipeline")
-    (tmp_path / ".venv").symlink_to(CHECKOUT / ".venv")
-    for name in ("pyproject.toml", "constraints.txt"):  # so that set-up is done
-        os.utime(tmp_path / name, (0, 0))
-    (tmp_path / "data" / "digits").mkdir(parents=True)
-    shutil.copy(CHECKOUT / "data" / "digits" / "competition.toml", tmp_path / "data" / "digits")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(paths_module, "ROOT", tmp_path)
-        yield tmp_path
-
-
-def make(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """``make words...``, to its end."""
-    return subprocess.run(["make", *words], cwd=checkout, env=environment(), capture_output=True, text=True)
+from tests.driver.checkouts import make
 
 
 def commands(checkout: Path, *words: str) -> list[str]:

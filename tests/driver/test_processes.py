@@ -1,0 +1,145 @@
+"""Real processes under make: what signals, faults and the clock do to folds that train side by side."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.records.locks import living_owner
+from pipeline.records.signals import LEFT_AT_ONCE, STOPPED
+from tests.driver.checkouts import at_work, make, start, start_make
+
+ON_SHAPES = ["COMPETITION=shapes", "DEVICE=cpu"]
+LONG = [*ON_SHAPES, "SET=epochs=4000 ema_decay=0.9"]
+SHORT = [*ON_SHAPES, "SET=epochs=2"]
+ALONE = {"OMP_NUM_THREADS": "1"}
+
+
+def wait_for(found: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Waits until something is there that the process makes."""
+    end = time.monotonic() + 120
+    while not found():
+        assert process.poll() is None and time.monotonic() < end, process.communicate()
+        time.sleep(0.02)
+
+
+def steps(shapes: Path) -> dict[str, int]:
+    """The step of the newest checkpoint of each fold."""
+    found: dict[str, int] = {}
+    for manifest in shapes.glob("runs/*/fold*/checkpoints/*/manifest.json"):
+        fold = manifest.parents[2].name
+        found[fold] = max(found.get(fold, 0), int(manifest.parent.name))
+    return found
+
+
+def driver_of(shapes: Path) -> int:
+    """The process of the driver."""
+    return next(pid for pid, line in at_work(shapes.parents[1]).items() if "-m pipeline train" in line)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize(
+    ("number", "to"),
+    [
+        (signal.SIGINT, "group"),  # Ctrl-C
+        (signal.SIGTERM, "make"),  # a scheduler
+        (signal.SIGTERM, "group"),  # timeout: the driver and its folds get it from the system and from make
+        (signal.SIGHUP, "group"),  # a closed terminal
+        (signal.SIGKILL, "driver"),  # which cannot hand anything on
+    ],
+)
+def test_a_signal_saves_both_folds_and_leaves_no_process(shapes: Path, number: int, to: str) -> None:
+    checkout = shapes.parents[1]
+    process = start_make(checkout, "-j2", "train", *LONG, **ALONE)
+    wait_for(lambda: len(steps(shapes)) == 2, process)
+    before, began = steps(shapes), time.monotonic()
+    if to == "group":
+        os.killpg(process.pid, number)
+    else:
+        os.kill(process.pid if to == "make" else driver_of(shapes), number)
+    out, err = process.communicate(timeout=60)
+    assert time.monotonic() - began < 30
+    assert process.returncode in (2, -number), err
+    end = time.monotonic() + 30
+    while at_work(checkout):
+        assert time.monotonic() < end, at_work(checkout)
+        time.sleep(0.05)
+    assert "Traceback" not in err and "left at once" not in err and not (checkout / "data" / "error.log").exists()
+    said = (out + err).count("is saved after step") + (out + err).count("stopped by")
+    assert said >= 2 or to == "driver", err  # each fold says it; after a kill nobody may read any more
+    after = steps(shapes)
+    assert all(after[fold] >= before[fold] for fold in before)
+    assert not any(living_owner(lock) for lock in shapes.glob("runs/*/fold*/lock"))
+    assert not list(shapes.rglob("trained.json"))
+
+
+def test_the_driver_ends_with_75_and_after_a_second_signal_with_130(shapes: Path) -> None:
+    checkout = shapes.parents[1]
+    command = [sys.executable, "-m", "pipeline", "train", "FOLD=0", *LONG]
+    for second, status in ((None, STOPPED), (signal.SIGINT, LEFT_AT_ONCE)):
+        process = start(checkout, command, **ALONE)
+        events = len(list(shapes.rglob("events*")))
+        wait_for(lambda: len(list(shapes.rglob("events*"))) > events and steps(shapes), process)  # noqa: B023
+        child = next(pid for pid, line in at_work(checkout).items() if "pipeline.train" in line)
+        os.kill(child, signal.SIGSTOP)  # so that both signals wait for it together
+        process.send_signal(signal.SIGTERM)
+        if second is not None:
+            time.sleep(0.2)
+            process.send_signal(second)
+        time.sleep(0.3)
+        os.kill(child, signal.SIGCONT)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == status, (out, err)
+        assert err.count("stopped by SIGTERM") == (second is None), err
+
+
+def test_when_one_fold_fails_those_that_run_finish_and_none_starts(shapes: Path) -> None:
+    """Fold 0 of three cannot be begun, since its folder is a file."""
+    checkout = shapes.parents[1]
+    assert make(checkout, "folds", *SHORT).returncode == 0
+    run = shapes / "runs" / "tiny~epochs=2"
+    run.mkdir(parents=True)
+    (run / "fold0").write_text("no folder")
+    ended = make(checkout, "-j2", "train", *SHORT, **ALONE)
+    assert ended.returncode == 2 and (run / "fold1" / "trained.json").exists() and not (run / "fold2").exists()
+    assert "error: fold 0 failed, as said above; fold 2 was not begun" in ended.stderr
+    ended = make(checkout, "-j2", "-k", "train", *SHORT, **ALONE)
+    assert ended.returncode == 2 and (run / "fold2" / "trained.json").exists()
+    weights = [(run / f"fold{fold}" / "weights.safetensors").stat().st_mtime_ns for fold in (1, 2)]
+    for flag in ("-j1", "-j3", "-k", "-B"):
+        make(checkout, flag, "train", "FOLDS=1,2", *SHORT)
+    assert weights == [(run / f"fold{fold}" / "weights.safetensors").stat().st_mtime_ns for fold in (1, 2)]
+
+
+def test_several_commands_train_the_folds_of_one_folder_at_once(shapes: Path) -> None:
+    """As the tasks of a Slurm array do: nothing but a fold is locked."""
+    checkout = shapes.parents[1]
+    assert make(checkout, "folds", *SHORT).returncode == 0
+    tasks = [start_make(checkout, "train", f"FOLD={fold}", *SHORT, **ALONE) for fold in range(3)]
+    ended = [(task.communicate(timeout=200), task.returncode) for task in tasks]
+    assert [status for _, status in ended] == [0, 0, 0], ended
+    assert "waiting" not in "".join(out for (out, _), _ in ended).replace(
+        "waiting for another process that decodes", ""
+    )
+    submitted = make(checkout, "submit", *SHORT)
+    assert submitted.returncode == 0 and "[train]" not in submitted.stdout
+
+
+def test_the_time_is_over_and_what_is_done_is_submitted(shapes: Path) -> None:
+    checkout = shapes.parents[1]
+    assert make(checkout, "train", "FOLD=1", *SHORT).returncode == 0
+    ended = make(checkout, "submit", "HOURS=0.008", *SHORT)  # 30 seconds are kept back: it is over at once
+    assert ended.returncode == 0, ended.stderr
+    assert "the time is over; fold 0 was not begun" in ended.stdout and "PARTIAL: 1 of 3 folds" in ended.stdout
+    (about,) = (checkout / "submissions" / "shapes").glob("*~folds=1.json")
+    assert json.loads(about.read_text())["score"]["folds"] == [1]
+    nothing = make(checkout, "submit", "HOURS=0.008", "COMPETITION=shapes", "SET=epochs=3")
+    assert nothing.returncode == 2 and "no fold is trained after 0.008 hours" in nothing.stderr
