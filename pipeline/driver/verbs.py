@@ -269,8 +269,11 @@ def main() -> None:
     plan = make_plan(options)
     if verb == "classify":
         image = [f"--image={options.image}"] if options.image else []
-        say(verb, "starting")
-        run_one(["-m", "pipeline.tools.classify", *which(plan, run=True), *image, *machine(options)], verb)
+        words = ["-m", "pipeline.tools.classify", *which(plan, run=True), *image, *machine(options)]
+        if options.plan_only:
+            print(f"    python {shlex.join(words)}")
+        else:
+            run_one(words, verb)
     elif verb == "why":
         explain(plan, "submit", with_commands=False)
     elif options.plan_only:

@@ -126,7 +126,7 @@ def is_driven() -> bool:
     return "FOLDWISE_DRIVEN" in os.environ
 
 
-def run_stage(main: Callable[[], None]) -> None:
+def run_stage(main: Callable[[], object]) -> None:
     """Runs a stage's main: an expected fault ends in one sentence and exit 1, an unexpected one in a sentence
     that names the log with its traceback, a signal in exit 75, the end of its time in exit 0 (see signals.py)."""
     plain_output()

@@ -11,14 +11,29 @@ Writes  runs/<run>/classified/<name>.png: the image, where the models look (Grad
 
 from __future__ import annotations
 
-from pipeline.records.console import answer_early, parser_for
+from pathlib import Path
+
+from pipeline.records.console import answer_early, parser_for, run_stage, say
+from pipeline.records.errors import FoldwiseError, count_of
+
+
+def required_image(name: str) -> Path:
+    """The file or folder of this name; raises FoldwiseError where there is none."""
+    if any("\udc80" <= letter <= "\udcff" for letter in name):
+        raise FoldwiseError(f"the name {name!a} is no UTF-8 text; rename it")
+    path = Path(name)
+    if not name or not (path.is_file() or path.is_dir()):
+        what = f"there is no '{name}'" if name else "no image is named"
+        raise FoldwiseError(f"{what}; type: make classify IMAGE=photo.jpg (a file or a folder)")
+    return path
+
 
 PARSER = parser_for(__doc__, run=True, device=True)
 PARSER.add_argument("--image", default="", metavar="PATH", help="an image, or a folder of images")
 if __name__ == "__main__":  # before the imports that take seconds
-    answer_early(PARSER, "classify")
-
-from pathlib import Path
+    answer_early(PARSER)
+    run_stage(lambda: required_image(PARSER.parse_args().image))
+    say("classify", "loading torch and the other packages, which takes some seconds")
 
 import numpy as np
 import pandas as pd
@@ -35,8 +50,7 @@ from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader, Watched
 from pipeline.pixels.decode import Unreadable, inspect
 from pipeline.pixels.pictures import save_grid, save_look
 from pipeline.records.competition import load_competition
-from pipeline.records.console import make_line, paths_of, run_stage, say
-from pipeline.records.errors import FoldwiseError, count_of
+from pipeline.records.console import make_line, paths_of
 from pipeline.records.listing import list_files
 from pipeline.records.paths import shown
 from pipeline.records.runs import asked_run, differences, made_of
@@ -97,11 +111,7 @@ def report_image(
 
 def main() -> None:
     args = PARSER.parse_args()
-    if any("\udc80" <= letter <= "\udcff" for letter in args.image):
-        raise FoldwiseError(f"the name {args.image!a} is no UTF-8 text; rename it")
-    if not args.image or not (path := Path(args.image)).exists():
-        what = f"there is no '{args.image}'" if args.image else "no image is named"
-        raise FoldwiseError(f"{what}; type: make classify IMAGE=photo.jpg (a file or a folder)")
+    path = required_image(args.image)
     paths = paths_of(args)
     competition = load_competition(paths)
     run, recipe = asked_run(args, competition)

@@ -23,7 +23,7 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def shapes(checkout: Path) -> Path:
+def drawn(checkout: Path) -> Path:
     """A checkout with the 71 images of the shapes in data/shapes/raw; its folder."""
     draw_shapes(checkout / "data" / "shapes")
     return checkout / "data" / "shapes"

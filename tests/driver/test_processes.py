@@ -31,18 +31,18 @@ def wait_for(found: Callable[[], object], process: subprocess.Popen[str]) -> Non
         time.sleep(0.02)
 
 
-def steps(shapes: Path) -> dict[str, int]:
+def steps(drawn: Path) -> dict[str, int]:
     """The step of the newest checkpoint of each fold."""
     found: dict[str, int] = {}
-    for manifest in shapes.glob("runs/*/fold*/checkpoints/*/manifest.json"):
+    for manifest in drawn.glob("runs/*/fold*/checkpoints/*/manifest.json"):
         fold = manifest.parents[2].name
         found[fold] = max(found.get(fold, 0), int(manifest.parent.name))
     return found
 
 
-def driver_of(shapes: Path) -> int:
+def driver_of(drawn: Path) -> int:
     """The process of the driver."""
-    return next(pid for pid, line in at_work(shapes.parents[1]).items() if "-m pipeline train" in line)
+    return next(pid for pid, line in at_work(drawn.parents[1]).items() if "-m pipeline train" in line)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -56,15 +56,15 @@ def driver_of(shapes: Path) -> int:
         (signal.SIGKILL, "driver"),  # which cannot hand anything on
     ],
 )
-def test_a_signal_saves_both_folds_and_leaves_no_process(shapes: Path, number: int, to: str) -> None:
-    checkout = shapes.parents[1]
+def test_a_signal_saves_both_folds_and_leaves_no_process(drawn: Path, number: int, to: str) -> None:
+    checkout = drawn.parents[1]
     process = start_make(checkout, "-j2", "train", *LONG, **ALONE)
-    wait_for(lambda: len(steps(shapes)) == 2, process)
-    before, began = steps(shapes), time.monotonic()
+    wait_for(lambda: len(steps(drawn)) == 2, process)
+    before, began = steps(drawn), time.monotonic()
     if to == "group":
         os.killpg(process.pid, number)
     else:
-        os.kill(process.pid if to == "make" else driver_of(shapes), number)
+        os.kill(process.pid if to == "make" else driver_of(drawn), number)
     out, err = process.communicate(timeout=60)
     assert time.monotonic() - began < 30
     assert process.returncode in (2, -number), err
@@ -75,19 +75,19 @@ def test_a_signal_saves_both_folds_and_leaves_no_process(shapes: Path, number: i
     assert "Traceback" not in err and "left at once" not in err and not (checkout / "data" / "error.log").exists()
     said = (out + err).count("is saved after step") + (out + err).count("stopped by")
     assert said >= 2 or to == "driver", err  # each fold says it; after a kill nobody may read any more
-    after = steps(shapes)
+    after = steps(drawn)
     assert all(after[fold] >= before[fold] for fold in before)
-    assert not any(living_owner(lock) for lock in shapes.glob("runs/*/fold*/lock"))
-    assert not list(shapes.rglob("trained.json"))
+    assert not any(living_owner(lock) for lock in drawn.glob("runs/*/fold*/lock"))
+    assert not list(drawn.rglob("trained.json"))
 
 
-def test_the_driver_ends_with_75_and_after_a_second_signal_with_130(shapes: Path) -> None:
-    checkout = shapes.parents[1]
+def test_the_driver_ends_with_75_and_after_a_second_signal_with_130(drawn: Path) -> None:
+    checkout = drawn.parents[1]
     command = [sys.executable, "-m", "pipeline", "train", "FOLD=0", *LONG]
     for second, status in ((None, STOPPED), (signal.SIGINT, LEFT_AT_ONCE)):
         process = start(checkout, command, **ALONE)
-        events = len(list(shapes.rglob("events*")))
-        wait_for(lambda: len(list(shapes.rglob("events*"))) > events and steps(shapes), process)  # noqa: B023
+        events = len(list(drawn.rglob("events*")))
+        wait_for(lambda: len(list(drawn.rglob("events*"))) > events and steps(drawn), process)  # noqa: B023
         child = next(pid for pid, line in at_work(checkout).items() if "pipeline.train" in line)
         os.kill(child, signal.SIGSTOP)  # so that both signals wait for it together
         process.send_signal(signal.SIGTERM)
@@ -101,11 +101,11 @@ def test_the_driver_ends_with_75_and_after_a_second_signal_with_130(shapes: Path
         assert err.count("stopped by SIGTERM") == (second is None), err
 
 
-def test_when_one_fold_fails_those_that_run_finish_and_none_starts(shapes: Path) -> None:
+def test_when_one_fold_fails_those_that_run_finish_and_none_starts(drawn: Path) -> None:
     """Fold 0 of three cannot be begun, since its folder is a file."""
-    checkout = shapes.parents[1]
+    checkout = drawn.parents[1]
     assert make(checkout, "folds", *SHORT).returncode == 0
-    run = shapes / "runs" / "tiny~epochs=2"
+    run = drawn / "runs" / "tiny~epochs=2"
     run.mkdir(parents=True)
     (run / "fold0").write_text("no folder")
     ended = make(checkout, "-j2", "train", *SHORT, **ALONE)
@@ -119,9 +119,9 @@ def test_when_one_fold_fails_those_that_run_finish_and_none_starts(shapes: Path)
     assert weights == [(run / f"fold{fold}" / "weights.safetensors").stat().st_mtime_ns for fold in (1, 2)]
 
 
-def test_several_commands_train_the_folds_of_one_folder_at_once(shapes: Path) -> None:
+def test_several_commands_train_the_folds_of_one_folder_at_once(drawn: Path) -> None:
     """As the tasks of a Slurm array do: nothing but a fold is locked."""
-    checkout = shapes.parents[1]
+    checkout = drawn.parents[1]
     assert make(checkout, "folds", *SHORT).returncode == 0
     tasks = [start_make(checkout, "train", f"FOLD={fold}", *SHORT, **ALONE) for fold in range(3)]
     ended = [(task.communicate(timeout=200), task.returncode) for task in tasks]
@@ -133,8 +133,8 @@ def test_several_commands_train_the_folds_of_one_folder_at_once(shapes: Path) ->
     assert submitted.returncode == 0 and "[train]" not in submitted.stdout
 
 
-def test_the_time_is_over_and_what_is_done_is_submitted(shapes: Path) -> None:
-    checkout = shapes.parents[1]
+def test_the_time_is_over_and_what_is_done_is_submitted(drawn: Path) -> None:
+    checkout = drawn.parents[1]
     assert make(checkout, "train", "FOLD=1", *SHORT).returncode == 0
     ended = make(checkout, "submit", "HOURS=0.008", *SHORT)  # 30 seconds are kept back: it is over at once
     assert ended.returncode == 0, ended.stderr

@@ -1,0 +1,249 @@
+"""What is up to date, by content alone: every kind of edit is named, and runs what follows from it and nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import pipeline.train
+from pipeline.driver.options import Options
+from pipeline.driver.plan import make_plan, steps
+from pipeline.records import paths as paths_module
+from pipeline.records.index import Index
+from pipeline.records.paths import Paths
+from tests.conftest import Stage, draw_shape, draw_shapes, run, write_image
+
+SETTINGS = ["epochs=1"]
+CHEAP = ("prepare", "manifest", "folds")
+
+
+def would_run(verb: str = "submit", competition: str = "shapes", **options: bool) -> dict[str, str]:
+    """What a verb would run, and why."""
+    plan = make_plan(Options(competition, settings=SETTINGS, **options))  # type: ignore[arg-type]
+    index = Index(plan.paths)
+    found = {step.stage: step.reason for step in steps(plan, verb, index)}
+    index.save()
+    return found
+
+
+def run_what_follows(stage: Stage, verb: str = "submit") -> list[str]:
+    """Runs the stages that would run, as the driver does: each only if what it reads has really changed."""
+    ran = []
+    for name in ("prepare", "manifest", "folds", "train", "predict", "ensemble", "submit"):
+        todo = would_run(verb)
+        if not todo.get(name, "after").startswith("after") and not todo[name].endswith("refused"):
+            of_run = [] if name in CHEAP else ["--set", *SETTINGS]
+            for more in [["--fold", str(fold)] for fold in range(3)] if name == "train" else [[]]:
+                stage(name, *more, *of_run)
+            ran.append(name)
+        if name == verb:
+            break
+    return ran
+
+
+@pytest.fixture(scope="session")
+def submitted_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shapes up to the CSV, made once for all tests."""
+    base = tmp_path_factory.mktemp("submitted")
+    draw_shapes(base / "data" / "shapes")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(paths_module, "ROOT", base)
+        patched.chdir(base)
+        run_what_follows(lambda name, *arguments: run(patched, name, *arguments))
+    return base
+
+
+@pytest.fixture
+def submitted(root: Path, submitted_once: Path) -> Paths:
+    """The shapes up to the CSV, in a copy: other times and inodes, the same content."""
+    shutil.copytree(submitted_once, root, dirs_exist_ok=True)
+    return Paths("shapes")
+
+
+RUN = "data/shapes/runs/tiny~epochs=1"
+CSV = "submissions/shapes/tiny~epochs=1.csv"
+
+
+def test_only_new_times_run_nothing(submitted: Paths, root: Path) -> None:
+    assert would_run() == {}
+    for path in root.rglob("*"):
+        os.utime(path)
+    assert would_run() == {}
+    for path in root.rglob("*.json"):
+        os.utime(path, (0, 0))
+    assert would_run() == {}
+
+
+def flip_a_bit(path: Path) -> None:
+    """An edit that keeps size and time."""
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "first", "reason"),
+    [
+        ("data/shapes/raw/train/circle_2.png", flip_a_bit, "manifest", "circle_2.png changed"),
+        ("data/shapes/raw/test/3.png", Path.unlink, "manifest", "raw/test/3.png was removed"),
+        ("data/shapes/raw/train/circle_99.png", Path.touch, "manifest", "circle_99.png is new"),
+        ("data/shapes/raw/sample_submission.csv", flip_a_bit, "manifest", "sample_submission.csv changed"),
+        ("data/shapes/manifest.csv", flip_a_bit, "manifest", "data/shapes/manifest.csv changed"),
+        ("data/shapes/folds.csv", flip_a_bit, "folds", "data/shapes/folds.csv changed"),
+        (f"{RUN}/fold1/weights.safetensors", flip_a_bit, "predict", "fold1/weights.safetensors changed"),
+        (f"{RUN}/fold1/oof.npz", flip_a_bit, "predict", "fold1/oof.npz changed"),
+        (f"{RUN}/test.csv", flip_a_bit, "ensemble", "test.csv changed"),
+        (CSV, flip_a_bit, "submit", f"{CSV} changed"),
+        ("data/shapes/prepared.json", Path.unlink, "prepare", "not done yet"),
+        ("data/shapes/manifest.csv", Path.unlink, "manifest", "there is no data/shapes/manifest.csv"),
+        ("data/shapes/folds.csv", Path.unlink, "folds", "there is no data/shapes/folds.csv"),
+        (f"{RUN}/fold2/predicted.json", Path.unlink, "predict", "fold 2: not done yet"),
+        (f"{RUN}/score.json", Path.unlink, "ensemble", "not done yet"),
+        (CSV, Path.unlink, "submit", f"there is no {CSV}"),
+        (CSV.replace(".csv", ".json"), lambda path: path.write_text("{"), "submit", "is damaged"),
+    ],
+)
+def test_an_edit_is_named_with_the_first_stage_that_follows(
+    submitted: Paths, root: Path, name: str, edit: Callable[[Path], object], first: str, reason: str
+) -> None:
+    edit(root / name)
+    found = would_run()
+    assert next(iter(found)) == first and reason in found[first]
+    assert "train" not in found  # a trained fold is never trained again by accident
+
+
+def test_a_done_file_that_is_deleted_is_made_again(submitted: Paths, root: Path, stage: Stage) -> None:
+    csv = root / CSV
+    before = csv.read_bytes()
+    weights = {path: path.stat().st_mtime_ns for path in root.rglob("weights.safetensors")}
+    for name, again in (
+        ("data/shapes/prepared.json", ["prepare"]),
+        ("data/shapes/manifest.csv", ["manifest"]),
+        ("data/shapes/folds.csv", ["folds"]),
+        (f"{RUN}/fold2/predicted.json", ["predict"]),
+        (f"{RUN}/fold2/test.npz", ["predict"]),
+        (f"{RUN}/score.json", ["ensemble"]),
+        (CSV, ["submit"]),
+    ):
+        (root / name).unlink()
+        assert run_what_follows(stage)[:1] == again
+        assert (root / name).exists() and csv.read_bytes() == before
+        assert would_run() == {}
+    assert weights == {path: path.stat().st_mtime_ns for path in root.rglob("weights.safetensors")}
+
+
+def test_new_weights_mean_new_predictions_a_new_ensemble_and_a_new_csv(
+    submitted: Paths, root: Path, stage: Stage, failure: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probs = (submitted.run("tiny~epochs=1") / "test.csv").read_bytes()
+    shutil.rmtree(submitted.fold("tiny~epochs=1", 1))
+    assert would_run()["train"] == "fold 1 is not trained" and would_run()["predict"] == "fold 1: after train"
+    monkeypatch.setattr(pipeline.train, "seed_step", lambda *key: torch.manual_seed(7))  # other weights
+    kept = submitted.fold("tiny~epochs=1", 1)
+    shutil.copytree(submitted.fold("tiny~epochs=1", 0), kept)
+    record = (kept / "predicted.json").read_bytes()
+    shutil.rmtree(kept)
+    stage("train", "--fold", "1", "--set", *SETTINGS)
+    for name in ("oof.npz", "test.npz"):  # predictions that another fold's weights made
+        shutil.copy(submitted.fold("tiny~epochs=1", 0) / name, kept)
+    (kept / "predicted.json").write_bytes(record)
+    said = failure("ensemble", "--set", *SETTINGS)
+    assert "fold 1 of tiny~epochs=1 was predicted with other weights than it has now; type: make predict" in said
+    assert run_what_follows(stage) == ["predict", "ensemble", "submit"]
+    assert (submitted.run("tiny~epochs=1") / "test.csv").read_bytes() != probs
+    assert would_run() == {}
+
+
+LABELLED = """
+title = "Labels and folds in CSV files"
+recipe = "tiny"
+[train]
+images = "train"
+labels = "train.csv"
+[folds]
+n = 2
+file = "mine.csv"
+"""
+
+
+@pytest.fixture
+def labelled(root: Path, stage: Stage) -> Paths:
+    """20 images with a label CSV and folds of the user's own, up to folds.csv."""
+    home = root / "data" / "shapes"
+    for number in range(20):
+        write_image(home / "raw" / "train" / f"{number}.png", draw_shape("square", np.random.default_rng(number)))
+    rows = "".join(f"{number},{'ab'[number % 2]}\n" for number in range(20))
+    (home / "train.csv").write_text("id,label\n" + rows)
+    rows = "".join(f"{number},{number // 2 % 2}\n" for number in range(20))
+    (home / "mine.csv").write_text("image_id,fold\n" + rows)
+    (home / "competition.toml").write_text(LABELLED)
+    for name in CHEAP:
+        stage(name)
+    assert would_run("folds") == {}
+    return Paths("shapes")
+
+
+def test_an_edited_label_or_fold_of_the_users_is_seen_at_once(labelled: Paths, stage: Stage) -> None:
+    """Without a pause, and at the same size."""
+    labels, mine = labelled.home / "train.csv", labelled.home / "mine.csv"
+    labels.write_text(labels.read_text().replace("\n3,b", "\n3,a"))
+    assert would_run("folds") == {"manifest": "data/shapes/train.csv changed", "folds": "after manifest"}
+    assert run_what_follows(stage, "folds") == ["manifest", "folds"]
+    assert "\n3,a,,1\n" in labelled.folds.read_text()
+    mine.write_text(mine.read_text().replace("\n0,0", "\n0,1").replace("\n2,1", "\n2,0"))
+    assert would_run("folds") == {"folds": "data/shapes/mine.csv changed"}
+    assert run_what_follows(stage, "folds") == ["folds"]
+    assert "\n0,a,,1\n" in labelled.folds.read_text()
+    labelled.toml.write_text(LABELLED.replace('title = "', 'title = "Other '))
+    assert would_run("folds") == {}  # no stage up to there reads the title
+    labelled.toml.write_text(LABELLED.replace('file = "mine.csv"', "seed = 3"))
+    assert would_run("folds") == {"folds": "'folds' in competition.toml changed"}
+
+
+def test_an_edit_in_the_same_tick_of_the_clock_is_seen(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system whose clock ticks once a second: same size, same inode, same times."""
+    draw_shapes(root / "data" / "shapes")
+    paths, file, stat = Paths("shapes"), root / "data" / "shapes" / "labels.csv", os.stat
+
+    def coarse(path: str, **options: bool) -> SimpleNamespace:
+        found = stat(path, **options)
+        times = {name: getattr(found, name) // 10**9 * 10**9 for name in ("st_mtime_ns", "st_ctime_ns")}
+        others = {name: getattr(found, name) for name in ("st_size", "st_mode", "st_ino", "st_mtime", "st_dev")}
+        return SimpleNamespace(**others, **times)
+
+    monkeypatch.setattr(os, "stat", coarse)
+    seen_alike = 0
+    for turn in range(100, 150):
+        file.write_text(f"{turn}{turn + 1}")
+        index = Index(paths)
+        before, first = index.signature(file), index.sha256(file)
+        index.save()
+        file.write_text(f"{turn + 1}{turn}")
+        seen_alike += index.signature(file) == before
+        assert Index(paths).sha256(file) != first
+    assert seen_alike > 25
+
+
+def test_a_hash_is_remembered_and_a_lost_index_costs_only_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_shapes(root / "data" / "shapes")
+    paths, file = Paths("shapes"), root / "data" / "shapes" / "raw" / "train" / "circle_0.png"
+    os.utime(file, (1, 1))
+    time.sleep(0.02)  # the file is older than the index
+    index = Index(paths)
+    expected = index.sha256(file)
+    index.save()
+    monkeypatch.setattr("pipeline.records.index.fingerprint", lambda path: "hashed again")
+    assert Index(paths).sha256(file) == expected
+    for damage in (b"", b"{", b'{"began": "x", "files": {}}', b'{"began": 1, "files": {"a": [1]}}', b"\xff"):
+        paths.index.write_bytes(damage)
+        assert Index(paths).sha256(file) == "hashed again"
+    assert Index(paths).sha256(paths.raw) is None and Index(paths).sha256(paths.raw / "nothing") is None
