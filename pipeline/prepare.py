@@ -36,7 +36,7 @@ from pipeline.records.listing import is_archive, is_array_file, list_files
 from pipeline.records.locks import held
 from pipeline.records.paths import Paths, shown
 from pipeline.records.toml import read_toml
-from pipeline.records.up_to_date import prepare_target, raw_contents, to_unpack, why_prepare
+from pipeline.records.up_to_date import prepare_target, raw_contents, to_unpack
 
 NUM_DIGITS_TEST = 360
 
@@ -104,12 +104,14 @@ def missing_raw(paths: Paths, competition: Competition) -> FoldwiseError:
     return FoldwiseError(f"no images yet for '{paths.competition}': {advice}")
 
 
-def put_in_place(made: Path, paths: Paths, before: dict[str, Any] | None) -> tuple[list[Path], list[Path]]:
+def put_in_place(
+    made: Path, paths: Paths, before: dict[str, Any] | None, keep_all: bool
+) -> tuple[list[Path], list[Path]]:
     """Moves what was made into images/; returns the files that are now there as they were made, and those that were
     left as the user had changed them. It can be interrupted at any moment and done again.
 
-    before: the record of the last time. What that lists is replaced, and removed where it is not made any more, but
-    only while it is still as it was recorded: everything else in images/ is the user's.
+    before: the record of the last time. What that lists is replaced, and removed where it is not made any more (unless
+    ``keep_all``), but only while it is still as it was recorded: everything else in images/ is the user's.
     """
     names = [path.relative_to(made) for path in sorted(made.rglob("*")) if path.is_file()]
     if not paths.images.exists():
@@ -130,9 +132,13 @@ def put_in_place(made: Path, paths: Paths, before: dict[str, Any] | None) -> tup
         target.parent.mkdir(parents=True, exist_ok=True)
         (made / name).replace(target)
         placed.append(target)
-    for key in recorded:
-        path = index.file(key)
-        if path.is_relative_to(paths.images) and path.relative_to(paths.images) not in {*names} and is_ours(path):
+    still_made = {paths.images / name for name in names}
+    for path in map(index.file, recorded):
+        if path in still_made or not path.is_relative_to(paths.images) or not is_ours(path):
+            continue
+        if keep_all:
+            placed.append(path)
+        else:
             path.unlink()
             with suppress(OSError):  # the folder holds something else
                 path.parent.rmdir()
@@ -163,11 +169,12 @@ def has_images(paths: Paths, source: str, before: dict[str, Any] | None) -> bool
 
 def prepare(paths: Paths, competition: Competition) -> str:
     """Brings images/ up to date with raw/, or leaves it as it was; returns what was done."""
-    facts = read_toml(paths.toml)
-    if not why_prepare(paths, facts, Index(paths)):
-        return "nothing new in raw/"
+    facts, index = read_toml(paths.toml), Index(paths)
     contents, target = raw_contents(paths, facts), prepare_target(paths, facts)
+    if not target.why(index):
+        return "nothing new in raw/"
     source, before = competition.train.images, target.before()
+    lost = target.lost(before, index) if before else {}  # the only source of some images may be gone: they stay
     if not competition.builtin and not contents and not has_images(paths, source, before):
         raise missing_raw(paths, competition)
 
@@ -187,11 +194,11 @@ def prepare(paths: Paths, competition: Competition) -> str:
         count = write_digits(paths, temporary) if competition.builtin else make_images(contents, temporary, watched)
         if not paths.prepared.exists() and paths.images.exists():
             require_known(temporary, paths, competition)
-        made, left = put_in_place(temporary, paths, before)
+        made, left = put_in_place(temporary, paths, before, keep_all=bool(lost))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     labels = [paths.home / "test_labels.csv"] if competition.builtin else []
-    write_json(paths.prepared, target.written(read, [*made, *labels]))
+    write_json(paths.prepared, target.written(lost | read, [*made, *labels]))
     if left:
         say(
             "prepare",

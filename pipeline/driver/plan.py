@@ -39,8 +39,8 @@ from pipeline.records.up_to_date import (
     folds_target,
     manifest_target,
     predict_target,
+    prepare_target,
     submit_target,
-    why_prepare,
 )
 
 #: Image side up to which several folds train at once on one GPU, and the memory (MiB) that each is then given.
@@ -189,6 +189,8 @@ def require_no_older_name(paths: Paths, recipe: str, settings: list[str]) -> Non
 
 def target_of(plan: Plan, stage: str) -> Target:
     """What a stage that is not about single folds reads and makes."""
+    if stage == "prepare":
+        return prepare_target(plan.paths, plan.facts)
     if stage == "manifest":
         return manifest_target(plan.paths, plan.facts)
     if stage == "folds":
@@ -203,8 +205,6 @@ def why(plan: Plan, stage: str, index: Index) -> str:
     """Why a stage that is not about single folds has to run, in a few words; "" if it is up to date."""
     if stage == "folds" and plan.options.force:
         return "FORCE=1"
-    if stage == "prepare":
-        return why_prepare(plan.paths, plan.facts, index)
     return target_of(plan, stage).why(index)
 
 

@@ -21,8 +21,9 @@ STOPPED = 75
 #: Exit status after a second signal (the shell's own for Ctrl-C).
 LEFT_AT_ONCE = 130
 TIME_OVER = "the time is over"
-#: Seconds within which two of the same signal count as one.
-ONE_EVENT = 0.3
+#: Seconds within which two of the same signal count as one: a group gets it from the terminal, and each of its
+#: processes once more from the one that started it.
+ONE_EVENT = 1.0
 #: Ctrl-C, what schedulers and ``timeout`` send, and what a closed terminal sends.
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
@@ -71,8 +72,14 @@ def leave_at_once(*_: object) -> NoReturn:
 
 def end_now(number: int, frame: FrameType | None) -> NoReturn:
     """Raises Stopped where the process stands, so that temporary files are removed on the way out."""
+    at = time.monotonic()
+
+    def again(other: int, frame: FrameType | None) -> None:
+        if other != number or time.monotonic() - at >= ONE_EVENT:
+            leave_at_once()
+
     for other in heeded():
-        signal.signal(other, leave_at_once)
+        signal.signal(other, again)
     stopped = Stopped(f"stopped by {signal.Signals(number).name}")
     stopped.number = number
     raise stopped

@@ -37,6 +37,7 @@ class Target:
     facts: what the TOML files say of it, by the place where it stands.
     files: what it reads.
     makes: what it makes, where that is known beforehand; else the record lists it.
+    may_lose: whether what it read may be removed once it has run, as archives are to free the disk.
     """
 
     paths: Paths
@@ -44,6 +45,7 @@ class Target:
     facts: dict[str, Any]
     files: Sequence[str | Path]
     makes: Sequence[Path] = ()
+    may_lose: bool = False
 
     def written(self, read: dict[str, str | None], made: Iterable[str | Path]) -> dict[str, Any]:
         """The content of the record. read: the hashes by key, taken before the files were read. made: the files, as
@@ -81,9 +83,16 @@ class Target:
         for name in {**before["facts"], **now}:
             if before["facts"].get(name) != now.get(name):
                 return f"{name} changed"
-        return difference(before["read"], index.hashes(self.files), index) or difference(
-            before["made"], index.hashes(index.file(key) for key in before["made"]), index
-        )
+        lost = self.lost(before, index)
+        read = {key: sha256 for key, sha256 in before["read"].items() if key not in lost}
+        made = index.hashes(index.file(key) for key in before["made"])
+        return difference(read, index.hashes(self.files), index) or difference(before["made"], made, index)
+
+    def lost(self, before: dict[str, Any], index: Index) -> dict[str, str | None]:
+        """What it read the last time, by its record, and may have been removed since."""
+        if not self.may_lose:
+            return {}
+        return {key: sha256 for key, sha256 in before["read"].items() if not index.file(key).exists()}
 
 
 def plain(facts: dict[str, Any]) -> dict[str, Any]:
@@ -154,20 +163,8 @@ def to_unpack(contents: Sequence[Path]) -> list[Path]:
 
 def prepare_target(paths: Paths, facts: dict[str, Any]) -> Target:
     """raw/ -> images/."""
-    files = [*to_unpack(raw_contents(paths, facts))]
-    return Target(paths, paths.prepared, told(facts, "builtin", "raw"), files)
-
-
-def why_prepare(paths: Paths, facts: dict[str, Any], index: Index) -> str:
-    """As ``Target.why``; but archives that were removed once they were unpacked are not missed, as long as raw/ holds
-    nothing at all."""
-    target = prepare_target(paths, facts)
-    before = target.before()
-    if before and before["read"] and not target.files and not raw_contents(paths, {}):
-        target = Target(paths, target.record, target.facts, [])
-        made = index.hashes(index.file(key) for key in before["made"])
-        return difference(before["made"], made, index)
-    return target.why(index)
+    files = to_unpack(raw_contents(paths, facts))
+    return Target(paths, paths.prepared, told(facts, "builtin", "raw"), files, may_lose=True)
 
 
 def manifest_target(paths: Paths, facts: dict[str, Any]) -> Target:
