@@ -67,11 +67,11 @@ class Pixels:
                 return decode_to_side(content, self.side, *self.sizes[row].tolist())
         except (FileNotFoundError, Unreadable):
             pass
-        made = file.is_relative_to(self.home / "images")
-        anew = f" (rm -r {shown(self.home)}/images {shown(self.home)}/prepared.json unpacks all anew)" if made else ""
+        unpacked = file.is_relative_to(self.home / "images")
+        anew = " (or delete it: make prepare unpacks it again)" if unpacked else ""
         raise FoldwiseError(
-            f"{shown(file)} has changed since the manifest was made; put it back{anew}, or delete "
-            f"{shown(self.home)}/manifest.csv to go on with what is there: runs made before will not fit it"
+            f"{shown(file)} has changed since the manifest was made; put it back{anew}, or type make manifest to go on "
+            "with what is there: runs made before will not fit it"
         )
 
     def __getstate__(self) -> dict:
