@@ -55,9 +55,15 @@ class Index:
             return f"../../{name[len(self.beside) :]}"
         return name
 
-    def file(self, key: str) -> Path:
+    def name(self, key: str) -> str:
         """The file of a key."""
-        return Path(os.path.normpath(os.path.join(self.inside, key)))
+        if key.startswith("../../"):
+            return self.beside + key[len("../../") :]
+        return os.path.join(self.inside, key)  # which leaves an absolute name as it is
+
+    def file(self, key: str) -> Path:
+        """The file of a key, as a path."""
+        return Path(self.name(key))
 
     def signature(self, file: str | Path) -> Signature | None:
         """What tells one state of a file from another; None if there is no regular file."""
@@ -71,7 +77,9 @@ class Index:
 
     def sha256(self, file: str | Path) -> str | None:
         """The hash of the file's content, remembered or made now; None if there is no regular file that can be read."""
-        key = self.key(file)
+        return self._sha256(self.key(file), file)
+
+    def _sha256(self, key: str, file: str | Path) -> str | None:
         if key not in self.asked:
             signature = self.signature(file)
             known = self.known.get(key)
@@ -90,7 +98,11 @@ class Index:
 
     def hashes(self, files: Iterable[str | Path]) -> dict[str, str | None]:
         """The hash of each file, by its key."""
-        return {self.key(file): self.sha256(file) for file in files}
+        return {(key := self.key(file)): self._sha256(key, file) for file in files}
+
+    def hashes_of(self, keys: Iterable[str]) -> dict[str, str | None]:
+        """The hash of the file of each key, by that."""
+        return {key: self._sha256(key, self.name(key)) for key in keys}
 
     def learn(self, file: str | Path, signature: Signature | None, sha256: str) -> None:
         """Takes in a hash that was made elsewhere, of a file that had this signature before it was read; call ``begin``

@@ -85,7 +85,7 @@ class Target:
                 return f"{name} changed"
         lost = self.lost(before, index)
         read = {key: sha256 for key, sha256 in before["read"].items() if key not in lost}
-        made = index.hashes(index.file(key) for key in before["made"])
+        made = index.hashes_of(before["made"])
         return difference(read, index.hashes(self.files), index) or difference(before["made"], made, index)
 
     def lost(self, before: dict[str, Any], index: Index) -> dict[str, str | None]:
