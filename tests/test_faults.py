@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,14 @@ def test_unknown_competition_names_the_nearest(shapes: Paths, failure: Failure) 
         (["--set", "epochs=many"], "epochs"),
         (["--set", "epochs=0"], "greater than or equal to 1"),
         (["--set", "lr"], "key=value"),
+        (["--set", "lr=1", "epochs=2", "lr=2"], "the setting 'lr' is given 2 times"),
+        (["--set", "model_args.width=0"], "no weights in '0.weight' with model_args {'width': 0}"),
+        (["--set", "model_args.width=-1"], "cannot be built with model_args {'width': -1}"),
+        (["--set", "model_args.width=1000000000"], "it needs more memory than this machine has"),
+        (
+            ["--set", "pretrained=/etc/passwd"],
+            "holds no weights (it is neither a .safetensors nor a .pth file)",
+        ),
         (["--set", "model=resnet81"], "unknown model 'resnet81'; did you mean 'resnet18"),
         (["--set", "model=torchvision/resnet81"], "did you mean 'resnet18'?"),
         (["--set", "model_args.widht=8"], "widht"),
@@ -171,3 +180,24 @@ def test_make_refuses_before_it_does_anything(arguments: list[str], expected: st
     answer = subprocess.run(["make", "--dry-run", "submit", *arguments], cwd=checkout, capture_output=True, text=True)
     assert answer.returncode != 0
     assert expected in answer.stderr and "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--threads", "9999", "'9999' is not a whole number from 0 to"),
+        ("--threads", "-1", "'-1' is not a whole number"),
+        ("--workers", "999", "'999' is not a whole number from 0 to"),
+        ("--workers", "-1", "'-1' is not a whole number"),
+        ("--fold", "one", "invalid int value: 'one'"),
+    ],
+)
+def test_an_option_that_cannot_be_obeyed(option: str, value: str, said: str) -> None:
+    """One sentence, before anything heavy is imported."""
+    words = ["--fold", "0", option, value] if option != "--fold" else [option, value]
+    answer = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "pipeline.train", *words], capture_output=True, text=True
+    )
+    told = [line for line in answer.stderr.splitlines() if not line.startswith("import time:")]
+    assert answer.returncode == 2 and len(told) == 1 and told[0].startswith("error: argument ") and said in told[0]
+    assert "| torch\n" not in answer.stderr and "pandas" not in answer.stderr

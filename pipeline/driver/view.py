@@ -14,22 +14,22 @@ from typing import Any
 from pipeline.records.console import duration
 from pipeline.records.progress import read_progress
 
-WIDTH = 20
+WIDTH = 16
 
 
-def line_of(fold: int, facts: dict[str, Any] | None) -> str:
-    """One fold's line, by what it wrote of its progress.
+def line_of(fold: int, facts: dict[str, Any] | None, ending: bool = False) -> str:
+    """One fold's line, by what it wrote of its progress. ending: it has written some, and removed it at its end.
 
-    >>> line_of(3, {"epoch": 12, "epochs": 60, "step": 115, "steps": 600, "train loss": 0.5, "left": 185.0})
-    'fold 3  [###.................]  epoch 12 of 60, train loss 0.5000, 3 min 5 s left'
+    >>> line_of(3, {"epoch": 12, "epochs": 60, "step": 150, "steps": 600, "train loss": 0.5, "left": 185.0})
+    'fold 3  [####............]  epoch 12 of 60, 3 min 5 s left, loss 0.5000'
     """
     if facts is None:
-        return f"fold {fold}  [{'.' * WIDTH}]  starting"
+        return f"fold {fold}  [{('#' if ending else '.') * WIDTH}]  {'drawing its pictures' if ending else 'starting'}"
     full = int(WIDTH * facts["step"] / max(1, facts["steps"]))
-    names = ("train loss", "validation loss")
-    losses = "".join(f", {name} {facts[name]:.4f}" for name in names if facts.get(name) is not None)
+    names = {"train loss": "loss", "validation loss": "validation"}  # as far as an epoch has ended
+    losses = "".join(f", {said} {facts[key]:.4f}" for key, said in names.items() if facts.get(key) is not None)
     bar = "#" * full + "." * (WIDTH - full)
-    return f"fold {fold}  [{bar}]  epoch {facts['epoch']} of {facts['epochs']}{losses}, {duration(facts['left'])} left"
+    return f"fold {fold}  [{bar}]  epoch {facts['epoch']} of {facts['epochs']}, {duration(facts['left'])} left{losses}"
 
 
 class View:
@@ -38,6 +38,7 @@ class View:
     def __init__(self, folders: dict[int, Path]) -> None:
         self.folders = folders
         self.since: dict[int, float] = {}
+        self.seen: set[int] = set()
         self.drawn = 0
 
     def add(self, fold: int) -> None:
@@ -53,7 +54,9 @@ class View:
     def draw(self, *above: str) -> None:
         """Draws the lines again, below what is to be printed ``above`` them."""
         columns = shutil.get_terminal_size().columns - 1
-        lines = [line_of(fold, read_progress(self.folders[fold], since)) for fold, since in sorted(self.since.items())]
+        facts = {fold: read_progress(self.folders[fold], since) for fold, since in sorted(self.since.items())}
+        self.seen |= {fold for fold, found in facts.items() if found is not None}
+        lines = [line_of(fold, found, fold in self.seen) for fold, found in facts.items()]
         text = f"\x1b[{self.drawn}F" if self.drawn else ""
         text += "\x1b[J" + "".join(f"{line}\n" for line in above) + "".join(f"{line[:columns]}\n" for line in lines)
         sys.stderr.write(text)

@@ -52,11 +52,9 @@ def sklearn_metric(name: str, **arguments: object) -> Callable[[np.ndarray, np.n
 def log_loss(labels: np.ndarray, probs: np.ndarray) -> float:
     """Mean negative log likelihood, probabilities clipped: to the last bit what scikit-learn's log_loss gives, whose
     import takes a second of every start."""
-    from scipy.special import xlogy
-
     eps = np.finfo(probs.dtype).eps
     clipped = np.clip(probs[np.arange(len(labels)), labels], eps, 1 - eps)
-    return float(np.average(-xlogy(np.ones_like(clipped), clipped)))
+    return float(np.average(-np.log(clipped)))
 
 
 def accuracy(labels: np.ndarray, probs: np.ndarray) -> float:

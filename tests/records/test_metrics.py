@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import sklearn.metrics as reference
@@ -103,3 +105,19 @@ def test_averaging_is_worth_what_labels_would_say(name: str, sharpness: float) -
     alone = float(np.mean([metric(labels, member) for member in members]))
     assert averaging_gain(metric, members, alone) == pytest.approx(metric(labels, average) - alone, rel=0.25)
     assert averaging_gain(metric, members[:1], alone) == 0
+
+
+def test_log_loss_and_accuracy_are_scikit_learns_to_the_last_bit() -> None:
+    """They are computed here, so that a fold does not import scikit-learn when it starts."""
+    rng = np.random.default_rng(0)
+    for turn in range(60):
+        shape, dtype = (int(rng.integers(1, 3000)), int(rng.integers(2, 12))), (np.float32, np.float64)[turn % 2]
+        logits = rng.normal(size=shape) * (0.3, 3, 30)[turn % 3]
+        probs = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probs = (probs / probs.sum(axis=1, keepdims=True)).astype(dtype)
+        labels = rng.integers(shape[1], size=shape[0])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # float32 probabilities do not quite sum to one
+            expected = reference.log_loss(labels, probs, labels=np.arange(shape[1]))
+        assert METRICS["log_loss"](labels, probs) == expected
+        assert METRICS["accuracy"](labels, probs) == reference.accuracy_score(labels, probs.argmax(axis=1))
