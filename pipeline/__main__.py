@@ -7,7 +7,11 @@
 Runs the stages up to the one that is named, each only where something that it read or made has changed.
 """
 
+import signal
 import sys
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until run_stage takes over, Ctrl-C ends this without a traceback
 
 if not (3, 11) <= sys.version_info < (3, 15):  # as in pyproject.toml; said before anything newer is imported
     sys.exit(

@@ -23,7 +23,7 @@ from types import FrameType
 from pipeline.driver.view import View
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.paths import CHECKOUT
-from pipeline.records.signals import LEFT_AT_ONCE, ONE_EVENT, STOPPED, Stopped, handling
+from pipeline.records.signals import LEFT_AT_ONCE, ONE_EVENT, SIGNALS, STOPPED, Stopped, handling
 
 #: Seconds between two looks at the processes, and between two drawings of the view.
 LOOK_EVERY, DRAW_EVERY = 0.05, 0.5
@@ -79,7 +79,7 @@ class Processes:
                 yield
         finally:
             for child in self.running:  # only after an error of our own
-                with suppress(OSError):
+                if not self.asked:  # a second signal would not let them save
                     child.process.terminate()
             for child in self.running:
                 child.process.wait()
@@ -134,7 +134,7 @@ class Processes:
         self.left_at_once = self.left_at_once or code == LEFT_AT_ONCE
         if code in (0, STOPPED, LEFT_AT_ONCE):
             return code
-        if self.asked and -code in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # before it could heed signals
+        if self.asked and -code in SIGNALS:  # before it could heed signals
             return STOPPED
         if code < 0:
             name = signal.Signals(-code).name

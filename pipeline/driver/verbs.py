@@ -7,6 +7,7 @@ import runpy
 import shlex
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from pipeline.driver.options import STAGES, VERBS, Options, read_options
 from pipeline.driver.plan import Plan, Step, listed, make_plan, steps, unpredicted, up_to_date, why
 from pipeline.driver.processes import Processes
 from pipeline.driver.view import View
-from pipeline.records.console import say
+from pipeline.records.console import make_line, say
 from pipeline.records.errors import FoldwiseError, nearest
 from pipeline.records.index import Index
 from pipeline.records.paths import known_competitions, known_recipes
@@ -176,6 +177,14 @@ def bring_up_to_date(plan: Plan, verb: str) -> None:
     index.save()
     if not ran:
         say(verb, f"nothing to do: {up_to_date(plan, verb)}")
+    elif verb == "train" and len(plan.chosen) > 1 and not plan.untrained:
+        say(verb, f"{up_to_date(plan, verb)}; next: {make_line('submit', asked(plan.options))}")
+
+
+def asked(options: Options) -> Namespace:
+    """What was typed, as a stage would have it."""
+    named = {"competition": options.competition, "recipe": options.recipe, "dry_run": options.dry_run}
+    return Namespace(**named, set=options.settings, folds=options.folds)
 
 
 def say_why(stage: str, reason: str) -> None:

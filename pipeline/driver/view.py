@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class View:
         lines = [line_of(fold, found, fold in self.seen) for fold, found in facts.items()]
         text = f"\x1b[{self.drawn}F" if self.drawn else ""
         text += "\x1b[J" + "".join(f"{line}\n" for line in above) + "".join(f"{line[:columns]}\n" for line in lines)
-        sys.stderr.write(text)
-        sys.stderr.flush()
+        with suppress(OSError):  # the terminal may have been closed
+            sys.stderr.write(text)
+            sys.stderr.flush()
         self.drawn = len(lines)

@@ -104,14 +104,19 @@ def answer_early(parser: argparse.ArgumentParser, loads: str = "") -> None:
     plain_output()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parent = os.environ.pop("FOLDWISE_PARENT", "")
-    if parent:  # started by the driver, and ends with it
-        end_with_parent()
-        if os.name == "posix" and os.getppid() != int(parent):
-            sys.exit(STOPPED)
+    end_with_driver()
     parser.parse_args()
     if loads and not is_driven():
         say(loads, "loading torch and the other packages, which takes some seconds")
+
+
+def end_with_driver() -> None:
+    """A process that the driver started (and none that it starts in turn) ends, saved, when the driver dies."""
+    parent = os.environ.pop("FOLDWISE_PARENT", "")
+    if parent:
+        end_with_parent()
+        if os.name == "posix" and os.getppid() != int(parent):
+            sys.exit(STOPPED)
 
 
 def plain_output() -> None:

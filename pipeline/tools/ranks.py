@@ -20,6 +20,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from pipeline.records.console import end_with_driver
 from pipeline.records.signals import STOPPED, heeded
 
 
@@ -67,6 +68,7 @@ def start(size: int, command: list[str]) -> int:
 def main() -> None:
     if len(sys.argv) < 3 or not sys.argv[1].isdecimal() or int(sys.argv[1]) < 1:
         sys.exit("error: type: python -m pipeline.tools.ranks <how many> <stage> <options of the stage>")
+    end_with_driver()
     sys.exit(start(int(sys.argv[1]), [f"pipeline.{sys.argv[2]}", *sys.argv[3:]]))
 
 

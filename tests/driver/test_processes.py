@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from pipeline.records.locks import living_owner
 from pipeline.records.signals import LEFT_AT_ONCE, STOPPED
-from tests.driver.checkouts import at_work, make, start, start_make
+from pipeline.records.threads import cores
+from tests.conftest import heed_signals
+from tests.driver.checkouts import at_work, environment, make, start, start_make
 
 ON_SHAPES = ["COMPETITION=shapes", "DEVICE=cpu"]
 LONG = [*ON_SHAPES, "SET=epochs=4000 ema_decay=0.9"]
@@ -79,6 +86,60 @@ def test_a_signal_saves_both_folds_and_leaves_no_process(drawn: Path, number: in
     assert all(after[fold] >= before[fold] for fold in before)
     assert not any(living_owner(lock) for lock in drawn.glob("runs/*/fold*/lock"))
     assert not list(drawn.rglob("trained.json"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_closed_terminal_saves_both_folds(drawn: Path) -> None:
+    """The driver, which draws its view there, and its folds."""
+    checkout = drawn.parents[1]
+    main, end = pty.openpty()
+
+    def begin() -> None:
+        heed_signals()
+        fcntl.ioctl(end, termios.TIOCSCTTY, 0)
+
+    process = subprocess.Popen(
+        ["make", "-j2", "train", *LONG], cwd=checkout, env=environment(**ALONE), stdin=end, stdout=end, stderr=end,
+        start_new_session=True, preexec_fn=begin, text=True,
+    )  # fmt: skip
+    os.close(end)
+
+    def read() -> None:  # as a terminal does, until it is closed
+        with suppress(OSError):
+            while os.read(main, 4096):
+                pass
+
+    Thread(target=read, daemon=True).start()
+    wait_for(lambda: len(steps(drawn)) == 2, process)
+    before = steps(drawn)
+    for pid in at_work(checkout):  # what the system does to all of them when a terminal is closed, and its end of it
+        os.kill(pid, signal.SIGHUP)
+    os.close(main)
+    process.wait(60)
+    end_at = time.monotonic() + 30
+    while at_work(checkout):
+        assert time.monotonic() < end_at, at_work(checkout)
+        time.sleep(0.05)
+    assert all(step >= before[fold] for fold, step in steps(drawn).items()) and not list(drawn.rglob("trained.json"))
+    assert not (checkout / "data" / "error.log").exists()
+
+
+def test_several_ranks_train_and_predict_a_fold(drawn: Path) -> None:
+    """GPUS=2 without a GPU: two processes on two cores, and none of them is left when the driver is killed."""
+    checkout = drawn.parents[1]
+    if cores() < 2:
+        pytest.skip("needs two cores")
+    ended = make(checkout, "predict", "FOLD=0", "GPUS=2", *SHORT)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(next(drawn.rglob("trained.json")).read_text())["ranks"] == 2
+    process = start_make(checkout, "train", "FOLD=1", "GPUS=2", *LONG)
+    wait_for(lambda: steps(drawn), process)
+    os.kill(driver_of(drawn), signal.SIGKILL)
+    process.communicate(timeout=60)
+    end = time.monotonic() + 60
+    while at_work(checkout):
+        assert time.monotonic() < end, at_work(checkout)
+        time.sleep(0.05)
 
 
 def test_the_driver_ends_with_75_and_after_a_second_signal_with_130(drawn: Path) -> None:
