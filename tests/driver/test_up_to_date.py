@@ -17,6 +17,7 @@ import pipeline.train
 from pipeline.driver.options import Options
 from pipeline.driver.plan import make_plan, steps
 from pipeline.records import paths as paths_module
+from pipeline.records.files import read_json, read_record, write_json, write_record
 from pipeline.records.index import Index
 from pipeline.records.paths import Paths
 from tests.conftest import Stage, draw_shape, draw_shapes, run, write_image
@@ -247,3 +248,24 @@ def test_a_hash_is_remembered_and_a_lost_index_costs_only_time(root: Path, monke
         paths.index.write_bytes(damage)
         assert Index(paths).sha256(file) == "hashed again"
     assert Index(paths).sha256(paths.raw) is None and Index(paths).sha256(paths.raw / "nothing") is None
+
+
+def test_what_the_version_before_made_is_adopted(submitted: Paths, root: Path, stage: Stage) -> None:
+    """Its records tell less: everything but the training is checked or made again, once."""
+    new = ("facts", "read", "made", "weights_sha256")
+    write_json(submitted.prepared, {"builtin": None, "raw": [["test", 4096, 1], ["train", 4096, 1]]})
+    submitted.manifest_record.unlink()
+    submitted.folds_record.unlink()
+    for record in [*root.glob(f"{RUN}/fold*/predicted.json"), *root.glob(f"{RUN}/score.json")]:
+        write_record(record, {key: value for key, value in read_record(record).items() if key not in new})
+    about = root / CSV.replace(".csv", ".json")
+    write_json(about, {key: value for key, value in read_json(about).items() if key not in new})
+    submitted.index.unlink()
+
+    csv, folds = (root / CSV).read_bytes(), submitted.folds.read_bytes()
+    weights = {path: path.stat().st_mtime_ns for path in root.rglob("weights.safetensors")}
+    assert "train" not in would_run()
+    assert run_what_follows(stage) == ["prepare", "manifest", "folds", "predict", "ensemble", "submit"]
+    assert ((root / CSV).read_bytes(), submitted.folds.read_bytes()) == (csv, folds)
+    assert weights == {path: path.stat().st_mtime_ns for path in root.rglob("weights.safetensors")}
+    assert would_run() == {}
