@@ -45,7 +45,7 @@ from pipeline.learner.resident import on_device, train_batches, val_batches
 from pipeline.learner.transfer import set_frozen
 from pipeline.pixels.augment import alternates, eval_transforms, train_transforms
 from pipeline.pixels.cache import open_pixels, readable_rows
-from pipeline.pixels.dataset import Batches, EpochBatches, ImageDataset
+from pipeline.pixels.dataset import Batches, EpochBatches, Heeding, ImageDataset
 from pipeline.records.competition import load_competition
 from pipeline.records.console import beside, duration, folds_beside, next_step, paths_of, run_stage, say
 from pipeline.records.errors import count_of
@@ -125,6 +125,16 @@ def train_fold(
     if arrangement.compiled:
         module.compile()
 
+    def save() -> None:
+        require_finite(training, data.train_ids, lr_of, folder)
+        if checkpoints.saved_step != training.step:
+            checkpoints.save(training)
+
+    def leave() -> None:  # between two batches of validation too, where this epoch's steps are saved first
+        if stop.asked:
+            save()
+            stop.leave(f"fold {fold} is saved after step {checkpoints.saved_step:,} of {recipe.epochs * steps:,}")
+
     first_epoch = len(training.history)
     for epoch in range(first_epoch, recipe.epochs):
         set_frozen(module, recipe.is_frozen(epoch))
@@ -133,48 +143,44 @@ def train_fold(
         done = len(training.losses)  # steps of this epoch, where the fold was stopped in its midst
         batches = on_device(data.train.epoch(epoch, done), device)
         watched = journal.watched(batches, steps, done)
-        with stop:
-            for step, (images, rows) in enumerate(watched, start=epoch * steps + done):
-                seed_step(recipe.seed, fold, step, ranks.rank)
-                set_lr(optimizer, lr_of(step))
-                inputs, targets = mix(normalize(images), targets_of[rows.to(device, non_blocking=True)])
+        for step, (images, rows) in enumerate(watched, start=epoch * steps + done):
+            seed_step(recipe.seed, fold, step, ranks.rank)
+            set_lr(optimizer, lr_of(step))
+            inputs, targets = mix(normalize(images), targets_of[rows.to(device, non_blocking=True)])
 
-                losses, logits = [], []
-                parts = list(zip(inputs.chunk(arrangement.parts), targets.chunk(arrangement.parts), strict=True))
-                for number, (part, part_targets) in enumerate(parts, start=1):
-                    with precision.autocast(), ranks.averaging(replica, now=number == len(parts)):
-                        part_logits = replica(part).float()
-                    loss = loss_of(part_logits, part_targets) * (len(part) / batch_size)
-                    scaler.scale(loss * ranks.size).backward()
-                    losses.append(loss.detach())
-                    logits.append(part_logits.detach())
-                if recipe.clip_grad:
-                    scaler.unscale_(optimizer)
-                    nn.utils.clip_grad_norm_(module.parameters(), recipe.clip_grad)
-                scaler.step(optimizer)
-                scaler.update()
-                optimizer.zero_grad()
-                if ema:
-                    ema.update(module, step=step)
+            losses, logits = [], []
+            parts = list(zip(inputs.chunk(arrangement.parts), targets.chunk(arrangement.parts), strict=True))
+            for number, (part, part_targets) in enumerate(parts, start=1):
+                with precision.autocast(), ranks.averaging(replica, now=number == len(parts)):
+                    part_logits = replica(part).float()
+                loss = loss_of(part_logits, part_targets) * (len(part) / batch_size)
+                scaler.scale(loss * ranks.size).backward()
+                losses.append(loss.detach())
+                logits.append(part_logits.detach())
+            if recipe.clip_grad:
+                scaler.unscale_(optimizer)
+                nn.utils.clip_grad_norm_(module.parameters(), recipe.clip_grad)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+            if ema:
+                ema.update(module, step=step)
 
-                training.add(*ranks.whole_step(torch.stack(losses).sum(), torch.cat(logits), rows, batch_size))
-                is_due = checkpoints.is_due(end_of_epoch=training.step % steps == 0)
-                is_due, stopping = ranks.any(is_due, stop.asked)
-                to_save = is_due or stopping or training.step == recipe.epochs * steps
-                if to_save or training.step % LOOK_EVERY == 0:
-                    require_finite(training, data.train_ids, lr_of, folder)
-                if to_save:
-                    checkpoints.save(training)
-                if stopping:
-                    stop.ask(*ranks.gather(stop.reason))
-                    stop.leave(
-                        f"fold {fold} is saved after step {checkpoints.saved_step:,} of {recipe.epochs * steps:,}"
-                    )
+            training.add(*ranks.whole_step(torch.stack(losses).sum(), torch.cat(logits), rows, batch_size))
+            is_due = checkpoints.is_due(end_of_epoch=training.step % steps == 0)
+            is_due, stopping = ranks.any(is_due, stop.asked)
+            if is_due or stopping or training.step == recipe.epochs * steps:
+                save()
+            elif training.step % LOOK_EVERY == 0:
+                require_finite(training, data.train_ids, lr_of, folder)
+            if stopping:
+                stop.ask(*ranks.gather(stop.reason))
+                leave()
 
         began = time.monotonic()
         train_probs = torch.cat(training.logits).softmax(dim=1).cpu().numpy()
         train_score = metric(data.train_targets[torch.cat(training.rows)].argmax(axis=1), train_probs)
-        val_probs = predict_probs([kept], normalize, data.val, [()], precision, ranks)[0]
+        val_probs = predict_probs([kept], normalize, Heeding(data.val, leave), [()], precision, ranks)[0]
         journal.add(
             lr=lr_of(training.step - 1),
             train_loss=float(torch.stack(training.losses).mean()),
@@ -258,9 +264,10 @@ def main() -> None:
             draw_batch(folder / "augmented.png", train_data, train_rows["label"].tolist())
 
         checkpoints = Checkpoints(folder / "checkpoints", {**wanted, "fold": fold}, ranks.is_first)
-        kept, val_probs, journal = train_fold(
-            recipe, fold, module, normalize, data, arrangement, device, folder, checkpoints, stop, ranks
-        )
+        with stop:
+            kept, val_probs, journal = train_fold(
+                recipe, fold, module, normalize, data, arrangement, device, folder, checkpoints, stop, ranks
+            )
 
         # What it says of images it knows, as many as there are to validate, and a look at those it does not know.
         known = train_rows.sample(min(len(train_rows), len(val_rows)), random_state=recipe.seed)

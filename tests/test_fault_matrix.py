@@ -352,6 +352,8 @@ def test_row_09_a_stop_in_mid_epoch(
     assert stopped.value.code == 75
     folder = next(split.runs.glob("*/fold0"))
     assert not (folder / "trained.json").exists() and living_owner(folder / "lock") is None
+    saved = {"step 1": 1, "step 4": 3, "end of epoch": 4, "validation": 4, "last validation": 6}[where]
+    assert max(int(place.parent.name) for place in folder.glob("checkpoints/*/manifest.json")) == saved
     torch.manual_seed(99)  # whatever happened to torch's generator in between
     # It keeps to the thread that it was begun with.
     stage("train", "--fold", "0", "--threads", "2", "--set", *SETTINGS)
@@ -402,8 +404,8 @@ def test_row_12_a_signal_saves_and_a_second_leaves_at_once(
     assert "Traceback" not in err and "stopped by SIG" in err and "the same command goes on" in err
     folder = next(split.runs.glob("*/fold0"))
     step = max(int(place.parent.name) for place in folder.glob("checkpoints/*/manifest.json"))
-    if said := re.search(r"fold 0 is saved after step ([\d,]+) of 8,000", err):  # else it was in validation
-        assert int(said[1].replace(",", "")) == step
+    said = re.search(r"fold 0 is saved after step ([\d,]+) of 8,000", err)  # in validation too
+    assert said and int(said[1].replace(",", "")) == step
 
     process = start_stage(root, "train", *settings)
     events = len(list(folder.glob("events*")))

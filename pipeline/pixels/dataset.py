@@ -6,7 +6,7 @@ Legend: B batch, S image side; images (B, S, S, 3) uint8; rows (B,) int64, posit
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import cv2
@@ -145,6 +145,22 @@ class Watched:
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """Yields (images, rows) of one epoch from batch ``start``."""
         return progress(self.batches.epoch(epoch, start), len(self) - start, self.stage, self.doing)
+
+
+class Heeding:
+    """Batches before each of which ``ask`` is called, which may raise an exception to end the pass."""
+
+    def __init__(self, batches: Batches, ask: Callable[[], None]) -> None:
+        self.batches, self.ask = batches, ask
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """Yields (images, rows) of one epoch from batch ``start``."""
+        for batch in self.batches.epoch(epoch, start):
+            self.ask()
+            yield batch
 
 
 class Loader:
