@@ -6,7 +6,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/ready
 STAGES := prepare manifest folds train predict ensemble submit
-VERBS  := $(STAGES) classify results why doctor help
+VERBS  := $(STAGES) classify results why doctor clean help
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .NOTPARALLEL:
@@ -24,7 +24,7 @@ $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
 export PYTHON $(TYPED)
 RUN = FOLDWISE_MAKE='$(TYPED)' exec $(shell test -x $(PY) && echo $(PY) || echo '"$$PYTHON"') -m pipeline
 
-.PHONY: $(VERBS) setup check test chaos bench clean
+.PHONY: $(VERBS) setup check test chaos bench
 $(VERBS): # "+": the driver also runs for make -n, and then prints its plan
 	+@$(RUN) $@
 $(STAGES) classify results: $(READY)
@@ -55,5 +55,3 @@ chaos: $(READY) # kill a five-fold run at 20 random moments and compare its CSV 
 	@$(PY) -m tests.chaos $${KILLS:+--kills "$$KILLS"}
 bench: $(READY) # how fast this machine trains, as ratios to a notebook (FULL=1: everything, hours; ONLY=loader,step)
 	@$(PY) -m tests.benchmarks.bench $${FULL:+--full} $${ONLY:+--only "$$ONLY"} $${PAIRS:+--pairs "$$PAIRS"}
-clean: # remove the caches of pixels and of tools, dry runs and benchmarks; runs and submissions stay
-	rm -rf data/*/cache data/*/dry data/bench submissions/*/dry .mypy_cache .ruff_cache .pytest_cache

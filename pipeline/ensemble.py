@@ -40,14 +40,14 @@ from pipeline.records.tables import (
     write_csv,
 )
 from pipeline.records.toml import read_toml
-from pipeline.records.up_to_date import ensemble_target, predict_target
+from pipeline.records.up_to_date import Run, ensemble_target, predict_target
 
 
-def check_predicted(paths: Paths, run: str, chosen: list[int], advice: str) -> None:
+def check_predicted(paths: Paths, made_by: Run, chosen: list[int], advice: str) -> None:
     """Raises FoldwiseError for a fold that is not predicted, or whose weights, folds or manifest are others now."""
-    index = Index(paths)
+    index, run = Index(paths), made_by.name
     for fold in chosen:
-        target = predict_target(paths, run, fold)
+        target = predict_target(paths, made_by, fold)
         if not target.record.exists():
             raise FoldwiseError(f"fold {fold} of {run} is not predicted; {advice}")
         trained = read_json(target.record.with_name("trained.json"), "weights_sha256")
@@ -163,11 +163,10 @@ def main() -> None:
     check_run(paths, run, identity(recipe, competition, paths, names, manifest))
 
     advice = f"type: {make_line('predict', args)}"
-    target = ensemble_target(
-        paths, read_toml(paths.toml), run, args.recipe or competition.recipe, chosen, competition.folds.n
-    )
+    made_by = Run(run, args.recipe or competition.recipe, args.set)
+    target = ensemble_target(paths, read_toml(paths.toml), made_by, chosen, competition.folds.n)
     read = target.read_now()
-    check_predicted(paths, run, chosen, advice)
+    check_predicted(paths, made_by, chosen, advice)
     metric = METRICS[competition.metric]
     oof = stitch(paths, run, chosen, folds, names, advice)
     test_ids = manifest.loc[manifest["split"] == "test", "image_id"]

@@ -16,6 +16,7 @@ PARSER.add_argument("--force", action="store_true", help="replace folds that run
 if __name__ == "__main__":  # before the imports that take seconds
     answer_early(PARSER)
 
+import shlex
 import warnings
 from pathlib import Path
 
@@ -25,13 +26,15 @@ import pandas as pd
 from pipeline.records.competition import Competition, Folds, load_competition
 from pipeline.records.console import make_line, next_step, paths_of, run_stage, say
 from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.files import write_json
+from pipeline.records.files import fingerprint, write_json
 from pipeline.records.paths import Paths, shown
+from pipeline.records.runs import made_of
 from pipeline.records.tables import (
     FOLDS_COLUMNS,
     fold_numbers,
     read_csv,
     read_manifest,
+    require_ours,
     require_same_ids,
     sorted_ids,
     write_csv,
@@ -158,15 +161,22 @@ def main() -> None:
     text = folds.to_csv(index=False, lineterminator="\n")
     same = paths.folds.exists() and paths.folds.read_bytes() == text.encode()
     runs = sorted(path.parent.parent.name + "/" + path.parent.name for path in paths.runs.glob("*/fold*/trained.json"))
-    if paths.folds.exists() and not same and runs and not args.force and not paths.dry_run:
+    # Where the file alone was edited, it is made again as the trained folds know it.
+    known = {(made_of(paths, run.split("/")[0]) or {}).get("folds_sha256") for run in runs}
+    fits = same or known == {fingerprint(text)}
+    if paths.folds.exists() and not fits and runs and not args.force and not paths.dry_run:
         raise FoldwiseError(
-            f"the facts have changed and would make other folds, but {count_of(len(runs), 'trained fold')} "
-            f"({', '.join(runs[:5])}{', ...' if len(runs) > 5 else ''}) would become invalid; undo the change in "
-            f"competition.toml or the images, or type: {make_line('folds', args)} FORCE=1"
+            f"labels, images, groups or the facts have changed and would make other folds, but "
+            f"{count_of(len(runs), 'trained fold')} ({', '.join(runs[:5])}{', ...' if len(runs) > 5 else ''}) would "
+            f"become invalid; undo the change, or type: {make_line('folds', args)} FORCE=1"
         )
+    require_ours(paths.folds, FOLDS_COLUMNS, paths.folds_record)
     report(folds)
     write_csv(paths.folds, folds)
     write_json(paths.folds_record, target.written(read, [paths.folds]))
+    if runs and not fits:
+        of_runs = " ".join(shlex.quote(shown(paths.run(name))) for name in sorted({run.split("/")[0] for run in runs}))
+        say("folds", f"note: runs of the old folds will be refused; delete them (rm -r {of_runs}) or name new ones")
     say(
         "folds",
         f"{count_of(len(folds), 'image')} in {competition.folds.n} folds -> {shown(paths.folds)}"

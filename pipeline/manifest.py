@@ -44,7 +44,7 @@ from pipeline.records.sources import (
     train_table,
 )
 from pipeline.records.submission import rehearse_submission
-from pipeline.records.tables import MANIFEST_COLUMNS, class_names, sorted_ids, write_csv
+from pipeline.records.tables import MANIFEST_COLUMNS, class_names, require_ours, sorted_ids, write_csv
 from pipeline.records.threads import in_threads
 from pipeline.records.toml import read_toml
 from pipeline.records.up_to_date import manifest_target
@@ -198,6 +198,7 @@ def make_manifest(
 
 def write_problems(paths: Paths, problems: list[Problem]) -> None:
     """Writes problems.csv."""
+    require_ours(paths.problems, Problem._fields, paths.manifest_record)
     write_csv(paths.problems, pd.DataFrame(problems, columns=list(Problem._fields)))
 
 
@@ -265,6 +266,15 @@ def main() -> None:
     index.save()
     read = {index.key(file): sha256 for file, sha256 in hashes.items()} | others
 
+    known_text = known.to_csv(index=False, lineterminator="\n")
+    require_ours(paths.manifest, MANIFEST_COLUMNS, paths.manifest_record)
+    if competition.test is not None and competition.test.names_tell_labels and paths.test_labels.exists():
+        ours = (target.before() or {"made": {}})["made"]
+        if index.key(paths.test_labels) not in ours and paths.test_labels.read_bytes() != known_text.encode():
+            raise FoldwiseError(
+                f"{shown(paths.test_labels)} is not what the names of the test images tell, and it would be replaced; "
+                "rename it"
+            )
     write_problems(paths, problems)
     report(manifest, problems, competition, paths)
     draw_contact_sheet(manifest, paths)

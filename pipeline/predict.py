@@ -40,7 +40,7 @@ from pipeline.records.predictions import Predictions
 from pipeline.records.provenance import provenance
 from pipeline.records.runs import asked_run, check_run, identity
 from pipeline.records.tables import class_names, one_hot, read_folds, read_manifest
-from pipeline.records.up_to_date import predict_target
+from pipeline.records.up_to_date import Run, predict_target
 
 
 def with_prior(rows: pd.DataFrame, probs: np.ndarray, prior: np.ndarray) -> np.ndarray:
@@ -68,7 +68,8 @@ def main() -> None:
     wanted = identity(recipe, competition, paths, names, manifest)
     check_run(paths, run, wanted)
 
-    targets = {fold: predict_target(paths, run, fold) for fold in chosen}
+    made_by = Run(run, args.recipe or competition.recipe, args.set)
+    targets = {fold: predict_target(paths, made_by, fold) for fold in chosen}
     read = {fold: target.read_now() for fold, target in targets.items()}
     began = time.monotonic()
     with joined(args.device) as (ranks, device):

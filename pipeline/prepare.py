@@ -126,6 +126,10 @@ def put_in_place(
     placed, left = [], []
     for name in names:
         target = paths.images / name
+        below = [target, *(folder for folder in target.parents if folder.is_relative_to(paths.images))]
+        if any(place.is_symlink() for place in below if place != paths.images):  # it leads to what is the user's
+            left.append(target)
+            continue
         if target.exists() and not (target.is_file() and (filecmp.cmp(made / name, target, False) or is_ours(target))):
             left.append(target)
             continue
@@ -199,6 +203,9 @@ def prepare(paths: Paths, competition: Competition) -> str:
         shutil.rmtree(temporary, ignore_errors=True)
     labels = [paths.home / "test_labels.csv"] if competition.builtin else []
     write_json(paths.prepared, target.written(lost | read, [*made, *labels]))
+    if lost:
+        names = ", ".join(index.file(key).name for key in lost)
+        say("prepare", f"note: {names} is gone from raw/; what was unpacked from it stays in {shown(paths.images)}")
     if left:
         say(
             "prepare",

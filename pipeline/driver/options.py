@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.records.errors import FoldwiseError, nearest
+from pipeline.records.paths import is_no_text
 from pipeline.records.threads import cores, most_workers
 from pipeline.records.toml import split_settings
 
@@ -29,6 +30,7 @@ VERBS = {
     "classify": "predict IMAGE=photo.jpg, or a folder, by the trained folds: label, bars, where they look",
     "results": "the README's table of the five tutorials, from the runs that are here",
     "doctor": "one page on this machine and this project: what is wrong, and what to type",
+    "clean": "remove the caches of pixels, and dry runs; runs and submissions stay",
     "help": "this page",
 }
 VARIABLES = (
@@ -75,12 +77,17 @@ def read_options(words: Sequence[str], environment: Mapping[str, str]) -> Option
             flags = Flags(flags.jobs, flags.keep_going, True)
             continue
         name, equals, value = word.partition("=")
-        if name not in VARIABLES or not equals:
+        if name in VARIABLES and not equals:
+            raise FoldwiseError(f"{name} has no value; write {name}=..., without a space")
+        if name not in VARIABLES:
             raise FoldwiseError(f"'{word}' is no NAME=value such as FOLD=0{nearest(name, VARIABLES)}")
         if name in typed:
             raise FoldwiseError(f"{name} is given twice; give it once")
         typed[name] = value
     values |= typed
+    for name, value in values.items():
+        if is_no_text(value):
+            raise FoldwiseError(f"{name}={value!a} is no UTF-8 text")
     if values.get("FOLD") and values.get("FOLDS"):
         raise FoldwiseError("FOLD and FOLDS are both given; give one of them")
     return Options(
@@ -142,10 +149,7 @@ def hours(value: str) -> float | None:
     """A number of hours; raises FoldwiseError for anything that is none."""
     if not value.strip():
         return None
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
+    number = float(value) if re.fullmatch(r"[0-9]{0,9}\.?[0-9]{1,9}", value.strip()) else math.nan
     if not 0 < number < 100_000:  # also not NaN
         raise FoldwiseError(f"HOURS={value} is not a number of hours, such as HOURS=8.5")
     return number

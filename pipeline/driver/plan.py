@@ -34,6 +34,7 @@ from pipeline.records.paths import (
 from pipeline.records.threads import cores, share_cores
 from pipeline.records.toml import read_toml
 from pipeline.records.up_to_date import (
+    Run,
     Target,
     ensemble_target,
     folds_target,
@@ -162,7 +163,7 @@ def make_plan(options: Options) -> Plan:
     chosen = parse_folds(options.folds, num_folds)
     device = options.device or "auto"
     ranks = ranks_of(options.gpus, options.cpus, options.cluster, device)
-    beside, threads = arrange(len(chosen), int(sizes[-1]) if sizes[-1].isdecimal() else 224, device)
+    beside, threads = arrange(len(chosen), int(sizes[-1]) if re.fullmatch("[0-9]{1,9}", sizes[-1]) else 224, device)
     if ranks > 1 or options.cluster:  # each fold has the whole machine, or others
         beside, threads = 1, [cores()] * len(chosen)
     until = None if options.hours is None else time.time() + options.hours * 3600 - KEPT_BACK
@@ -195,10 +196,14 @@ def target_of(plan: Plan, stage: str) -> Target:
         return manifest_target(plan.paths, plan.facts)
     if stage == "folds":
         return folds_target(plan.paths, plan.facts)
-    of_run = plan.chosen, plan.num_folds
     if stage == "ensemble":
-        return ensemble_target(plan.paths, plan.facts, plan.run, plan.recipe, *of_run)
-    return submit_target(plan.paths, plan.facts, plan.run, *of_run)
+        return ensemble_target(plan.paths, plan.facts, run_of(plan), plan.chosen, plan.num_folds)
+    return submit_target(plan.paths, plan.facts, plan.run, plan.chosen, plan.num_folds)
+
+
+def run_of(plan: Plan) -> Run:
+    """The run as its stages know it."""
+    return Run(plan.run, plan.recipe, plan.options.settings)
 
 
 def why(plan: Plan, stage: str, index: Index) -> str:
@@ -210,7 +215,7 @@ def why(plan: Plan, stage: str, index: Index) -> str:
 
 def unpredicted(plan: Plan, index: Index) -> dict[int, str]:
     """The folds whose predictions are out of date, and why."""
-    reasons = {fold: predict_target(plan.paths, plan.run, fold).why(index) for fold in plan.chosen}
+    reasons = {fold: predict_target(plan.paths, run_of(plan), fold).why(index) for fold in plan.chosen}
     return {fold: reason for fold, reason in reasons.items() if reason}
 
 
@@ -243,7 +248,8 @@ def steps(plan: Plan, verb: str, index: Index) -> Iterator[Step]:
     for stage in STAGES[: STAGES.index(verb) + 1]:
         if stage == "train":
             if todo := plan.untrained:
-                yield Step(stage, f"{listed(todo)} {'is' if len(todo) == 1 else 'are'} not trained", todo)
+                begun = "".join(f"; fold {fold} goes on after step {step:,}" for fold, step in saved_steps(plan, todo))
+                yield Step(stage, f"{listed(todo)} {'is' if len(todo) == 1 else 'are'} not trained{begun}", todo)
                 after = stage
             elif not after and (fault := misfit(plan, index)):
                 yield Step(stage, fault, [])
@@ -257,8 +263,24 @@ def steps(plan: Plan, verb: str, index: Index) -> Iterator[Step]:
         elif stage != "submit" or plan.has_test:
             reason = f"after {after}" if after else why(plan, stage, index)
             if reason:
-                yield Step(stage, reason, [])
+                yield Step(stage, reason + (at_stake(plan) if stage == "folds" else ""), [])
                 after = stage
+
+
+def saved_steps(plan: Plan, folds: list[int]) -> Iterator[tuple[int, int]]:
+    """The step of the newest checkpoint of each of these folds that has one."""
+    for fold in folds:
+        saved = plan.paths.fold(plan.run, fold).glob("checkpoints/*/manifest.json")
+        if steps := [int(path.parent.name) for path in saved if path.parent.name.isdecimal()]:
+            yield fold, max(steps)
+
+
+def at_stake(plan: Plan) -> str:
+    """What new folds would make invalid; "" if nothing is trained."""
+    trained = len(list(plan.paths.runs.glob("*/fold*/trained.json")))
+    if not trained or plan.options.force or plan.paths.dry_run:
+        return ""
+    return f"; if they would change, it stops there, since {count_of(trained, 'trained fold')} would become invalid"
 
 
 def listed(folds: list[int]) -> str:

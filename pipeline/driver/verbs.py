@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import runpy
 import shlex
+import shutil
 import sys
 import time
 from argparse import Namespace
@@ -18,7 +20,8 @@ from pipeline.driver.view import View
 from pipeline.records.console import make_line, say
 from pipeline.records.errors import FoldwiseError, nearest
 from pipeline.records.index import Index
-from pipeline.records.paths import known_competitions, known_recipes
+from pipeline.records.paths import Paths, known_competitions, known_recipes, shown
+from pipeline.records.processes import end_with_parent
 from pipeline.records.threads import cores
 from pipeline.records.up_to_date import NOT_YET
 
@@ -145,12 +148,14 @@ def start_fold(plan: Plan, processes: Processes, fold: int, verb: str) -> None:
 
 def bring_up_to_date(plan: Plan, verb: str) -> None:
     """Runs the stages up to this one, each where something has changed that it read or made."""
-    index, ran = Index(plan.paths), False
+    index, ran = Index(plan.paths), ""
     for stage in STAGES[: STAGES.index(verb) + 1]:
         folds: list[int] = []
         if stage == "train":
             if not plan.untrained:
                 continue
+            if not ran:
+                check_choices(plan)
             if plan.options.cluster:
                 run_one(cluster_command(plan, plan.untrained), "the cluster's driver")
             else:
@@ -162,23 +167,38 @@ def bring_up_to_date(plan: Plan, verb: str) -> None:
             folds = [*reasons]
             if not folds:
                 continue
+            if not ran:
+                check_choices(plan)
             say_why(stage, next(iter(reasons.values())))
             say(stage, f"starting {listed(folds)} of {plan.run}")
         else:
             reason = why(plan, stage, index) if stage != "submit" or plan.has_test else ""
             if not reason:
                 continue
+            if not ran:
+                check_choices(plan)
             say_why(stage, reason)
         if stage != "train":
             index.save()
             next_too = {"FOLDWISE_NEXT": "1"} if stage == verb else {}
             run_one(command(plan, stage, folds), f"the stage {stage}", next_too)
-        index, ran = Index(plan.paths), True
+        index, ran = Index(plan.paths), stage
     index.save()
-    if not ran:
-        say(verb, f"nothing to do: {up_to_date(plan, verb)}")
+    if ran != verb:
+        say(verb, f"nothing{' more' if ran else ''} to do: {up_to_date(plan, verb)}")
     elif verb == "train" and len(plan.chosen) > 1 and not plan.untrained:
         say(verb, f"{up_to_date(plan, verb)}; next: {make_line('submit', asked(plan.options))}")
+
+
+def check_choices(plan: Plan) -> None:
+    """Raises FoldwiseError for a setting or a fact that a later stage would refuse, before the first one begins."""
+    if importlib.util.find_spec("pydantic") is None:  # nothing is installed yet
+        return
+    from pipeline.records.competition import load_competition
+    from pipeline.records.recipe import load_recipe
+
+    load_competition(plan.paths)
+    load_recipe(plan.recipe, plan.options.settings)
 
 
 def asked(options: Options) -> Namespace:
@@ -212,6 +232,8 @@ def explain(plan: Plan, verb: str, with_commands: bool) -> None:
     else:
         found = [*steps(plan, verb, index)]
     index.save()
+    if found:
+        check_choices(plan)
     for step in found:
         print(f"{step.stage}: {step.reason}")
         for words in commands_of(plan, step) if with_commands else []:
@@ -243,7 +265,7 @@ def show_help() -> None:
     print(
         f"""
   make setup      install what constraints.txt names into .venv (the other commands do it too)
-  make check test chaos bench clean      for those who work on Foldwise itself
+  make check test chaos bench      for those who work on Foldwise itself
 
   COMPETITION=digits   a folder of data/ with a competition.toml; here: {" ".join(known_competitions())}
   RECIPE=resnet18      a file of pipeline/recipes/; here: {" ".join(known_recipes())}
@@ -259,6 +281,23 @@ Without make: python -m pipeline submit COMPETITION=digits"""
     )
 
 
+def clean(plan_only: bool) -> None:
+    """Removes what costs only time to make again, by the names that Foldwise gives it: pixel caches and dry runs."""
+    for name in known_competitions():
+        dry = Paths(name, dry_run=True)
+        doomed = [*Paths(name).cache.glob("side*.u8"), *dry.cache.glob("side*.u8"), *dry.runs.glob("*")]
+        doomed += [dry.manifest, dry.manifest_record, dry.problems, dry.contact_sheet, dry.test_labels]
+        doomed += [dry.folds, dry.folds_record, *dry.submissions.glob("*.csv"), *dry.submissions.glob("*.json")]
+        for path in (path for path in doomed if path.exists()):
+            print(f"{'would remove' if plan_only else 'removed'} {shown(path)}")
+            if plan_only:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
 def main() -> None:
     verb, *words = sys.argv[1:] or ["help"]
     if verb in ("-h", "--help", "help"):
@@ -269,11 +308,17 @@ def main() -> None:
     options = read_options(words, os.environ)
     if os.environ.get("FORCE") and "FORCE" not in os.environ.get("FOLDWISE_MAKE", "FORCE").split():
         say(verb, "note: FORCE is set in the environment and has no effect; type it after make")
+    if "FOLDWISE_MAKE" in os.environ:  # so that nothing goes on when make is killed
+        end_with_parent()
     if verb == "doctor":  # by this Python, since it also answers before anything is installed
         runpy.run_module("pipeline.tools.doctor", run_name="__main__")
         return
-    if verb == "results":
+    if verb == "clean":
+        clean(options.plan_only)
+        return
+    if verb == "results" and not options.plan_only:
         run_one(["-m", "pipeline.tools.results"], verb)
+    if verb == "results":
         return
     plan = make_plan(options)
     if verb == "classify":

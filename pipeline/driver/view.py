@@ -15,22 +15,23 @@ from typing import Any
 from pipeline.records.console import duration
 from pipeline.records.progress import read_progress
 
-WIDTH = 16
+WIDTH = 10
 
 
 def line_of(fold: int, facts: dict[str, Any] | None, ending: bool = False) -> str:
     """One fold's line, by what it wrote of its progress. ending: it has written some, and removed it at its end.
 
     >>> line_of(3, {"epoch": 12, "epochs": 60, "step": 150, "steps": 600, "train loss": 0.5, "left": 185.0})
-    'fold 3  [####............]  epoch 12 of 60, 3 min 5 s left, loss 0.5000'
+    'fold 3  [##........]  epoch 12 of 60, 3 min 5 s left, loss 0.5000'
     """
     if facts is None:
         return f"fold {fold}  [{('#' if ending else '.') * WIDTH}]  {'drawing its pictures' if ending else 'starting'}"
     full = int(WIDTH * facts["step"] / max(1, facts["steps"]))
-    names = {"train loss": "loss", "validation loss": "validation"}  # as far as an epoch has ended
+    names = {"train loss": "loss", "validation loss": "val"}  # as far as an epoch has ended
     losses = "".join(f", {said} {facts[key]:.4f}" for key, said in names.items() if facts.get(key) is not None)
     bar = "#" * full + "." * (WIDTH - full)
-    return f"fold {fold}  [{bar}]  epoch {facts['epoch']} of {facts['epochs']}, {duration(facts['left'])} left{losses}"
+    left = "" if facts["left"] is None else f", {duration(facts['left'])} left"
+    return f"fold {fold}  [{bar}]  epoch {facts['epoch']} of {facts['epochs']}{left}{losses}"
 
 
 class View:

@@ -43,7 +43,9 @@ class Journal:
                 last = self.history[-1] if self.history else {}
                 loss = {"train loss": last.get("train_loss"), "validation loss": last.get("val_loss")}
                 numbers = {"epoch": epoch + 1, "epochs": self.epochs, "step": step, "steps": pace.total}
-                write_progress(self.folder, **numbers, **loss, left=pace.left(step))
+                # The first steps say little: validation is still to come, and other folds may still be starting.
+                knows = len(self.history) > self.began_with or time.monotonic() - self.began > 20
+                write_progress(self.folder, **numbers, **loss, left=pace.left(step) if knows else None)
             yield batch
 
     def add(self, **row: float) -> None:

@@ -33,6 +33,10 @@ _FAULTS_OF_THE_MACHINE = {
     errno.EDQUOT: "your disk quota is used up; free some space and run the same command again",
     errno.EROFS: "it is on a read-only disk; set FOLDWISE_ROOT to a folder that can be written, or move the project",
     errno.EACCES: "permission is denied; make it readable and writable for you (chmod u+rwX)",
+    errno.EISDIR: "a folder is in the place of a file; move it away and run the same command again",
+    errno.ENOTDIR: "a file is in the place of a folder; move it away and run the same command again",
+    errno.EEXIST: "something else is in its place; move it away and run the same command again",
+    errno.ENAMETOOLONG: "the name is too long for the file system; shorten it",
     errno.EPERM: "permission is denied; make it readable and writable for you (chmod u+rwX)",
 }
 
@@ -157,6 +161,7 @@ def run_stage(main: Callable[[], object]) -> None:
             sys.exit(f"error: {where}{_FAULTS_OF_THE_MACHINE[error.errno]}")
         log = error_log()
         try:
+            log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text(traceback.format_exc(), encoding="utf-8")
         except OSError:
             traceback.print_exc()

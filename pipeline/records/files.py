@@ -114,6 +114,8 @@ def read_record(path: Path, *keys: str) -> dict[str, Any]:
 def read_json(path: Path, *keys: str) -> dict[str, Any]:
     """Reads a JSON file of ours that holds ``keys``; raises FoldwiseError when it is damaged."""
     try:
+        if path.exists() and not path.is_file():  # reading a pipe would never end
+            raise ValueError("it is no file")
         content = json.loads(path.read_text(encoding="utf-8"))
         missing = [key for key in keys if key not in content]
         if missing or not isinstance(content, dict):

@@ -35,7 +35,9 @@ class Index:
         self.learned = False
         self.asked: dict[str, str | None] = {}
         self.known: dict[str, tuple[Signature, str]] = {}
-        with suppress(OSError, ValueError, TypeError, KeyError):
+        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+            if not self.path.is_file():
+                return
             content = json.loads(self.path.read_text(encoding="utf-8"))
             before = int(content["began"])
             # Files that changed after hashing began are not remembered: they are hashed again.

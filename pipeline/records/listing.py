@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from pipeline.records.errors import FoldwiseError
-from pipeline.records.paths import shown
+from pipeline.records.paths import is_no_text, shown
 
 #: What systems leave lying about, in lower case.
 NOT_PICTURES = {"thumbs.db", "desktop.ini", "__macosx"}
@@ -49,6 +49,6 @@ def list_files(folder: Path) -> list[str]:
         prefix = f"{below}/" if below else ""
         found += [prefix + name for name in files if not is_of_the_system(name)]
     for name in found:
-        if not name.isprintable() and any("\udc80" <= letter <= "\udcff" for letter in name):
+        if not name.isprintable() and is_no_text(name):
             raise FoldwiseError(f"{shown(folder)} holds a file whose name is no UTF-8 text, {name!a}; rename it")
     return sorted(found)

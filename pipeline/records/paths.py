@@ -32,7 +32,13 @@ def error_log() -> Path:
 
 def known_competitions(root: Path | None = None) -> list[str]:
     """Names of the folders below data/ (of ``root``, by default ROOT) that hold a competition.toml."""
-    return sorted(path.parent.name for path in ((root or ROOT) / "data").glob("*/competition.toml"))
+    names = (path.parent.name for path in ((root or ROOT) / "data").glob("*/competition.toml"))
+    return sorted(name for name in names if not is_no_text(name))
+
+
+def is_no_text(name: str) -> bool:
+    """Whether a name holds bytes that are no UTF-8 text, and so cannot be written into a table or a record."""
+    return any("\udc80" <= letter <= "\udcff" for letter in name)
 
 
 def known_recipes() -> list[str]:
@@ -75,7 +81,9 @@ def parse_folds(text: str, num_folds: int) -> list[int]:
         raise FoldwiseError(f"FOLDS={text} names no fold; write for example FOLDS=0,2, or leave it out for all folds")
     folds = []
     for word in words:
-        if not (word.isascii() and word.isdecimal()) or int(word) >= num_folds:
+        if not (word.isascii() and word.isdecimal()):
+            raise FoldwiseError(f"fold '{word}' is not a number; this competition has folds 0 to {num_folds - 1}")
+        if len(word) > 9 or int(word) >= num_folds:
             raise FoldwiseError(f"fold {word} is out of range: this competition has folds 0 to {num_folds - 1}")
         folds.append(int(word))
     return sorted(set(folds)) or list(range(num_folds))
@@ -199,6 +207,11 @@ class Paths:
         Raises FoldwiseError with the places searched.
         """
         if found := self.seek(name):
+            if found in (self.manifest, self.folds, self.problems):
+                raise FoldwiseError(
+                    f"{shown(self.toml)} names '{name}', which is what Foldwise calls a file of its own; give yours "
+                    "another name"
+                )
             return found
         here = sorted(p.name + ("/" if p.is_dir() else "") for p in [*self.images.glob("*"), *self.raw.glob("*")])
         raise FoldwiseError(

@@ -57,6 +57,18 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.8g")
 
 
+def require_ours(path: Path, columns: Iterable[str], record: Path) -> None:
+    """Raises FoldwiseError where a file that a stage is about to write is somebody else's: there is no ``record`` of the
+    stage, and the file's header is another."""
+    header = ",".join(columns)
+    if record.exists() or not path.is_file() or not path.stat().st_size:
+        return
+    with path.open("rb") as file:
+        found = file.read(len(header) + 1).rstrip(b"\r\n").decode(errors="replace")
+    if found != header:
+        raise FoldwiseError(f"{shown(path)} would be replaced, but Foldwise has not made it; give it another name")
+
+
 def sorted_ids(ids: Iterable[str]) -> list[str]:
     """Ids in the order a person expects: 1, 2, 10 when all are numbers, as text otherwise."""
     ids = list(ids)

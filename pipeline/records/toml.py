@@ -27,6 +27,8 @@ def parse_toml(text: str) -> dict[str, Any]:
 def read_toml(path: Path) -> dict[str, Any]:
     """The content of a TOML file; raises FoldwiseError with the line that is wrong."""
     try:
+        if not path.is_file():  # reading a pipe would never end
+            raise ValueError("it is no file")
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"{path.stat().st_size:,} bytes are more than {MAX_BYTES:,}")
         return parse_toml(path.read_text(encoding="utf-8-sig"))

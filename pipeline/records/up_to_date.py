@@ -22,7 +22,7 @@ from pipeline.records.errors import FoldwiseError
 from pipeline.records.files import read_json
 from pipeline.records.index import Index
 from pipeline.records.listing import is_archive, is_array_file, is_of_the_system, list_files
-from pipeline.records.paths import Paths, partial_name, recipe_path, shown
+from pipeline.records.paths import Paths, is_no_text, partial_name, recipe_path, shown
 from pipeline.records.toml import read_toml
 
 #: Why a stage runs that has left nothing.
@@ -65,9 +65,10 @@ class Target:
     def before(self) -> dict[str, Any] | None:
         """The record of the last time; None where there is none that can be used."""
         try:
-            return read_json(self.record, "facts", "read", "made")
+            record = read_json(self.record, "facts", "read", "made")
         except (OSError, FoldwiseError):
             return None
+        return record if all(isinstance(record[key], dict) for key in ("facts", "read", "made")) else None
 
     def why(self, index: Index) -> str:
         """What has changed since the stage ran, in a few words; "" if it is up to date."""
@@ -147,7 +148,11 @@ def sources(paths: Paths, names: Iterable[str | None]) -> list[str | Path]:
 def raw_contents(paths: Paths, facts: dict[str, Any]) -> list[Path]:
     """What lies in raw/ and is this competition's, by the names or patterns of ``raw`` in its TOML."""
     wanted = facts.get("raw") or ["*"]
+    wanted = wanted if isinstance(wanted, list) else [wanted]  # which the stage refuses
     found = [path for path in sorted(paths.raw.glob("*")) if not is_of_the_system(path.name)]
+    for path in found:
+        if is_no_text(path.name):
+            raise FoldwiseError(f"{shown(paths.raw)} holds a name that is no UTF-8 text, {path.name!a}; rename it")
     found = [path for path in found if path.is_file() or path.is_dir()]  # no pipes and devices
     return [path for path in found if any(fnmatchcase(path.name, str(pattern)) for pattern in wanted)]
 
@@ -188,21 +193,39 @@ def folds_target(paths: Paths, facts: dict[str, Any]) -> Target:
     return Target(paths, paths.folds_record, told(facts, "folds"), [paths.manifest, *own], [paths.folds])
 
 
-def predict_target(paths: Paths, run: str, fold: int) -> Target:
+@dataclass(frozen=True)
+class Run:
+    """A run: its name, and the recipe and the settings (key=value) that it is made of; the name alone may stand for
+    several settings, since not every letter suits a file's name."""
+
+    name: str
+    recipe: str
+    settings: Sequence[str]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a stage is told of it."""
+        path = recipe_path(self.recipe)
+        return {f"the recipe {self.recipe}.toml": read_toml(path), "SET": sorted(self.settings)}
+
+
+def predict_target(paths: Paths, run: Run, fold: int) -> Target:
     """The weights of a fold -> oof.npz and test.npz."""
-    folder = paths.fold(run, fold)
-    return Target(paths, folder / "predicted.json", {}, [folder / "weights.safetensors", paths.manifest, paths.folds])
+    folder = paths.fold(run.name, fold)
+    files = [folder / "weights.safetensors", paths.manifest, paths.folds]
+    return Target(paths, folder / "predicted.json", {"SET": sorted(run.settings)}, files, [folder / "oof.npz"])
 
 
-def ensemble_target(
-    paths: Paths, facts: dict[str, Any], run: str, recipe: str, chosen: list[int], num_folds: int
-) -> Target:  # fmt: skip
+def ensemble_target(paths: Paths, facts: dict[str, Any], run: Run, chosen: list[int], num_folds: int) -> Target:
     """The predictions of some folds -> oof.csv, test.csv and the score."""
-    of_folds = [paths.fold(run, fold) / name for fold in chosen for name in ("trained.json", "oof.npz", "test.npz")]
-    of_recipe = {f"the recipe {recipe}.toml": read_toml(recipe_path(recipe))}
-    record = paths.run(run) / partial_name("score", chosen, num_folds, ".json")
-    files = [*of_folds, paths.folds, paths.manifest]
-    return Target(paths, record, told(facts, "metric", "classes", "symmetries") | of_recipe, files)
+    folders = [paths.fold(run.name, fold) for fold in chosen]
+    of_folds = [folder / name for folder in folders for name in ("trained.json", "oof.npz", "test.npz")]
+    record, oof = (
+        paths.run(run.name) / partial_name(name, chosen, num_folds, suffix)
+        for name, suffix in (("score", ".json"), ("oof", ".csv"))
+    )
+    of_run = told(facts, "metric", "classes", "symmetries") | run.facts
+    return Target(paths, record, of_run, [*of_folds, paths.folds, paths.manifest], [oof])
 
 
 def submit_target(paths: Paths, facts: dict[str, Any], run: str, chosen: list[int], num_folds: int) -> Target:

@@ -15,11 +15,12 @@ from pathlib import Path
 
 from pipeline.records.console import answer_early, parser_for, run_stage, say
 from pipeline.records.errors import FoldwiseError, count_of
+from pipeline.records.paths import is_no_text
 
 
 def required_image(name: str) -> Path:
     """The file or folder of this name; raises FoldwiseError where there is none."""
-    if any("\udc80" <= letter <= "\udcff" for letter in name):
+    if is_no_text(name):
         raise FoldwiseError(f"the name {name!a} is no UTF-8 text; rename it")
     path = Path(name)
     if not name or not (path.is_file() or path.is_dir()):

@@ -49,10 +49,10 @@ def machine() -> Iterator[Finding]:
     yield Finding("ok" if known else "mend", f"Python {version} on {platform.platform(terse=True)}", advice)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
     yield Finding("ok", f"{count_of(cores(), 'core')}" + (f", {memory / 1e9:.0f} GB of memory" if memory else ""))
-    free = shutil.disk_usage(ROOT).free
+    free = shutil.disk_usage(next(place for place in (ROOT, *ROOT.parents) if place.exists())).free
     advice = "make clean; or move the project to a larger disk" if free < LITTLE_DISK else ""
     yield Finding("mend" if free < LITTLE_DISK else "ok", f"{free / 1e9:.0f} GB of disk free in {ROOT}", advice)
-    if not os.access(ROOT, os.W_OK):
+    if ROOT.exists() and not os.access(ROOT, os.W_OK):
         yield Finding("mend", f"{ROOT} cannot be written", "set FOLDWISE_ROOT to a folder that can be")
     shared = Path("/dev/shm")
     if shared.is_dir():
@@ -160,7 +160,8 @@ def tables(paths: Paths) -> Iterator[Finding]:
         return
     manifest = read_manifest(paths.manifest)
     by_split = ", ".join(f"{number:,} {split}" for split, number in manifest["split"].value_counts().items())
-    yield Finding("ok", f"{paths.competition}: {by_split} rows in manifest.csv")
+    name = f"{paths.competition}{', dry run' if paths.dry_run else ''}"
+    yield Finding("ok", f"{name}: {by_split} rows in manifest.csv")
     for cache in paths.cache.glob("side*.u8"):
         side = int(cache.name[4:].partition("-")[0])
         if cache != cache_path(paths, readable_rows(manifest), side):

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 from pipeline.driver.options import STAGES, Options
-from pipeline.driver.plan import Plan, make_plan, target_of
+from pipeline.driver.plan import Plan, make_plan, run_of, target_of
 from pipeline.records import paths as paths_module
 from pipeline.records.files import write_json
 from pipeline.records.up_to_date import Target, predict_target
@@ -57,7 +57,7 @@ def finish(plan: Plan) -> None:
         folder.mkdir(parents=True)
         (folder / "trained.json").write_text("{}")
         (folder / "weights.safetensors").write_bytes(bytes(45_000_000))
-        record(predict_target(plan.paths, plan.run, fold), folder / "oof.npz", folder / "test.npz")
+        record(predict_target(plan.paths, run_of(plan), fold), folder / "oof.npz", folder / "test.npz")
     record(target_of(plan, "ensemble"), plan.paths.run(plan.run) / "test.csv")
     record(target_of(plan, "submit"), plan.csv)
 

@@ -32,7 +32,7 @@ from pipeline.records.predictions import Predictions
 from pipeline.records.recipe import load_recipe
 from pipeline.records.runs import identity, start_run
 from pipeline.records.tables import class_names, one_hot, read_folds, read_manifest
-from pipeline.records.up_to_date import predict_target
+from pipeline.records.up_to_date import Run, predict_target
 from tests.benchmarks.arena import CHECKOUT, Finished, run
 
 OUT = CHECKOUT / "data" / "bench" / "scale"
@@ -138,7 +138,7 @@ def predictions_part() -> None:
         }
         trained = {"train_score": 0.9, "seconds": 1.0, "beside": 1, "device": "cpu", "weights_sha256": ""}
         write_json(folder / "trained.json", trained)
-        target = predict_target(paths, RECIPE, fold)
+        target = predict_target(paths, Run(RECIPE, RECIPE, []), fold)
         record = target.written(target.read_now(), [folder / "oof.npz", folder / "test.npz"])
         write_record(target.record, {"fold": fold, "sha256": sha256, "weights_sha256": "", **record})
 

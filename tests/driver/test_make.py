@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.driver.options import Options
-from pipeline.driver.plan import Plan, make_plan, target_of
+from pipeline.driver.plan import Plan, make_plan, run_of, target_of
 from pipeline.records.files import write_json
 from pipeline.records.threads import cores, share_cores
 from pipeline.records.up_to_date import Target, predict_target, prepare_target
@@ -58,7 +58,7 @@ def predicted(plan: Plan, *folds: int) -> None:
     """As if these folds were predicted."""
     for fold in folds:
         folder = plan.paths.fold(plan.run, fold)
-        record(predict_target(plan.paths, plan.run, fold), folder / "oof.npz", folder / "test.npz")
+        record(predict_target(plan.paths, run_of(plan), fold), folder / "oof.npz", folder / "test.npz")
 
 
 @pytest.mark.parametrize("settings", [[], ["SET=epochs=2 lr=1e-3"]])  # which puts = and ~ into the run's name

@@ -75,6 +75,7 @@ def test_a_quotation_mark_in_the_name_of_an_image(checkout: Path) -> None:
         (["FOLD=0", "FOLD=1"], "FOLD is given twice"),
         (["RECIPIE=tiny"], "'RECIPIE=tiny' is no NAME=value such as FOLD=0; did you mean 'RECIPE'?"),
         (["fast"], "'fast' is no NAME=value"),
+        (["COMPETITION", "x"], "COMPETITION has no value; write COMPETITION=..., without a space"),
     ],
 )
 def test_a_value_that_cannot_be_obeyed_is_refused(words: list[str], said: str) -> None:
@@ -101,7 +102,7 @@ def test_folds_that_name_none_or_one_that_there_is_not(checkout: Path) -> None:
     for text, said in (
         (",", "FOLDS=, names no fold"),
         ("7", "fold 7 is out of range"),
-        ("٣", "fold ٣ is out of range"),
+        ("٣", "fold '٣' is not a number"),
     ):
         with pytest.raises(FoldwiseError, match=said):
             make_plan(read_options([f"FOLDS={text}"], {}))

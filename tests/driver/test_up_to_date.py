@@ -19,7 +19,8 @@ from pipeline.driver.plan import make_plan, steps
 from pipeline.records import paths as paths_module
 from pipeline.records.files import read_json, read_record, write_json, write_record
 from pipeline.records.index import Index
-from pipeline.records.paths import Paths
+from pipeline.records.paths import Paths, run_name
+from pipeline.records.up_to_date import Run, predict_target
 from tests.conftest import Stage, draw_shape, draw_shapes, run, write_image
 
 SETTINGS = ["epochs=1"]
@@ -107,8 +108,8 @@ def flip_a_bit(path: Path) -> None:
         ("data/shapes/prepared.json", Path.unlink, "prepare", "not done yet"),
         ("data/shapes/manifest.csv", Path.unlink, "manifest", "there is no data/shapes/manifest.csv"),
         ("data/shapes/folds.csv", Path.unlink, "folds", "there is no data/shapes/folds.csv"),
-        (f"{RUN}/fold2/predicted.json", Path.unlink, "predict", "fold 2: not done yet"),
-        (f"{RUN}/score.json", Path.unlink, "ensemble", "not done yet"),
+        (f"{RUN}/fold2/predicted.json", Path.unlink, "predict", f"fold 2: there is no {RUN}/fold2/predicted.json"),
+        (f"{RUN}/score.json", Path.unlink, "ensemble", f"there is no {RUN}/score.json"),
         (CSV, Path.unlink, "submit", f"there is no {CSV}"),
         (CSV.replace(".csv", ".json"), lambda path: path.write_text("{"), "submit", "is damaged"),
     ],
@@ -162,6 +163,44 @@ def test_new_weights_mean_new_predictions_a_new_ensemble_and_a_new_csv(
     assert run_what_follows(stage) == ["predict", "ensemble", "submit"]
     assert (submitted.run("tiny~epochs=1") / "test.csv").read_bytes() != probs
     assert would_run() == {}
+
+
+def test_settings_that_share_a_name_are_not_taken_for_each_other(submitted: Paths, failure: Callable[..., str]) -> None:
+    """Not every letter suits a file's name: "/" and "-" look alike there."""
+    assert run_name("tiny", ["model=a/b"]) == run_name("tiny", ["model=a-b"])
+    one, other = (Run("same", "tiny", [f"model=a{letter}b"]) for letter in "/-")
+    folder = submitted.fold("tiny~epochs=1", 0)
+    shutil.copytree(folder.parent, submitted.run("same"))
+    target = predict_target(submitted, one, 0)
+    write_json(target.record, target.written(target.read_now(), [target.record.with_name("oof.npz")]))
+    assert not target.why(Index(submitted))
+    assert predict_target(submitted, other, 0).why(Index(submitted)) == "SET changed"
+
+
+def test_edited_folds_are_made_again_as_the_trained_folds_know_them(submitted: Paths, stage: Stage) -> None:
+    before = submitted.folds.read_bytes()
+    flip_a_bit(submitted.folds)
+    assert run_what_follows(stage) == ["folds"] and submitted.folds.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "text", ['{"facts":[],"read":[],"made":[]}', '{"read":5,"made":null,"facts":{}}', "[1]", "5", ""]
+)
+def test_a_record_of_another_shape_is_made_again(submitted: Paths, stage: Stage, text: str) -> None:
+    for record in (submitted.prepared, submitted.manifest_record, submitted.folds_record):
+        record.write_text(text)
+    submitted.index.write_text('{"began":Infinity,"files":{}}')
+    assert run_what_follows(stage) == ["prepare", "manifest", "folds"] and would_run() == {}
+
+
+def test_a_pipe_or_a_folder_in_the_place_of_a_record_does_not_hang(submitted: Paths, root: Path) -> None:
+    for name in ("prepared.json", "manifest.json", "folds.json", ".index.json"):
+        (submitted.home / name).unlink()
+        os.mkfifo(submitted.home / name)
+    assert "is damaged" in would_run()["prepare"]
+    (root / CSV).unlink()
+    (root / CSV).mkdir()
+    assert would_run()
 
 
 LABELLED = """

@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 import pipeline.prepare
+from pipeline.records.files import write_json
 from pipeline.records.index import Index
 from pipeline.records.paths import Paths
 from pipeline.records.signals import Stopped
@@ -196,6 +198,64 @@ def test_an_output_that_cannot_print_a_letter(drawn: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert "data/gr\\xf6\\xdfe \\u65e5\\u672c/folds.csv" in ended.stdout
     assert "nothing to do" in make(strange.parents[1], "folds", f"COMPETITION={strange.name}").stdout
+
+
+def test_a_users_file_that_has_a_name_of_ours(plain: Paths, stage: Stage, failure: Callable[..., str]) -> None:
+    """It is refused before it is replaced."""
+    labels = (plain.raw / "train.csv").read_text()
+    for name, first in (("manifest.csv", "manifest"), ("problems.csv", "manifest"), ("folds.csv", "folds")):
+        if first == "folds":
+            for before in ("prepare", "manifest"):
+                stage(before)
+        mine = plain.home / name
+        mine.write_text(labels)
+        assert f"{name} would be replaced, but Foldwise has not made it" in failure(first)
+        assert mine.read_text() == labels
+        mine.unlink()
+    (plain.home / "folds.csv").write_text("image_id,label,group,fold\n")
+    plain.toml.write_text(TOML.replace("n = 2", 'n = 2\nfile = "folds.csv"'))
+    assert "names 'folds.csv', which is what Foldwise calls a file of its own" in failure("folds")
+    plain.toml.write_text(TOML.replace('"train.csv"', '"manifest.csv"'))
+    assert "names 'manifest.csv', which is what Foldwise calls" in failure("manifest")
+
+
+def test_clean_removes_what_is_ours(drawn: Path) -> None:
+    checkout = drawn.parents[1]
+    drawn.rename(drawn.with_name("bench"))
+    home = drawn.with_name("bench")
+    mine = [home / "dry" / "mine.png", home / "cache" / "mine.txt", checkout / "data" / "other" / "cache" / "x.u8"]
+    ours = [
+        home / "cache" / "side24-0123456789ab.u8",
+        home / "dry" / "runs" / "tiny" / "log.csv",
+        home / "dry" / "folds.csv",
+    ]
+    for path in [*mine, *ours]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    make(checkout, "-n", "clean")
+    assert all(path.exists() for path in ours)
+    assert make(checkout, "clean").returncode == 0
+    assert all(path.exists() for path in mine) and not any(path.exists() for path in ours)
+    assert len(list(home.glob("raw/**/*.png"))) == 71
+
+
+def test_what_lies_behind_a_link_in_images_is_the_users(plain: Paths, stage: Stage) -> None:
+    archive(plain.raw / "all.zip", ["one/1.png", "two/2.png"])
+    own = plain.home / "own"
+    own.mkdir()
+    plain.images.mkdir()
+    (plain.images / "two").symlink_to(own)
+    write_json(plain.prepared, {})
+    stage("prepare")
+    assert (plain.images / "one" / "1.png").exists() and not list(own.iterdir())
+
+
+def test_names_that_are_no_text(drawn: Path) -> None:
+    checkout = drawn.parents[1]
+    with open(os.fsencode(drawn / "raw") + b"/\xff.zip", "wb"):  # noqa: PTH123 (a Path takes no bytes)
+        pass
+    ended = make(checkout, "folds", "COMPETITION=shapes")
+    assert ended.returncode == 2 and "a name that is no UTF-8 text, '\\udcff.zip'; rename it" in ended.stderr
 
 
 def test_a_pipe_and_a_device_are_no_pictures(drawn: Path) -> None:

@@ -32,11 +32,11 @@ def test_a_line_for_each_fold(
     drawn = capsys.readouterr().err
     assert drawn.startswith("\x1b[2F\x1b[J[train] something happened\n")  # over the two lines that were there
     lines = drawn.splitlines()[1:]
-    assert lines[0] == f"fold 0  [{'.' * 16}]  starting"
-    assert lines[1] == "fold 1  [###.............]  epoch 12 of 60, 3 min 5 s left, loss 0.5000"[:59]
+    assert lines[0] == f"fold 0  [{'.' * 10}]  starting"
+    assert lines[1] == "fold 1  [#.........]  epoch 12 of 60, 3 min 5 s left, loss 0.5000"[:59]
     forget_progress(folders[1])
     view.draw()
-    assert f"fold 1  [{'#' * 16}]  drawing its pictures" in capsys.readouterr().err
+    assert f"fold 1  [{'#' * 10}]  drawing its pictures" in capsys.readouterr().err
     view.remove(0)
     assert "fold 0" not in capsys.readouterr().err
 
