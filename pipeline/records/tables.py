@@ -58,8 +58,8 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 def require_ours(path: Path, columns: Iterable[str], record: Path) -> None:
-    """Raises FoldwiseError where a file that a stage is about to write is somebody else's: there is no ``record`` of the
-    stage, and the file's header is another."""
+    """Raises FoldwiseError where the file that a stage is about to write is somebody else's: there is no ``record`` of
+    the stage, and the file's header is another."""
     header = ",".join(columns)
     if record.exists() or not path.is_file() or not path.stat().st_size:
         return
