@@ -58,7 +58,7 @@ def finish(plan: Plan) -> None:
         (folder / "trained.json").write_text("{}")
         (folder / "weights.safetensors").write_bytes(bytes(45_000_000))
         record(predict_target(plan.paths, run_of(plan), fold), folder / "oof.npz", folder / "test.npz")
-    record(target_of(plan, "ensemble"), plan.paths.run(plan.run) / "test.csv")
+    record(target_of(plan, "ensemble"), *(plan.paths.run(plan.run) / name for name in ("oof.csv", "test.csv")))
     record(target_of(plan, "submit"), plan.csv)
 
 
