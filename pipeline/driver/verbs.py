@@ -150,36 +150,24 @@ def bring_up_to_date(plan: Plan, verb: str) -> None:
     """Runs the stages up to this one, each where something has changed that it read or made."""
     index, ran = Index(plan.paths), ""
     for stage in STAGES[: STAGES.index(verb) + 1]:
-        folds: list[int] = []
+        folds, reason = out_of_date(plan, stage, index)
+        if not reason:
+            continue
+        if not ran:
+            check_choices(plan)
+        if reason != NOT_YET:
+            say(stage, f"runs again: {reason}")
+        index.save()
         if stage == "train":
-            if not plan.untrained:
-                continue
-            if not ran:
-                check_choices(plan)
             if plan.options.cluster:
-                run_one(cluster_command(plan, plan.untrained), "the cluster's driver")
+                run_one(cluster_command(plan, folds), "the cluster's driver")
             else:
                 train_here(plan, verb)
             if plan.until is not None and verb != "train":
                 plan = with_trained_folds(plan)
-        elif stage == "predict":
-            reasons = unpredicted(plan, index)
-            folds = [*reasons]
-            if not folds:
-                continue
-            if not ran:
-                check_choices(plan)
-            say_why(stage, next(iter(reasons.values())))
-            say(stage, f"starting {listed(folds)} of {plan.run}")
         else:
-            reason = why(plan, stage, index) if stage != "submit" or plan.has_test else ""
-            if not reason:
-                continue
-            if not ran:
-                check_choices(plan)
-            say_why(stage, reason)
-        if stage != "train":
-            index.save()
+            if stage == "predict":
+                say(stage, f"starting {listed(folds)} of {plan.run}")
             next_too = {"FOLDWISE_NEXT": "1"} if stage == verb else {}
             run_one(command(plan, stage, folds), f"the stage {stage}", next_too)
         index, ran = Index(plan.paths), stage
@@ -188,6 +176,16 @@ def bring_up_to_date(plan: Plan, verb: str) -> None:
         say(verb, f"nothing{' more' if ran else ''} to do: {up_to_date(plan, verb)}")
     elif verb == "train" and len(plan.chosen) > 1 and not plan.untrained:
         say(verb, f"{up_to_date(plan, verb)}; next: {make_line('submit', asked(plan.options))}")
+
+
+def out_of_date(plan: Plan, stage: str, index: Index) -> tuple[list[int], str]:
+    """The folds that a stage has to work on, if it is about single folds, and why it has to run; "" if it has not."""
+    if stage == "train":
+        return plan.untrained, NOT_YET if plan.untrained else ""
+    if stage == "predict":
+        reasons = unpredicted(plan, index)
+        return [*reasons], next(iter(reasons.values()), "")
+    return [], why(plan, stage, index) if stage != "submit" or plan.has_test else ""
 
 
 def check_choices(plan: Plan) -> None:
@@ -205,12 +203,6 @@ def asked(options: Options) -> Namespace:
     """What was typed, as a stage would have it."""
     named = {"competition": options.competition, "recipe": options.recipe, "dry_run": options.dry_run}
     return Namespace(**named, set=options.settings, folds=options.folds)
-
-
-def say_why(stage: str, reason: str) -> None:
-    """Says why a stage runs again."""
-    if reason != NOT_YET:
-        say(stage, f"runs again: {reason}")
 
 
 def with_trained_folds(plan: Plan) -> Plan:
