@@ -23,7 +23,7 @@ from types import FrameType
 from pipeline.driver.view import View
 from pipeline.records.errors import FoldwiseError
 from pipeline.records.paths import CHECKOUT
-from pipeline.records.signals import LEFT_AT_ONCE, ONE_EVENT, SIGNALS, STOPPED, Stopped, handling
+from pipeline.records.signals import LEFT_AT_ONCE, SIGNALS, STOPPED, Stopped, handling, is_repeat
 
 #: Seconds between two looks at the processes, and between two drawings of the view.
 LOOK_EVERY, DRAW_EVERY = 0.05, 0.5
@@ -58,15 +58,14 @@ class Processes:
         self.asked = ""  # the reason, once a signal asked to stop
         self.spoke = self.left_at_once = False  # whether a stage has said that it was stopped, or was asked twice
         self.said: Queue[str] = Queue()
-        self.noted = (0, 0.0)
+        self.number = 0  # of the last signal
         self.drawn = 0.0
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """The signal handler: hands the signal on. make sends a second SIGTERM where the group has got one already."""
-        first, at = self.noted
-        if number == first and time.monotonic() - at < ONE_EVENT:
+        if is_repeat(number):
             return
-        self.noted = number, time.monotonic()
+        self.number = number
         self.asked = f"stopped by {signal.Signals(number).name}"
         for child in list(self.running):
             child.process.send_signal(number)
@@ -98,7 +97,7 @@ class Processes:
         child = Child(process, name, fold)
         self.running.append(child)
         if self.asked:  # the signal came while it started
-            process.send_signal(self.noted[0] or signal.SIGTERM)
+            process.send_signal(self.number or signal.SIGTERM)
         if viewed and self.view is not None and fold is not None:
             child.reader = Thread(target=self.read, args=(process,), daemon=True)
             child.reader.start()

@@ -28,6 +28,22 @@ ONE_EVENT = 1.0
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 Handler = Callable[[int, FrameType | None], Any]
+#: The last signal that counted, and when.
+_last: list[float] = [0, 0.0]
+
+
+def is_repeat(number: int) -> bool:
+    """Whether this is the signal that came a moment ago, on another way."""
+    now = time.monotonic()
+    if number == _last[0] and now - _last[1] < ONE_EVENT:
+        return True
+    _last[:] = [number, now]
+    return False
+
+
+def forget_last() -> None:
+    """The next signal counts, whatever came before."""
+    _last[:] = [0, 0.0]
 
 
 class Stopped(BaseException):
@@ -70,12 +86,13 @@ def leave_at_once(*_: object) -> NoReturn:
     os._exit(LEFT_AT_ONCE)
 
 
-def end_now(number: int, frame: FrameType | None) -> NoReturn:
+def end_now(number: int, frame: FrameType | None) -> None:
     """Raises Stopped where the process stands, so that temporary files are removed on the way out."""
-    at = time.monotonic()
+    if is_repeat(number):
+        return
 
     def again(other: int, frame: FrameType | None) -> None:
-        if other != number or time.monotonic() - at >= ONE_EVENT:
+        if not is_repeat(other):
             leave_at_once()
 
     for other in heeded():
@@ -90,6 +107,7 @@ def ending_in_order() -> Iterator[None]:
     """The signals end what is within by ``Stopped``. Python drops an exception that meets a destructor; then the signal
     is sent once more, a moment later."""
     before = sys.unraisablehook
+    forget_last()
 
     def send_again(dropped: Any) -> None:
         if not isinstance(dropped.exc_value, Stopped) or dropped.exc_value.number is None:
@@ -97,6 +115,7 @@ def ending_in_order() -> Iterator[None]:
             return
         for number in heeded():
             signal.signal(number, end_now)
+        forget_last()
         threading.Timer(0.01, os.kill, (os.getpid(), dropped.exc_value.number)).start()
 
     sys.unraisablehook = send_again
@@ -137,16 +156,13 @@ class Stop:
         self.until = until
         self.reason = ""
         self.kept_back = 0.0
-        self.noted = (0, 0.0)  # the first signal, and when
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """The signal handler. When a parent dies, each of its threads may send the same (see end_with_parent)."""
-        first, at = self.noted
-        if number == first and time.monotonic() - at < ONE_EVENT:
+        if is_repeat(number):
             return
         if self.reason:
             leave_at_once()
-        self.noted = number, time.monotonic()
         self.reason = f"stopped by {signal.Signals(number).name}"
 
     @property
