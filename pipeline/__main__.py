@@ -20,7 +20,7 @@ if not (3, 11) <= sys.version_info < (3, 15):  # as in pyproject.toml; said befo
     )
 
 from pipeline.driver.verbs import main
-from pipeline.records.console import run_stage
+from pipeline.system.console import run_stage
 
 if __name__ == "__main__":
     run_stage(main)

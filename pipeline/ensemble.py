@@ -1,123 +1,117 @@
-"""Stage 6: the folds of a run become one prediction and an honest score.
+"""Stage 6: combine the predictions of the folds of a run, and score them.
 
     make ensemble COMPETITION=dogs-vs-cats RECIPE=resnet18
     python -m pipeline.ensemble --competition dogs-vs-cats --recipe resnet18 --folds 0,1
 
 Reads   manifest.csv, folds.csv, runs/<run>/fold<k>/oof.npz, test.npz and trained.json
-Writes  runs/<run>/oof.csv (id, fold, target, p_<class>...), test.csv (id, p_<class>...) and, last, score.json;
-        with some of the folds only, files named ...~folds=0,1
+Writes  runs/<run>/oof.npz and test.npz (image_ids, target_names, predictions); oof.csv (id, fold, target,
+        p_<class>...) and test.csv (id, p_<class>...), the same for people; and, last, score.json.
+        With some of the folds only, the names end in ~folds=0,1
 """
 
 from __future__ import annotations
 
-from pipeline.records.console import answer_early, parser_for
+from pipeline.records.command_line import parser_for
+from pipeline.system.console import answer_early
 
 PARSER = parser_for(__doc__, run=True, folds=True)
 if __name__ == "__main__":  # before the imports that take seconds
     answer_early(PARSER)
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pipeline.records.competition import load_competition
-from pipeline.records.console import make_line, next_step, paths_of, run_stage, say
-from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.files import fingerprint, read_json, read_record, write_record
-from pipeline.records.index import Index
+from pipeline.records.job import Job, job_of
 from pipeline.records.metrics import METRICS, Metric, averaging_gain, score_interval
-from pipeline.records.paths import Paths, parse_folds, partial_name, shown
 from pipeline.records.predictions import Predictions
-from pipeline.records.provenance import provenance
-from pipeline.records.runs import asked_run, check_run, identity
-from pipeline.records.tables import (
-    class_names,
-    one_hot,
-    read_folds,
-    read_manifest,
-    require_same_ids,
-    write_csv,
-)
-from pipeline.records.toml import read_toml
-from pipeline.records.up_to_date import Run, ensemble_target, predict_target
+from pipeline.records.runs import RunTables, open_run
+from pipeline.records.tables import write_csv
+from pipeline.records.up_to_date import ensemble_target, predict_target
+from pipeline.system.console import run_stage, say
+from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.files import fingerprint, read_json, read_record, write_record
+from pipeline.system.index import Index
+from pipeline.system.places import shown
+from pipeline.system.provenance import provenance
+from pipeline.system.toml import read_toml
 
 
-def check_predicted(paths: Paths, made_by: Run, chosen: list[int], advice: str) -> None:
-    """Raises FoldwiseError for a fold that is not predicted, or whose weights, folds or manifest are others now."""
-    index, run = Index(paths), made_by.name
-    for fold in chosen:
-        target = predict_target(paths, made_by, fold)
+@dataclass(frozen=True)
+class Ensemble:
+    """What the folds of a run predict together.
+
+    oof: id, fold, target, p_<class>...; a row for each train image of the folds, in the order of folds.csv
+    test: id, p_<class>...; a row for each test image, in the order of the manifest; None without test images
+    score: the content of score.json
+    """
+
+    oof: pd.DataFrame
+    test: pd.DataFrame | None
+    score: dict[str, Any]
+
+
+def check_predicted(job: Job, advice: str) -> None:
+    """Raises FoldwiseError if a fold has no predictions, or was predicted from other weights, folds or images."""
+    index, run = Index(job.paths.home), job.run.name
+    for fold in job.folds:
+        target = predict_target(job.paths, job.run, fold)
         if not target.record.exists():
             raise FoldwiseError(f"fold {fold} of {run} is not predicted; {advice}")
         trained = read_json(target.record.with_name("trained.json"), "weights_sha256")
         record = read_record(target.record)
         if record.get("weights_sha256") != trained["weights_sha256"]:
             raise FoldwiseError(f"fold {fold} of {run} was predicted with other weights than it has now; {advice}")
-        if record["read"].get(index.key(paths.manifest)) != index.sha256(paths.manifest):
+        if record["read"].get(index.key(job.paths.manifest)) != index.sha256(job.paths.manifest):
             raise FoldwiseError(f"the images have changed since fold {fold} of {run} was predicted; {advice}")
         if reason := target.why(index):
             raise FoldwiseError(f"the predictions of fold {fold} of {run} are out of date: {reason}; {advice}")
     index.save()
 
 
-def load_fold(
-    paths: Paths, run: str, fold: int, kind: str, ids: pd.Series, names: list[str], advice: str
-) -> np.ndarray:
-    """Probabilities (N, C) of one fold in the order of ``ids``; raises FoldwiseError unless ids and classes agree."""
-    path = paths.fold(run, fold) / f"{kind}.npz"
-    loaded = Predictions.load(path, read_record(path.with_name("predicted.json"))["sha256"].get(kind, ""))
-    if list(loaded.class_names) != names:
-        raise FoldwiseError(
-            f"{shown(path)} holds the classes {', '.join(loaded.class_names)}, not {', '.join(names)}; "
-            f"delete {shown(path.parent)} and train that fold again"
-        )
-    require_same_ids(
-        ids,
-        loaded.image_ids,
-        shown(path),
-        f"the images have changed since; delete {shown(path.parent / 'predicted.json')} and {advice}",
-    )
-    order = pd.Index(loaded.image_ids).get_indexer(ids)
-    return loaded.probs[order].astype(np.float64)
+def load_fold(job: Job, fold: int, kind: str, ids: pd.Series, target_names: list[str]) -> np.ndarray:
+    """Predictions (N, C) float64 of one fold in the order of ``ids``. kind: "oof" or "test".
+
+    Raises FoldwiseError if the file is damaged, or its ids or classes are not the expected ones.
+    """
+    path = job.fold_folder(fold) / f"{kind}.npz"
+    record = path.with_name("predicted.json")
+    again = f"delete {shown(record)} and type: {job.call.make_line('predict')}"
+    loaded = Predictions.load(path, read_record(record)["sha256"].get(kind, ""), again)
+    return loaded.aligned(ids, target_names, shown(path), f"the images have changed since; {again}")
 
 
-def stitch(
-    paths: Paths, run: str, chosen: list[int], folds: pd.DataFrame, names: list[str], advice: str
-) -> pd.DataFrame:
-    """Out-of-fold table (id, fold, target, p_<class>...) in the order of folds.csv: each row of the chosen folds once,
-    predicted by the model that did not see it."""
-    parts = []
-    for fold in chosen:
-        rows = folds[folds["fold"] == fold]
-        probs = load_fold(paths, run, fold, "oof", rows["image_id"], names, advice)
-        frame = pd.DataFrame(probs, index=rows.index, columns=[f"p_{name}" for name in names])
-        frame.insert(0, "id", rows["image_id"])
-        frame.insert(1, "fold", fold)
-        frame.insert(2, "target", rows["label"])
-        parts.append(frame)
-    return pd.concat(parts).sort_index()
+def stitch(job: Job, tables: RunTables) -> tuple[pd.DataFrame, np.ndarray]:
+    """Rows of folds.csv of the job's folds, in its order, and their out-of-fold predictions (N, C): each row is
+    predicted once, by the model that did not see it."""
+    rows = tables.folds[tables.folds["fold"].isin(job.folds)]
+    predictions = np.empty((len(rows), len(tables.task.target_names)))
+    for fold in job.folds:
+        of_fold = (rows["fold"] == fold).to_numpy()
+        predictions[of_fold] = load_fold(job, fold, "oof", rows.loc[of_fold, "image_id"], tables.task.target_names)
+    return rows, predictions
 
 
 def summarize(
-    oof: pd.DataFrame, units: pd.Series, names: list[str], metric: Metric, test_probs: list[np.ndarray]
+    rows: pd.DataFrame, truth: np.ndarray, predictions: np.ndarray, metric: Metric, members: list[np.ndarray]
 ) -> dict[str, Any]:
-    """The score of the out-of-fold rows, and what it lets expect of the test rows (see metrics.py).
+    """The score of the out-of-fold rows, and the score to expect on the test rows (see metrics.py).
 
-    units: the group of each row of ``oof``, or its id where it stands alone.
+    rows: image_id, group and fold of N rows; truth (N,); predictions (N, C); members: each fold's predictions (M, C)
+    of the test rows, an empty list without test images.
     """
-    labels = one_hot(oof["target"], names).argmax(axis=1)
-    probs = oof[[f"p_{name}" for name in names]].to_numpy()
-    in_fold = [(oof["fold"] == fold).to_numpy() for fold in sorted(set(oof["fold"]))]
-    by_fold = [metric(labels[rows], probs[rows]) for rows in in_fold]
-    pooled = metric(labels, probs)
-    new_rows = len(test_probs[0]) if test_probs else len(oof)
-    interval = score_interval(metric, labels, probs, pd.factorize(units)[0], new_rows)
-    gain = averaging_gain(metric, test_probs, pooled)
+    by_fold = [metric(truth[of_fold], predictions[of_fold]) for of_fold in each_fold(rows["fold"])]
+    pooled = metric(truth, predictions)
+    new_rows = len(members[0]) if members else len(rows)
+    units = rows["group"].where(rows["group"] != "", rows["image_id"])
+    interval = score_interval(metric, truth, predictions, pd.factorize(units)[0], new_rows)
+    gain = averaging_gain(metric, members, pooled)
     return {
         "cv_score": pooled,
-        "accuracy": METRICS["accuracy"](labels, probs),
-        "rows": len(oof),
+        "accuracy": METRICS["accuracy"](truth, predictions),
+        "rows": len(rows),
         "fold_scores": by_fold,
         "fold_mean": float(np.mean(by_fold)),
         "fold_sd": float(np.std(by_fold, ddof=1)) if len(by_fold) > 1 else None,
@@ -126,6 +120,11 @@ def summarize(
         "interval_95": [metric.clip(bound + gain) for bound in interval],
         "interval_rows": new_rows,
     }
+
+
+def each_fold(folds: pd.Series) -> list[np.ndarray]:
+    """A mask (N,) bool for each fold number that occurs, in ascending order."""
+    return [(folds == fold).to_numpy() for fold in sorted(set(folds))]
 
 
 def report(score: dict[str, Any], test_images: int) -> None:
@@ -151,65 +150,70 @@ def report(score: dict[str, Any], test_images: int) -> None:
     say("ensemble", f"expect {score['expected_score']:.4f} on the {test_images:,} test images, {interval}")
 
 
-def main() -> None:
-    args = PARSER.parse_args()
-    paths = paths_of(args)
-    competition = load_competition(paths)
-    run, recipe = asked_run(args, competition)
-    chosen = parse_folds(args.folds, competition.folds.n)
-    manifest = read_manifest(paths.manifest)
-    folds = read_folds(paths.folds, competition.folds.n, manifest)
-    names = class_names(folds, competition.classes)
-    check_run(paths, run, identity(recipe, competition, paths, names, manifest))
+def write_prediction(job: Job, tables: RunTables, ensemble: Ensemble) -> dict[str, str]:
+    """Writes the predictions, at full precision and as tables; returns the sha256 of each .npz file by kind."""
+    files, task = job.predictions, tables.task
+    kinds = [("oof", ensemble.oof, files.oof, files.oof_table)]
+    if ensemble.test is not None:
+        kinds.append(("test", ensemble.test, files.test, files.test_table))
+    sha256 = {}
+    for kind, table, file, csv in kinds:
+        values = table[task.columns].to_numpy(np.float32)
+        sha256[kind] = Predictions(table["id"].to_numpy(str), np.array(task.target_names), values).save(file)
+        write_csv(csv, table)
+    return sha256
 
-    advice = f"type: {make_line('predict', args)}"
-    made_by = Run(run, args.recipe or competition.recipe, args.set)
-    target = ensemble_target(paths, read_toml(paths.toml), made_by, chosen, competition.folds.n)
+
+def run(job: Job) -> Ensemble:
+    """Combines the folds of the job and scores them."""
+    tables = open_run(job)
+    task, advice = tables.task, f"type: {job.call.make_line('predict')}"
+    target = ensemble_target(job.paths, read_toml(job.paths.toml), job.run, job.folds, job.num_folds)
     read = target.read_now()
-    check_predicted(paths, made_by, chosen, advice)
-    metric = METRICS[competition.metric]
-    oof = stitch(paths, run, chosen, folds, names, advice)
-    test_ids = manifest.loc[manifest["split"] == "test", "image_id"]
-    test_probs = []
-    if len(test_ids):
-        test_probs = [load_fold(paths, run, fold, "test", test_ids, names, advice) for fold in chosen]
-    rows = folds.loc[oof.index]
-    units = rows["group"].where(rows["group"] != "", rows["image_id"])
-    trained = [read_json(paths.fold(run, fold) / "trained.json", "train_score", "seconds", "beside") for fold in chosen]
+    check_predicted(job, advice)
+
+    rows, predictions = stitch(job, tables)
+    test_ids = tables.manifest.loc[tables.manifest["split"] == "test", "image_id"]
+    members = [load_fold(job, fold, "test", test_ids, task.target_names) for fold in job.folds if len(test_ids)]
+    trained = [
+        read_json(job.fold_folder(fold) / "trained.json", "train_score", "seconds", "beside") for fold in job.folds
+    ]
+    truth = task.truth(task.targets(rows["label"]))
     score = {
-        "run": run,
-        "folds": chosen,
-        "partial": len(chosen) < competition.folds.n,
-        "metric": competition.metric,
-        **summarize(oof, units, names, metric, test_probs),
+        "run": job.run.name,
+        "folds": job.folds,
+        "partial": len(job.folds) < job.num_folds,
+        "metric": job.competition.metric,
+        **summarize(rows, truth, predictions, METRICS[job.competition.metric], members),
         "train_score": float(np.mean([fold["train_score"] for fold in trained])),
         "training_seconds": sum(fold["seconds"] / fold["beside"] for fold in trained),
         "device": trained[0]["device"],
-        "folds_sha256": fingerprint(paths.folds),
-        "manifest_sha256": fingerprint(paths.manifest),
+        "folds_sha256": fingerprint(job.paths.folds),
+        "manifest_sha256": fingerprint(job.paths.manifest),
     }
-
-    oof_path, test_path = (
-        paths.run(run) / partial_name(name, chosen, competition.folds.n, suffix)
-        for name, suffix in (("oof", ".csv"), ("test", ".csv"))
-    )
-    write_csv(oof_path, oof)
-    test_sha256 = None
-    if test_probs:
-        test = pd.DataFrame(np.mean(test_probs, axis=0), columns=[f"p_{name}" for name in names])
+    oof = task.table(predictions)
+    for place, (name, column) in enumerate({"id": "image_id", "fold": "fold", "target": "label"}.items()):
+        oof.insert(place, name, rows[column].to_numpy())
+    test = None
+    if members:
+        test = task.table(np.mean(members, axis=0))
         test.insert(0, "id", test_ids.to_numpy())
-        write_csv(test_path, test)
-        test_sha256 = fingerprint(test_path)
-    made = target.written(read, [oof_path, *([test_path] if test_probs else [])])
-    write_record(target.record, {**score, "test_sha256": test_sha256, **made, **provenance()})
+    ensemble = Ensemble(oof, test, score)
+
+    sha256, files = write_prediction(job, tables, ensemble), job.predictions
+    made = [files.oof, files.oof_table, *([files.test, files.test_table] if members else [])]
+    write_record(target.record, {**score, "sha256": sha256, **target.written(read, made), **provenance()})
     report(score, len(test_ids))
-    if test_probs:
-        say(
-            "ensemble",
-            f"{count_of(len(chosen), 'fold')} averaged -> {shown(test_path)}{next_step('submit', args)}",
-        )
+    if members:
+        done = f"{count_of(len(job.folds), 'fold')} averaged -> {shown(files.test)}{job.call.next_step('submit')}"
     else:
-        say("ensemble", f"no test images, so the score is the end -> {shown(oof_path)}")
+        done = f"no test images, so the score is the end -> {shown(files.oof)}"
+    say("ensemble", done)
+    return ensemble
+
+
+def main(argv: list[str] | None = None) -> None:
+    run(job_of(PARSER.parse_args(argv)))
 
 
 if __name__ == "__main__":

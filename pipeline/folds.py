@@ -9,7 +9,8 @@ Writes  folds.csv (image_id, label, group, fold); rows of a group, and byte-iden
 
 from __future__ import annotations
 
-from pipeline.records.console import answer_early, parser_for
+from pipeline.records.command_line import parser_for
+from pipeline.system.console import answer_early
 
 PARSER = parser_for(__doc__)
 PARSER.add_argument("--force", action="store_true", help="replace folds that runs were made with")
@@ -23,11 +24,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.records.competition import Competition, Folds, load_competition
-from pipeline.records.console import make_line, next_step, paths_of, run_stage, say
-from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.files import fingerprint, write_json
-from pipeline.records.paths import Paths, shown
+from pipeline.records.competition import Competition, Folds
+from pipeline.records.job import Job, job_of
+from pipeline.records.paths import Paths
 from pipeline.records.runs import made_of
 from pipeline.records.tables import (
     FOLDS_COLUMNS,
@@ -39,8 +38,13 @@ from pipeline.records.tables import (
     sorted_ids,
     write_csv,
 )
-from pipeline.records.toml import read_toml
+from pipeline.records.task import task_of
 from pipeline.records.up_to_date import folds_target
+from pipeline.system.console import run_stage, say
+from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.files import fingerprint, write_json
+from pipeline.system.places import shown
+from pipeline.system.toml import read_toml
 
 
 def resolve_groups(train: pd.DataFrame) -> pd.Series:
@@ -124,7 +128,9 @@ def make_folds(manifest: pd.DataFrame, competition: Competition, paths: Paths) -
                 f"of rows that belong together, such as '{apart[apart > 1].index[0]}'; their score is too good",
             )
     else:
-        fold = assign_folds(train, groups, bool((train["group"] != "").any()), competition.folds)
+        strata = task_of(competition, train["label"]).strata(train["label"])
+        has_real_groups = bool((train["group"] != "").any())
+        fold = assign_folds(train.assign(label=strata), groups, has_real_groups, competition.folds)
     return train.assign(group=groups, fold=fold)[FOLDS_COLUMNS]
 
 
@@ -151,37 +157,48 @@ def report(folds: pd.DataFrame) -> None:
         )
 
 
-def main() -> None:
-    args = PARSER.parse_args()
-    paths = paths_of(args)
-    competition = load_competition(paths)
+def run(job: Job, force: bool = False) -> pd.DataFrame:
+    """Writes folds.csv and returns its table.
+
+    force: replace folds that runs were trained with. Raises FoldwiseError if they would change without it.
+    """
+    paths, competition = job.paths, job.competition
     target = folds_target(paths, read_toml(paths.toml))
     read = target.read_now()
     folds = make_folds(read_manifest(paths.manifest), competition, paths)
     text = folds.to_csv(index=False, lineterminator="\n")
     same = paths.folds.exists() and paths.folds.read_bytes() == text.encode()
-    runs = sorted(path.parent.parent.name + "/" + path.parent.name for path in paths.runs.glob("*/fold*/trained.json"))
-    # Where the file alone was edited, it is made again as the trained folds know it.
-    known = {(made_of(paths, run.split("/")[0]) or {}).get("folds_sha256") for run in runs}
+    trained = sorted(
+        path.parent.parent.name + "/" + path.parent.name for path in paths.runs.glob("*/fold*/trained.json")
+    )
+    # If only folds.csv was edited, the new one may be the one that the runs were trained with.
+    known = {(made_of(paths, name.split("/")[0]) or {}).get("folds_sha256") for name in trained}
     fits = same or known == {fingerprint(text)}
-    if paths.folds.exists() and not fits and runs and not args.force and not paths.dry_run:
+    if paths.folds.exists() and not fits and trained and not force and not paths.dry_run:
         raise FoldwiseError(
             f"labels, images, groups or the facts have changed and would make other folds, but "
-            f"{count_of(len(runs), 'trained fold')} ({', '.join(runs[:5])}{', ...' if len(runs) > 5 else ''}) would "
-            f"become invalid; undo the change, or type: {make_line('folds', args)} FORCE=1"
+            f"{count_of(len(trained), 'trained fold')} ({', '.join(trained[:5])}{', ...' if len(trained) > 5 else ''}) "
+            f"would become invalid; undo the change, or type: {job.call.make_line('folds')} FORCE=1"
         )
     require_ours(paths.folds, FOLDS_COLUMNS, paths.folds_record)
     report(folds)
     write_csv(paths.folds, folds)
     write_json(paths.folds_record, target.written(read, [paths.folds]))
-    if runs and not fits:
-        of_runs = " ".join(shlex.quote(shown(paths.run(name))) for name in sorted({run.split("/")[0] for run in runs}))
+    if trained and not fits:
+        runs = sorted({name.split("/")[0] for name in trained})
+        of_runs = " ".join(shlex.quote(shown(paths.run(name))) for name in runs)
         say("folds", f"note: runs of the old folds will be refused; delete them (rm -r {of_runs}) or name new ones")
     say(
         "folds",
         f"{count_of(len(folds), 'image')} in {competition.folds.n} folds -> {shown(paths.folds)}"
-        f"{' (unchanged)' if same else ''}{next_step('train', args, ' FOLD=0')}",
+        f"{' (unchanged)' if same else ''}{job.call.next_step('train', ' FOLD=0')}",
     )
+    return folds
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = PARSER.parse_args(argv)
+    run(job_of(args), args.force)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ Writes  manifest.csv (image_id, path, split, label, group, width, height, sha256
 
 from __future__ import annotations
 
-from pipeline.records.console import answer_early, parser_for
+from pipeline.records.command_line import parser_for
+from pipeline.system.console import answer_early
 
 PARSER = parser_for(__doc__)
 if __name__ == "__main__":  # before the imports that take seconds
@@ -27,12 +28,9 @@ import pandas as pd
 
 from pipeline.pixels.decode import Inspection, Unreadable, decode_to_side, inspect
 from pipeline.pixels.pictures import save_grid
-from pipeline.records.competition import Competition, Test, load_competition
-from pipeline.records.console import next_step, paths_of, progress, run_stage, say
-from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.files import write_json
-from pipeline.records.index import Index
-from pipeline.records.paths import Paths, shown
+from pipeline.records.competition import Competition, Test
+from pipeline.records.job import Job, job_of
+from pipeline.records.paths import Paths
 from pipeline.records.sources import (
     Problem,
     list_images,
@@ -44,10 +42,16 @@ from pipeline.records.sources import (
     train_table,
 )
 from pipeline.records.submission import rehearse_submission
-from pipeline.records.tables import MANIFEST_COLUMNS, class_names, require_ours, sorted_ids, write_csv
-from pipeline.records.threads import in_threads
-from pipeline.records.toml import read_toml
-from pipeline.records.up_to_date import manifest_target
+from pipeline.records.tables import MANIFEST_COLUMNS, require_ours, sorted_ids, write_csv
+from pipeline.records.task import task_of
+from pipeline.records.up_to_date import Target, manifest_target
+from pipeline.system.console import progress, run_stage, say
+from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.files import write_json
+from pipeline.system.index import Index
+from pipeline.system.places import shown
+from pipeline.system.threads import in_threads
+from pipeline.system.toml import read_toml
 
 #: Findings that cost a train image its place; with the others it is named and used.
 DROPPED = {"unreadable", "name does not match", "no label", "label outside classes", "file missing"}
@@ -187,7 +191,7 @@ def make_manifest(
     table, problems = train_part(paths, competition, hashes)
     parts, known = [table], pd.DataFrame(columns=["id", "label"])
     if competition.test is not None:
-        classes = class_names(table, competition.classes)
+        classes = task_of(competition, table["label"]).target_names
         table, known, found = test_part(paths, competition.test, competition.train.images, classes, hashes)
         parts.append(table)
         problems += found
@@ -246,54 +250,71 @@ def draw_contact_sheet(manifest: pd.DataFrame, paths: Paths, per_class: int = 10
     save_grid(paths.contact_sheet, images, titles, per_class, f"{paths.competition}: {len(train):,} train images{more}")
 
 
-def main() -> None:
-    args = PARSER.parse_args()
-    paths = paths_of(args)
-    competition = load_competition(paths)
-    target = manifest_target(paths, read_toml(paths.toml))
-    index = Index(paths)
+def inspected(target: Target, job: Job) -> tuple[pd.DataFrame, pd.DataFrame, list[Problem], dict[str, str | None]]:
+    """``make_manifest``, and the hashes of all that was read, by key. Each image is read once: its hash is known from
+    the check. A file that changes meanwhile counts as changed the next time."""
+    index = Index(job.paths.home)
     index.begin()
     signatures = {str(file): index.signature(file) for file in target.files}
     hashes: dict[str, str] = {}
-    manifest, known, problems = make_manifest(paths, competition, hashes)
-    for file, sha256 in hashes.items():  # each image was read once, to check it
+    manifest, known, problems = make_manifest(job.paths, job.competition, hashes)
+    for file, sha256 in hashes.items():
         index.learn(file, signatures.get(file), sha256)
-    others = {  # a file that changed meanwhile counts as changed the next time
+    others = {
         index.key(file): index.sha256(file) if index.signature(file) == signature else None
         for file, signature in signatures.items()
         if file not in hashes
     }
     index.save()
-    read = {index.key(file): sha256 for file, sha256 in hashes.items()} | others
+    return manifest, known, problems, {index.key(file): sha256 for file, sha256 in hashes.items()} | others
 
-    known_text = known.to_csv(index=False, lineterminator="\n")
+
+def require_ours_or_new(target: Target, job: Job, known_text: str) -> None:
+    """Raises FoldwiseError before a file of the user's would be replaced."""
+    paths, index = job.paths, Index(job.paths.home)
     require_ours(paths.manifest, MANIFEST_COLUMNS, paths.manifest_record)
-    if competition.test is not None and competition.test.names_tell_labels and paths.test_labels.exists():
+    if names_tell_labels(job.competition) and paths.test_labels.exists():
         ours = (target.before() or {"made": {}})["made"]
         if index.key(paths.test_labels) not in ours and paths.test_labels.read_bytes() != known_text.encode():
             raise FoldwiseError(
                 f"{shown(paths.test_labels)} is not what the names of the test images tell, and it would be replaced; "
                 "rename it"
             )
+
+
+def names_tell_labels(competition: Competition) -> bool:
+    """True if the names of the test images contain their labels."""
+    return competition.test is not None and competition.test.names_tell_labels
+
+
+def run(job: Job) -> pd.DataFrame:
+    """Checks all images; writes the manifest and returns it."""
+    paths, competition = job.paths, job.competition
+    target = manifest_target(paths, read_toml(paths.toml))
+    manifest, known, problems, read = inspected(target, job)
+    require_ours_or_new(target, job, known.to_csv(index=False, lineterminator="\n"))
     write_problems(paths, problems)
     report(manifest, problems, competition, paths)
     draw_contact_sheet(manifest, paths)
+    train, test = (manifest[manifest["split"] == split] for split in ("train", "test"))
     if not paths.dry_run:
-        test_ids = manifest.loc[manifest["split"] == "test", "image_id"]
-        labelled = manifest[manifest["split"] == "train"]
-        rehearse_submission(test_ids, class_names(labelled, competition.classes), competition, paths)
+        rehearse_submission(test["image_id"], task_of(competition, train["label"]), competition, paths)
     made = [paths.manifest, paths.problems, paths.contact_sheet]
-    if competition.test is not None and competition.test.names_tell_labels:
+    if names_tell_labels(competition):
         write_csv(paths.test_labels, known)
         made.append(paths.test_labels)
     write_csv(paths.manifest, manifest)
     write_json(paths.manifest_record, target.written(read, made))
-    train, test = ((manifest["split"] == split).sum() for split in ("train", "test"))
     say(
         "manifest",
-        f"{count_of(train, 'train image')} and {count_of(test, 'test image')} "
-        f"-> {shown(paths.manifest)}{next_step('folds', args)}",
+        f"{count_of(len(train), 'train image')} and {count_of(len(test), 'test image')} "
+        f"-> {shown(paths.manifest)}{job.call.next_step('folds')}",
     )
+    return manifest
+
+
+def main(argv: list[str] | None = None) -> None:
+    run(job_of(PARSER.parse_args(argv)))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ Writes  data/<competition>/images/ and, last, prepared.json; for the built-in di
 
 from __future__ import annotations
 
-from pipeline.records.console import answer_early, parser_for
+from pipeline.records.command_line import parser_for
+from pipeline.system.console import answer_early
 
 PARSER = parser_for(__doc__)
 if __name__ == "__main__":  # before the imports that take seconds
@@ -25,18 +26,20 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.records.archives import unpack_all
-from pipeline.records.arrays import holds_images, write_images
-from pipeline.records.competition import Competition, load_competition
-from pipeline.records.console import next_step, paths_of, progress, run_stage, say
-from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.files import temporary_beside, write_json, write_text
-from pipeline.records.index import Index
-from pipeline.records.listing import is_archive, is_array_file, list_files
-from pipeline.records.locks import held
-from pipeline.records.paths import Paths, shown
-from pipeline.records.toml import read_toml
+from pipeline.formats.archives import unpack_all
+from pipeline.formats.arrays import holds_images, write_images
+from pipeline.formats.listing import is_archive, is_array_file, list_files
+from pipeline.records.competition import Competition
+from pipeline.records.job import Job, job_of
+from pipeline.records.paths import Paths
 from pipeline.records.up_to_date import prepare_target, raw_contents, to_unpack
+from pipeline.system.console import progress, run_stage, say
+from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.files import temporary_beside, write_json, write_text
+from pipeline.system.index import Index
+from pipeline.system.locks import held
+from pipeline.system.places import shown
+from pipeline.system.toml import read_toml
 
 NUM_DIGITS_TEST = 360
 
@@ -117,7 +120,7 @@ def put_in_place(
     if not paths.images.exists():
         made.replace(paths.images)
         return [paths.images / name for name in names], []
-    index = Index(paths)
+    index = Index(paths.home)
     recorded = before["made"] if before else {}
 
     def is_ours(path: Path) -> bool:
@@ -167,13 +170,13 @@ def has_images(paths: Paths, source: str, before: dict[str, Any] | None) -> bool
     place = paths.seek(source)
     if place is None:
         return Path(source).is_absolute()  # the manifest says what is wrong
-    index, made = Index(paths), before["made"] if before else {}
+    index, made = Index(paths.home), before["made"] if before else {}
     return any(index.key(place / name) not in made for name in list_files(place))
 
 
 def prepare(paths: Paths, competition: Competition) -> str:
     """Brings images/ up to date with raw/, or leaves it as it was; returns what was done."""
-    facts, index = read_toml(paths.toml), Index(paths)
+    facts, index = read_toml(paths.toml), Index(paths.home)
     contents, target = raw_contents(paths, facts), prepare_target(paths, facts)
     if not target.why(index):
         return "nothing new in raw/"
@@ -221,13 +224,16 @@ def prepare(paths: Paths, competition: Competition) -> str:
     return f"{count_of(count, 'file')} from {packed or 'the built-in digits'} -> {shown(paths.images)}"
 
 
-def main() -> None:
-    args = PARSER.parse_args()
-    paths = paths_of(args)
-    competition = load_competition(paths)
-    with held(paths.home / "cache" / "lock", lambda: say("prepare", "waiting for another process at work here")):
-        done = prepare(paths, competition)
-    say("prepare", f"{done}{next_step('manifest', args)}")
+def run(job: Job) -> str:
+    """Brings images/ up to date; returns a sentence that says what was done."""
+    with held(job.paths.home / "cache" / "lock", lambda: say("prepare", "waiting for another process at work here")):
+        done = prepare(job.paths, job.competition)
+    say("prepare", f"{done}{job.call.next_step('manifest')}")
+    return done
+
+
+def main(argv: list[str] | None = None) -> None:
+    run(job_of(PARSER.parse_args(argv)))
 
 
 if __name__ == "__main__":

@@ -1,55 +1,71 @@
-"""Stage 7: a prediction becomes the file to upload, checked against the competition's own sample.
+"""Stage 7: turn the prediction of a run into the file to upload, checked against the sample submission.
 
     make submit COMPETITION=dogs-vs-cats RECIPE=resnet18
     python -m pipeline.submit --competition dogs-vs-cats --recipe resnet18 --folds 0
 
-Reads   runs/<run>/test.csv and score.json, the sample submission, and the test labels where they are known
-Writes  submissions/<competition>/<run>.csv and <run>.json, where it came from; an older different file of that name
-        is kept as <run>.<fingerprint>.csv, since it may have been uploaded
+Reads   runs/<run>/test.npz and score.json, the sample submission, and the test labels if they are known
+Writes  submissions/<competition>/<run>.csv and <run>.json, its origin. An older, different file of that name is kept as
+        <run>.<fingerprint>.csv, since it may have been uploaded
 """
 
 from __future__ import annotations
 
-from pipeline.records.console import answer_early, parser_for
+from pipeline.records.command_line import parser_for
+from pipeline.system.console import answer_early
 
 PARSER = parser_for(__doc__, run=True, folds=True)
 if __name__ == "__main__":  # before the imports that take seconds
     answer_early(PARSER)
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from pipeline.records.competition import Competition, load_competition
-from pipeline.records.console import make_line, paths_of, run_stage, say
-from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.files import fingerprint, read_record, write_json, write_text
-from pipeline.records.metrics import METRICS
-from pipeline.records.paths import Paths, parse_folds, partial_name, shown
-from pipeline.records.provenance import provenance
-from pipeline.records.runs import asked_run, made_of
+from pipeline.records.job import Job, job_of
+from pipeline.records.paths import partial_name
+from pipeline.records.predictions import Predictions
+from pipeline.records.runs import made_of
 from pipeline.records.submission import check_sample, format_submission, submission_text
-from pipeline.records.tables import one_hot, read_csv, read_manifest, require_same_ids
-from pipeline.records.toml import read_toml
+from pipeline.records.tables import read_csv, read_manifest
+from pipeline.records.task import TASKS, Task
 from pipeline.records.up_to_date import submit_target
+from pipeline.system.console import run_stage, say
+from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.files import fingerprint, read_record, write_json, write_text
+from pipeline.system.places import shown
+from pipeline.system.provenance import provenance
+from pipeline.system.toml import read_toml
 
 
-def known_score(paths: Paths, competition: Competition, test: pd.DataFrame, names: list[str]) -> float | None:
-    """The score on test labels, where [test] names them or the names of the images told them."""
-    source = competition.test
+def load_test(job: Job, score: dict[str, Any]) -> tuple[pd.Series, np.ndarray, Task]:
+    """Ids (N,) of the test rows, in the order of the manifest, their predictions (N, C) and the task."""
+    files, again = job.predictions, f"type: {job.call.make_line('ensemble')}"
+    damaged = f"delete {shown(files.record)} and {again}"
+    loaded = Predictions.load(files.test, score.get("sha256", {}).get("test", ""), damaged)
+    task = TASKS[job.competition.task](list(loaded.target_names))
+    manifest = read_manifest(job.paths.manifest)
+    ids = manifest.loc[manifest["split"] == "test", "image_id"]
+    return ids, loaded.aligned(ids, task.target_names, shown(files.test), again), task
+
+
+def known_score(job: Job, ids: pd.Series, predictions: np.ndarray, task: Task) -> float | None:
+    """The score on the test labels, if [test] names them or the names of the test images contain them."""
+    source = job.competition.test
     assert source is not None
     if source.labels is None and not source.names_tell_labels:
         return None
-    path = paths.test_labels if source.names_tell_labels else paths.find(str(source.labels))
+    path = job.paths.test_labels if source.names_tell_labels else job.paths.find(str(source.labels))
     known = read_csv(path)
     if known.empty:
         return None
     labels = known.set_index(known.columns[0])[known.columns[1]]
-    here = test[test["id"].isin(labels.index)]
-    if here.empty:
-        raise FoldwiseError(f"{shown(path)} names none of the test ids, such as '{test['id'].iloc[0]}'")
-    targets = one_hot(labels.loc[here["id"]].reset_index(drop=True), names).argmax(axis=1)
-    return METRICS[competition.metric](targets, here[[f"p_{name}" for name in names]].to_numpy())
+    here = ids.isin(labels.index).to_numpy()
+    if not here.any():
+        raise FoldwiseError(f"{shown(path)} names none of the test ids, such as '{ids.iloc[0]}'")
+    targets = task.targets(labels.loc[ids[here]].reset_index(drop=True))
+    return task.score(job.competition.metric, targets, predictions[here])
 
 
 def keep_older(path: Path, text: str) -> None:
@@ -62,43 +78,29 @@ def keep_older(path: Path, text: str) -> None:
         say("submit", f"the older, different {path.name} is kept as {path.stem}.{mark}.csv")
 
 
-def main() -> None:
-    args = PARSER.parse_args()
-    paths = paths_of(args)
-    competition = load_competition(paths)
-    run, _ = asked_run(args, competition)
-    chosen = parse_folds(args.folds, competition.folds.n)
-    score_path, test_path = (
-        paths.run(run) / partial_name(name, chosen, competition.folds.n, suffix)
-        for name, suffix in (("score", ".json"), ("test", ".csv"))
-    )
-    target = submit_target(paths, read_toml(paths.toml), run, chosen, competition.folds.n)
+def run(job: Job) -> pd.DataFrame | None:
+    """Writes the submission and returns its table; None if the competition has no test images."""
+    competition, paths, run_of_job, files = job.competition, job.paths, job.run.name, job.predictions
+    target = submit_target(paths, read_toml(paths.toml), run_of_job, job.folds, job.num_folds)
     read = target.read_now()
-    if not score_path.exists():
-        raise FoldwiseError(f"the folds of {run} are not put together yet; type: {make_line('ensemble', args)}")
-    score = read_record(score_path)
+    if not files.record.exists():
+        raise FoldwiseError(
+            f"the folds of {run_of_job} are not put together yet; type: {job.call.make_line('ensemble')}"
+        )
+    score = read_record(files.record)
     form = competition.submission
     if form is None:
-        say("submit", f"no test images: {run} ends with out-of-fold {score['metric']} {score['cv_score']:.4f}")
-        return
+        say("submit", f"no test images: {run_of_job} ends with out-of-fold {score['metric']} {score['cv_score']:.4f}")
+        return None
 
-    if not test_path.exists() or fingerprint(test_path) != score["test_sha256"]:
-        raise FoldwiseError(
-            f"{shown(test_path)} has changed since it was written; delete {shown(score_path)} and type the same again"
-        )
-    test = read_csv(test_path, ["id"])
-    names = [column.removeprefix("p_") for column in test.columns[1:]]
-    test = test.astype({f"p_{name}": float for name in names})
-    manifest = read_manifest(paths.manifest)
-    test_ids = manifest.loc[manifest["split"] == "test", "image_id"]
-    require_same_ids(test_ids, test["id"], shown(test_path), f"type: {make_line('ensemble', args)}")
-    table = format_submission(test["id"], test[[f"p_{name}" for name in names]].to_numpy(), names, form)
+    ids, predictions, task = load_test(job, score)
+    table = format_submission(ids, predictions, task, form)
     sample = paths.find(form.sample) if form.sample and not paths.dry_run else None
     if sample:
         table = check_sample(table, sample, form)
-    score_on_labels = known_score(paths, competition, test, names)
+    score_on_labels = known_score(job, ids, predictions, task)
 
-    path = paths.submissions / partial_name(run, chosen, competition.folds.n, ".csv")
+    path = paths.submissions / partial_name(run_of_job, job.folds, job.num_folds, ".csv")
     text = submission_text(table, form)
     keep_older(path, text)
     about = {
@@ -110,30 +112,39 @@ def main() -> None:
         "test_score": score_on_labels,
         "score": score,
         "competition_sha256": fingerprint(paths.toml),
-        "made_of": made_of(paths, run),
+        "made_of": made_of(paths, run_of_job),
         **provenance(),
     }
     write_text(path, text)
     write_json(target.record, {**about, **target.written(read, [path])})
+    report(job, path, about)
+    return table
 
+
+def report(job: Job, path: Path, about: dict[str, Any]) -> None:
+    """Prints what was written, what to expect of it, and the line that uploads it."""
+    score, known = about["score"], about["test_score"]
     low, high = score["interval_95"]
-    partial = f", PARTIAL: {len(chosen)} of {competition.folds.n} folds" if score["partial"] else ""
-    checked = f", ids and header as in {sample.name}" if sample else ""
-    say("submit", f"{count_of(len(table), 'row')}{checked}{partial} -> {shown(path)}")
+    partial = f", PARTIAL: {len(job.folds)} of {job.num_folds} folds" if score["partial"] else ""
+    checked = f", ids and header as in {about['checked_against']}" if about["checked_against"] else ""
+    say("submit", f"{count_of(about['rows'], 'row')}{checked}{partial} -> {shown(path)}")
     say(
         "submit",
         f"out-of-fold {score['metric']} {score['cv_score']:.4f}; expect {score['expected_score']:.4f} on the "
         f"leaderboard, 95 % interval {low:.4f} to {high:.4f}",
     )
-    if score_on_labels is not None:
+    if known is not None:
         say(
             "submit",
-            f"{score['metric']} on the test labels kept aside: {score_on_labels:.4f}, on train images "
-            f"{score['train_score']:.4f}",
+            f"{score['metric']} on the test labels kept aside: {known:.4f}, on train images {score['train_score']:.4f}",
         )
-    if competition.slug and not paths.dry_run:
+    if job.competition.slug and not job.paths.dry_run:
         message = f"{path.stem} cv={score['cv_score']:.4f}"
-        say("submit", f'upload: kaggle competitions submit {competition.slug} -f {shown(path)} -m "{message}"')
+        say("submit", f'upload: kaggle competitions submit {job.competition.slug} -f {shown(path)} -m "{message}"')
+
+
+def main(argv: list[str] | None = None) -> None:
+    run(job_of(PARSER.parse_args(argv)))
 
 
 if __name__ == "__main__":

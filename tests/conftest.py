@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 from pipeline.records import paths as paths_module
-from pipeline.records.console import run_stage
 from pipeline.records.paths import Paths
-from pipeline.records.signals import SIGNALS
+from pipeline.system.console import run_stage
+from pipeline.system.signals import SIGNALS
 
 #: Made absolute here, before a test moves to its own folder.
 SHARED_DATA = os.environ.get("FOLDWISE_SHARED_DATA", "") and str(Path(os.environ["FOLDWISE_SHARED_DATA"]).resolve())

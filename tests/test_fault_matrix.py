@@ -35,10 +35,11 @@ from torch import nn
 from torch.utils.data import get_worker_info
 
 import pipeline.train
-from pipeline.learner import checkpoint, memory, networks
+from pipeline.learner import arrangement as memory
+from pipeline.learner import checkpoint, networks
+from pipeline.learner.arrangement import parts_that_fit
 from pipeline.learner.checkpoint import Checkpoints, Training
 from pipeline.learner.divergence import require_finite
-from pipeline.learner.memory import parts_that_fit
 from pipeline.pixels import workers as workers_module
 from pipeline.pixels.augment import eval_transforms
 from pipeline.pixels.cache import Pixels, open_pixels, readable_rows
@@ -46,15 +47,15 @@ from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader
 from pipeline.pixels.decode import decode
 from pipeline.pixels.preprocessing import IMAGENET
 from pipeline.records import paths as paths_module
-from pipeline.records import signals
-from pipeline.records.errors import FoldwiseError
-from pipeline.records.files import atomic_path, fingerprint, read_record, sweep, temporary_beside, write_record
-from pipeline.records.locks import living_owner, owned
 from pipeline.records.paths import Paths
-from pipeline.records.processes import HOST
 from pipeline.records.recipe import load_recipe
 from pipeline.records.submission import Submission, check_sample, format_submission
 from pipeline.records.tables import read_manifest
+from pipeline.system import signals
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.files import atomic_path, fingerprint, read_record, sweep, temporary_beside, write_record
+from pipeline.system.locks import living_owner, owned
+from pipeline.system.processes import HOST
 from tests.conftest import Stage, run, start_stage, wait_for, write_image
 
 Failure = Callable[..., str]
@@ -423,7 +424,7 @@ def test_row_12_a_signal_that_meets_a_destructor_is_not_lost() -> None:
     """Python drops what is raised there."""
     code = """
 import os, signal, time
-from pipeline.records.console import run_stage
+from pipeline.system.console import run_stage
 class Dying:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -524,7 +525,7 @@ def test_row_14_a_loader_process_dies_or_hangs(
 ORPHAN = """
 import multiprocessing, os, sys, time
 from pipeline.pixels.workers import start_worker
-from pipeline.records.processes import is_alive
+from pipeline.system.processes import is_alive
 
 def work(begun):
     while sys.argv[1] == "before" and is_alive(os.getppid()) and os.getppid() == parent:

@@ -12,8 +12,8 @@ from sklearn.model_selection import StratifiedKFold
 
 from pipeline.folds import assign_folds, resolve_groups
 from pipeline.records.competition import Folds
-from pipeline.records.errors import FoldwiseError
 from pipeline.records.paths import Paths
+from pipeline.system.errors import FoldwiseError
 from tests.conftest import Stage
 
 

@@ -31,11 +31,11 @@ from pipeline.pixels.cache import open_pixels, readable_rows
 from pipeline.pixels.decode import decode, decode_to_side
 from pipeline.records import paths as paths_module
 from pipeline.records.competition import load_competition
-from pipeline.records.errors import FoldwiseError
 from pipeline.records.paths import Paths
 from pipeline.records.recipe import load_recipe
 from pipeline.records.submission import rehearse_submission
 from pipeline.records.tables import class_names, one_hot, read_folds, read_manifest
+from pipeline.system.errors import FoldwiseError
 from tests.conftest import Stage
 
 CHECKOUT = Path(pipeline.folds.__file__).parents[1]

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from pipeline.records.competition import Submission
-from pipeline.records.errors import FoldwiseError
 from pipeline.records.paths import Paths
 from pipeline.records.submission import check_sample, format_submission, submission_text
 from pipeline.records.tables import sorted_ids
 from pipeline.submit import keep_older
+from pipeline.system.errors import FoldwiseError
 
 IDS = pd.Series(["10", "2", "1"])
 PROBS = np.array([[0.25, 0.75], [0.9, 0.1], [0.5000001, 0.4999999]])

@@ -11,10 +11,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.records.errors import FoldwiseError, nearest
-from pipeline.records.paths import is_no_text
-from pipeline.records.threads import cores, most_workers
-from pipeline.records.toml import split_settings
+from pipeline.records.command_line import Call
+from pipeline.system.errors import FoldwiseError, nearest
+from pipeline.system.places import is_no_text
+from pipeline.system.threads import cores, most_workers
+from pipeline.system.toml import split_settings
 
 #: The stages, in their order.
 STAGES = ("prepare", "manifest", "folds", "train", "predict", "ensemble", "submit")
@@ -62,6 +63,11 @@ class Options:
     jobs: int | None = None
     keep_going: bool = False
     plan_only: bool = False
+
+    @property
+    def call(self) -> Call:
+        """The names that select the work."""
+        return Call(self.competition, self.recipe, self.settings, self.folds, self.dry_run)
 
 
 def read_options(words: Sequence[str], environment: Mapping[str, str]) -> Options:

@@ -17,9 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.driver.options import STAGES, Options
-from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.files import read_json
-from pipeline.records.index import Index
 from pipeline.records.paths import (
     LONGEST_RUN,
     MAX_FOLDS,
@@ -28,11 +25,8 @@ from pipeline.records.paths import (
     partial_name,
     recipe_path,
     run_name,
-    shown,
     unshortened_run_name,
 )
-from pipeline.records.threads import cores, share_cores
-from pipeline.records.toml import read_toml
 from pipeline.records.up_to_date import (
     Run,
     Target,
@@ -43,6 +37,12 @@ from pipeline.records.up_to_date import (
     prepare_target,
     submit_target,
 )
+from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.files import read_json
+from pipeline.system.index import Index
+from pipeline.system.places import shown
+from pipeline.system.threads import cores, share_cores
+from pipeline.system.toml import read_toml
 
 #: Image side up to which several folds train at once on one GPU, and the memory (MiB) that each is then given.
 SMALL_SIDE, SMALL_MEMORY = 96, 4096
@@ -61,7 +61,7 @@ def gpu_memory() -> list[int]:
         return []
 
 
-def arrange(num_folds: int, image_size: int, device: str) -> tuple[int, list[int]]:
+def share_machine(num_folds: int, image_size: int, device: str) -> tuple[int, list[int]]:
     """(folds side by side, threads of each). A GPU trains one fold at a time, or as many small ones as its memory
     and the cores allow; a CPU divides its cores."""
     memory = next(iter(gpu_memory()), 0) if device in ("auto", "cuda") else 0
@@ -163,7 +163,9 @@ def make_plan(options: Options) -> Plan:
     chosen = parse_folds(options.folds, num_folds)
     device = options.device or "auto"
     ranks = ranks_of(options.gpus, options.cpus, options.cluster, device)
-    beside, threads = arrange(len(chosen), int(sizes[-1]) if re.fullmatch("[0-9]{1,9}", sizes[-1]) else 224, device)
+    beside, threads = share_machine(
+        len(chosen), int(sizes[-1]) if re.fullmatch("[0-9]{1,9}", sizes[-1]) else 224, device
+    )
     if ranks > 1 or options.cluster:  # each fold has the whole machine, or others
         beside, threads = 1, [cores()] * len(chosen)
     until = None if options.hours is None else time.time() + options.hours * 3600 - KEPT_BACK
@@ -294,7 +296,7 @@ def up_to_date(plan: Plan, verb: str) -> str:
         "prepare": plan.paths.images,
         "manifest": plan.paths.manifest,
         "folds": plan.paths.folds,
-        "ensemble": plan.paths.run(plan.run) / partial_name("score", plan.chosen, plan.num_folds, ".json"),
+        "ensemble": plan.paths.predictions(plan.run, plan.chosen, plan.num_folds).record,
         "submit": plan.csv,
     }
     if verb in ("train", "predict"):

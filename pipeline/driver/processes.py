@@ -2,7 +2,7 @@
 
 They stay in the driver's process group. A signal reaches the driver alone (``kill``), or all of them (Ctrl-C, a closed
 terminal); the driver hands each one on at once, and a stage that gets the same signal twice in a moment counts it as
-one (records/signals.py). When the driver dies, however it dies, Linux sends its stages SIGTERM.
+one (system/signals.py). When the driver dies, however it dies, Linux sends its stages SIGTERM.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from threading import Thread
 from types import FrameType
 
 from pipeline.driver.view import View
-from pipeline.records.errors import FoldwiseError
-from pipeline.records.paths import CHECKOUT
-from pipeline.records.signals import LEFT_AT_ONCE, SIGNALS, STOPPED, Stopped, handling, is_repeat
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.places import CHECKOUT
+from pipeline.system.signals import LEFT_AT_ONCE, SIGNALS, STOPPED, Stopped, handling, is_repeat
 
 #: Seconds between two looks at the processes, and between two drawings of the view.
 LOOK_EVERY, DRAW_EVERY = 0.05, 0.5

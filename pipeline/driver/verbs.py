@@ -9,7 +9,6 @@ import shlex
 import shutil
 import sys
 import time
-from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -17,13 +16,14 @@ from pipeline.driver.options import STAGES, VERBS, Options, read_options
 from pipeline.driver.plan import Plan, Step, listed, make_plan, steps, unpredicted, up_to_date, why
 from pipeline.driver.processes import Processes
 from pipeline.driver.view import View
-from pipeline.records.console import make_line, say
-from pipeline.records.errors import FoldwiseError, nearest
-from pipeline.records.index import Index
-from pipeline.records.paths import Paths, known_competitions, known_recipes, shown
-from pipeline.records.processes import end_with_parent
-from pipeline.records.threads import cores
+from pipeline.records.paths import Paths, known_competitions, known_recipes
 from pipeline.records.up_to_date import NOT_YET
+from pipeline.system.console import say
+from pipeline.system.errors import FoldwiseError, nearest
+from pipeline.system.index import Index
+from pipeline.system.places import shown
+from pipeline.system.processes import end_with_parent
+from pipeline.system.threads import cores
 
 # --- the commands of the stages ---------------------------------------------------------------------------------
 
@@ -148,7 +148,7 @@ def start_fold(plan: Plan, processes: Processes, fold: int, verb: str) -> None:
 
 def bring_up_to_date(plan: Plan, verb: str) -> None:
     """Runs the stages up to this one, each where something has changed that it read or made."""
-    index, ran = Index(plan.paths), ""
+    index, ran = Index(plan.paths.home), ""
     for stage in STAGES[: STAGES.index(verb) + 1]:
         folds, reason = out_of_date(plan, stage, index)
         if not reason:
@@ -170,12 +170,12 @@ def bring_up_to_date(plan: Plan, verb: str) -> None:
                 say(stage, f"starting {listed(folds)} of {plan.run}")
             next_too = {"FOLDWISE_NEXT": "1"} if stage == verb else {}
             run_one(command(plan, stage, folds), f"the stage {stage}", next_too)
-        index, ran = Index(plan.paths), stage
+        index, ran = Index(plan.paths.home), stage
     index.save()
     if ran != verb:
         say(verb, f"nothing{' more' if ran else ''} to do: {up_to_date(plan, verb)}")
     elif verb == "train" and len(plan.chosen) > 1 and not plan.untrained:
-        say(verb, f"{up_to_date(plan, verb)}; next: {make_line('submit', asked(plan.options))}")
+        say(verb, f"{up_to_date(plan, verb)}; next: {plan.options.call.make_line('submit')}")
 
 
 def out_of_date(plan: Plan, stage: str, index: Index) -> tuple[list[int], str]:
@@ -199,12 +199,6 @@ def check_choices(plan: Plan) -> None:
     load_recipe(plan.recipe, plan.options.settings)
 
 
-def asked(options: Options) -> Namespace:
-    """What was typed, as a stage would have it."""
-    named = {"competition": options.competition, "recipe": options.recipe, "dry_run": options.dry_run}
-    return Namespace(**named, set=options.settings, folds=options.folds)
-
-
 def with_trained_folds(plan: Plan) -> Plan:
     """The plan for those of its folds that were trained in time. Raises FoldwiseError if there are none."""
     if not plan.trained:
@@ -216,7 +210,7 @@ def with_trained_folds(plan: Plan) -> Plan:
 
 def explain(plan: Plan, verb: str, with_commands: bool) -> None:
     """Prints what a verb would run, a line for each stage."""
-    index = Index(plan.paths)
+    index = Index(plan.paths.home)
     if plan.until is not None and plan.trained and verb not in STAGES[: STAGES.index("train") + 1]:
         found = [step for step in steps(plan, "train", index)]
         done = replace(plan, chosen=plan.trained)

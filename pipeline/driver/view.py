@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.records.console import duration
-from pipeline.records.progress import read_progress
+from pipeline.system.console import duration
+from pipeline.system.progress import read_progress
 
 WIDTH = 10
 

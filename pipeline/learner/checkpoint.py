@@ -16,7 +16,6 @@ import pickle
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,12 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from pipeline.records.console import say
-from pipeline.records.errors import FoldwiseError
-from pipeline.records.files import atomic_path, fingerprint, read_record, write_record
-from pipeline.records.paths import shown
+from pipeline.learner.training import Training
 from pipeline.records.runs import differences
+from pipeline.system.console import say
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.files import atomic_path, fingerprint, read_record, write_record
+from pipeline.system.places import shown
 
 #: Seconds after which a checkpoint is made in the middle of an epoch, and how many are kept.
 SAVE_EVERY, KEEP = 300.0, 2
@@ -94,80 +94,6 @@ def load_weights(path: Path, sha256: str) -> tuple[dict[str, torch.Tensor], dict
         raise FoldwiseError(
             f"{shown(path)} is damaged ({error}); delete its folder and train that fold again"
         ) from error
-
-
-@dataclass
-class Training:
-    """All that changes while a fold trains, and so all that a checkpoint holds.
-
-    No generator is among it: order, augmentation, mixing and dropout are functions of (seed, epoch, image) or (seed,
-    step), and so is the learning rate.
-
-    kept: the weights to keep, ``module`` itself or its moving average. step: optimizer steps done. history: a row for
-    each finished epoch. losses (scalars), logits (B, C) and rows (B,): those of the current epoch's steps.
-    """
-
-    module: nn.Module
-    kept: nn.Module
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    step: int = 0
-    history: list[dict] = field(default_factory=list)
-    losses: list[torch.Tensor] = field(default_factory=list)
-    logits: list[torch.Tensor] = field(default_factory=list)
-    rows: list[torch.Tensor] = field(default_factory=list)
-
-    @property
-    def modules(self) -> dict[str, nn.Module]:
-        """The modules that differ, by name."""
-        return {"module": self.module} | ({} if self.kept is self.module else {"kept": self.kept})
-
-    def first_bad_loss(self) -> int | None:
-        """Which of this epoch's steps was the first whose loss is no finite number. Waits for the device."""
-        if not self.losses:
-            return None
-        bad = (~torch.stack(self.losses).isfinite()).nonzero()
-        return int(bad[0]) if len(bad) else None
-
-    def weights_are_finite(self) -> bool:
-        """Whether weights and buffers, also the averaged ones, are finite numbers. Waits for the device."""
-        tensors = [tensor for module in self.modules.values() for tensor in module.state_dict().values()]
-        return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
-
-    def add(self, loss: torch.Tensor, logits: torch.Tensor, rows: torch.Tensor) -> None:
-        """Takes in one step."""
-        self.step += 1
-        self.losses.append(loss)
-        self.logits.append(logits)
-        self.rows.append(rows)
-
-    def end_epoch(self) -> None:
-        """Forgets what the epoch's steps gave."""
-        self.losses, self.logits, self.rows = [], [], []
-
-    def save_trainer(self, file: HashedFile) -> None:
-        """Writes everything but the weights, tensors and plain types, as torch saves them."""
-        state = {
-            "step": self.step,
-            "history": self.history,
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "losses": torch.stack(self.losses).cpu(),
-            "logits": torch.cat(self.logits).cpu(),
-            "rows": torch.cat(self.rows),
-        }
-        torch.save(state, file)
-
-    def restore(self, weights: dict[str, bytes], trainer: dict[str, Any], device: torch.device) -> None:
-        """Becomes what was saved. weights: safetensors by the names of ``modules``."""
-        for name, module in self.modules.items():
-            module.load_state_dict(safetensors.torch.load(weights[name]))
-        self.optimizer.load_state_dict(trainer["optimizer"])
-        if trainer["scaler"]:
-            self.scaler.load_state_dict(trainer["scaler"])
-        self.step, self.history = trainer["step"], trainer["history"]
-        self.losses = list(trainer["losses"].to(device))
-        self.logits, self.rows = [trainer["logits"].to(device)], [trainer["rows"]]
 
 
 class Refused(Exception):

@@ -18,12 +18,7 @@ import torch
 from torch import nn
 
 from pipeline.learner.small_maps import by_products
-from pipeline.records.errors import FoldwiseError
-from pipeline.records.recipe import Recipe
-from pipeline.records.threads import cores
-
-#: Work (pixels through the model) from which compiling it for a GPU, about a minute, is won back.
-COMPILE_FROM = 500_000 * 224 * 224
+from pipeline.system.errors import FoldwiseError
 
 
 def find_device(name: str) -> torch.device:
@@ -75,32 +70,6 @@ class Arrangement:
     parts: int
     deterministic: bool
     ranks: int = 1
-
-    @classmethod
-    def chosen(
-        cls, recipe: Recipe, device: torch.device, threads: int, num_images: int, deterministic: bool = False,
-        ranks: int = 1, beside: int = 1,
-    ) -> Arrangement:  # fmt: skip
-        """What the rules say for this recipe on ``num_images`` images an epoch.
-
-        threads: 0 for as many as torch takes by itself; divided among the ranks ``beside`` each other here. bf16 is for
-        CUDA alone: without AMX it loses on a CPU.
-        """
-        dtype = torch.float32
-        if device.type == "cuda" and recipe.amp != "off":
-            wants_bf16 = recipe.amp == "bf16" or (recipe.amp == "auto" and torch.cuda.is_bf16_supported())
-            dtype = torch.bfloat16 if wants_bf16 else torch.float16
-        return cls(
-            threads=min(threads or torch.get_num_threads(), cores())
-            if beside == 1
-            else max(1, (threads or cores()) // beside),
-            channels_last=device.type != "mps",
-            dtype=str(dtype).removeprefix("torch."),
-            compiled=device.type == "cuda" and recipe.epochs * num_images * recipe.image_size**2 >= COMPILE_FROM,
-            parts=recipe.accumulate,
-            deterministic=deterministic,
-            ranks=ranks,
-        )
 
     def set_up(self) -> None:
         """Tells torch, before the first step; for the whole process."""

@@ -1,4 +1,4 @@
-"""A training whose numbers are no numbers any more: found where it began, and never saved."""
+"""Detect NaN or infinite losses and weights before they are saved."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from pipeline.learner.checkpoint import Training
-from pipeline.records.errors import FoldwiseError
-from pipeline.records.files import write_json
-from pipeline.records.paths import shown
+from pipeline.learner.training import Training
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.files import write_json
+from pipeline.system.places import shown
 
 
 def require_finite(training: Training, ids: list[str], lr_of: Callable[[int], float], folder: Path) -> None:

@@ -1,4 +1,7 @@
-"""Probabilities from trained modules: one function for validation, out-of-fold and test rows."""
+"""Predictions of trained modules: one function for validation, out-of-fold and test rows.
+
+Legend: N rows, C targets, B batch, S image side.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ import torch
 from torch import fx, nn
 from torch.fx.experimental.optimization import fuse
 
-from pipeline.learner.device import Precision
-from pipeline.learner.ranks import ALONE, Ranks
+from pipeline.learner.arrangement import Compute
 from pipeline.learner.resident import on_device
 from pipeline.pixels.dataset import Batches
+from pipeline.records.task import Task
 
 #: The symmetries of a competition on inputs (B, 3, S, S).
 TURNS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -56,33 +59,34 @@ def folded(module: nn.Module) -> nn.Module:
 
 
 @torch.inference_mode()
-def predict_probs(
+def predict(
     modules: Sequence[nn.Module],
     normalize: nn.Module,
     loader: Batches,
+    task: Task,
     views: Sequence[View],
-    precision: Precision,
-    ranks: Ranks = ALONE,
+    compute: Compute,
 ) -> list[np.ndarray]:
-    """Class probabilities (N, C) float32 of each module, by row of the loader: softmax, then the mean over views.
+    """Predictions (N, C) float32 of each module, by row of the loader: those of the task, averaged over the views.
 
-    One pass over the pictures serves all modules and views. Each of several ranks passes its share of the batches, and
-    all return the whole.
+    One pass over the images serves all modules and views. Each rank predicts its share of the batches; all ranks return
+    all rows.
     """
+    ranks, precision = compute.ranks, compute.precision
     for module in modules:
         module.eval()
         ranks.share_buffers(module)
-    rows_seen, probs_seen = [], []
-    for images, rows in on_device(loader.epoch(), precision.device):
+    rows_seen, seen = [], []
+    for images, rows in on_device(loader.epoch(), compute.device):
         inputs = normalize(images)
         pictures = [apply_view(inputs, view) for view in views]
         with precision.autocast():
-            probs = [[module(picture).float().softmax(dim=1) for picture in pictures] for module in modules]
-        probs_seen.append(torch.stack([torch.stack(of_module).mean(dim=0) for of_module in probs], dim=1))
+            by_view = [[task.predictions(module(picture).float()) for picture in pictures] for module in modules]
+        seen.append(torch.stack([torch.stack(of_module).mean(dim=0) for of_module in by_view], dim=1))
         rows_seen.append(rows)
-    mine = (torch.cat(rows_seen).numpy(), torch.cat(probs_seen).cpu().numpy()) if rows_seen else None
-    seen, probs_of_seen = zip(*filter(None, ranks.gather(mine)), strict=True)
-    probs_by_row = np.concatenate(probs_of_seen)
-    ordered = np.empty_like(probs_by_row)
-    ordered[np.concatenate(seen)] = probs_by_row
+    mine = (torch.cat(rows_seen).numpy(), torch.cat(seen).cpu().numpy()) if rows_seen else None
+    rows_of_ranks, predictions_of_ranks = zip(*filter(None, ranks.gather(mine)), strict=True)
+    by_row = np.concatenate(predictions_of_ranks)
+    ordered = np.empty_like(by_row)
+    ordered[np.concatenate(rows_of_ranks)] = by_row
     return list(ordered.swapaxes(0, 1))

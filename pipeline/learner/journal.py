@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TypeVar
 
 import pandas as pd
 from torch.utils.tensorboard import SummaryWriter
 
+from pipeline.learner.saving import FoldStore
 from pipeline.pixels.pictures import save_curves
-from pipeline.records.console import duration, is_viewed, progress, say
-from pipeline.records.progress import Pace, forget_progress, write_progress
 from pipeline.records.tables import write_csv
+from pipeline.system.console import duration, is_viewed, progress, say
+from pipeline.system.progress import Pace, forget_progress, write_progress
 
 T = TypeVar("T")
 
@@ -22,13 +22,13 @@ class Journal:
     """The rows of all epochs so far: epoch (from 1), lr, train_loss, train_score, val_loss, val_score, seconds."""
 
     def __init__(
-        self, folder: Path, fold: int, epochs: int, metric_name: str, history: list[dict], writes: bool = True
+        self, store: FoldStore, epochs: int, metric_name: str, history: list[dict], writes: bool = True
     ) -> None:
-        self.folder, self.fold, self.epochs, self.metric_name = folder, fold, epochs, metric_name
+        self.folder, self.fold, self.epochs, self.metric_name = store.folder, store.fold, epochs, metric_name
         self.history = history
         self.began_with = len(history)
         self.began = self.last_said = self.last_added = time.monotonic()
-        self.writer = SummaryWriter(folder, purge_step=len(history) + 1) if writes else None
+        self.writer = SummaryWriter(store.folder, purge_step=len(history) + 1) if writes else None
         self.pace: Pace | None = None
 
     def watched(self, batches: Iterable[T], steps: int, done: int) -> Iterator[T]:

@@ -19,9 +19,9 @@ import pipeline.learner.resnet  # noqa: F401 (registers its networks)
 from pipeline.learner.networks import REGISTERED
 from pipeline.learner.transfer import fetch_timm, fetch_torchvision, load_file
 from pipeline.pixels.preprocessing import IMAGENET, Preprocessing
-from pipeline.records.errors import FoldwiseError, nearest
-from pipeline.records.files import fingerprint
 from pipeline.records.recipe import Recipe
+from pipeline.system.errors import FoldwiseError, nearest
+from pipeline.system.files import fingerprint
 
 TORCHVISION = "torchvision/"
 

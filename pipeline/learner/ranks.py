@@ -25,8 +25,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.learner.device import find_device
-from pipeline.records.errors import FoldwiseError
-from pipeline.records.processes import end_with_parent, is_of_ranks, rank
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.processes import end_with_parent, is_of_ranks, rank
 
 T = TypeVar("T")
 

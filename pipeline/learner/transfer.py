@@ -24,9 +24,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from pipeline.pixels.preprocessing import Preprocessing
-from pipeline.records.console import say
-from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.paths import WEIGHTS, shown
+from pipeline.records.paths import WEIGHTS
+from pipeline.system.console import say
+from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.places import shown
 
 
 def head_of(module: nn.Module) -> list[str]:

@@ -22,8 +22,8 @@ import cv2
 import numpy as np
 
 from pipeline.pixels.preprocessing import IMAGENET, Preprocessing
-from pipeline.records.errors import FoldwiseError, nearest
 from pipeline.records.recipe import Recipe
+from pipeline.system.errors import FoldwiseError, nearest
 
 AUGMENTATIONS: dict[str, Callable[..., A.BasicTransform]] = {}
 

@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 
 from pipeline.pixels.decode import DECODER, Unreadable, decode_to_side, shape_at_side
-from pipeline.records.console import progress, say
-from pipeline.records.errors import FoldwiseError
-from pipeline.records.files import atomic_path, fingerprint
-from pipeline.records.locks import held
-from pipeline.records.paths import Paths, shown
-from pipeline.records.threads import in_threads
+from pipeline.records.paths import Paths
+from pipeline.system.console import progress, say
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.files import atomic_path, fingerprint
+from pipeline.system.locks import held
+from pipeline.system.places import shown
+from pipeline.system.threads import in_threads
 
 #: Share of the free disk that a cache may take; beyond it images are decoded on the fly.
 DISK_SHARE = 0.5

@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from pipeline.pixels.augment import Augmenter, draw_key
 from pipeline.pixels.cache import Pixels
 from pipeline.pixels.workers import AHEAD, PATIENCE, affordable, end_of_worker, start_worker
-from pipeline.records.console import progress
-from pipeline.records.errors import FoldwiseError
-from pipeline.records.processes import end_children
+from pipeline.system.console import progress
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.processes import end_children
 
 Key = tuple[int, int]  # (epoch, row)
 Batch = tuple[torch.Tensor, torch.Tensor]  # images, rows
@@ -118,8 +118,8 @@ class EpochBatches(Sampler[list[Key]]):
             yield [(self.epoch, int(row)) for row in order[start : start + self.batch_size][part]]
 
 
-def as_it_is(batch: Any) -> Any:
-    """The batch that ``__getitems__`` made is whole already."""
+def whole_batch(batch: Any) -> Any:
+    """The collate function: ``__getitems__`` has made the batch already."""
     return batch
 
 
@@ -133,7 +133,7 @@ class Batches(Protocol):
         ...
 
 
-class Watched:
+class WithProgress:
     """Batches whose passes show their progress."""
 
     def __init__(self, batches: Batches, stage: str, doing: str) -> None:
@@ -147,11 +147,11 @@ class Watched:
         return progress(self.batches.epoch(epoch, start), len(self) - start, self.stage, self.doing)
 
 
-class Heeding:
-    """Batches before each of which ``ask`` is called, which may raise an exception to end the pass."""
+class Interruptible:
+    """Batches; ``check`` is called before each and may raise an exception to end the pass."""
 
-    def __init__(self, batches: Batches, ask: Callable[[], None]) -> None:
-        self.batches, self.ask = batches, ask
+    def __init__(self, batches: Batches, check: Callable[[], None]) -> None:
+        self.batches, self.check = batches, check
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -159,7 +159,7 @@ class Heeding:
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """Yields (images, rows) of one epoch from batch ``start``."""
         for batch in self.batches.epoch(epoch, start):
-            self.ask()
+            self.check()
             yield batch
 
 
@@ -174,7 +174,7 @@ class Loader:
         self.loader: DataLoader | None = None  # none: the batches are made right here, in 0.93 of the time
         if self.workers or pin:
             self.loader = DataLoader(
-                dataset, batch_sampler=self.batches, collate_fn=as_it_is, num_workers=self.workers, pin_memory=pin,
+                dataset, batch_sampler=self.batches, collate_fn=whole_batch, num_workers=self.workers, pin_memory=pin,
                 persistent_workers=self.workers > 0, worker_init_fn=start_worker,
                 prefetch_factor=AHEAD if self.workers else None, timeout=PATIENCE if self.workers else 0,
             )  # fmt: skip

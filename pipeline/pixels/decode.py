@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.records.errors import FoldwiseError
-from pipeline.records.files import fingerprint
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.files import fingerprint
 
 #: Pixels beyond which a file is refused by its header: two orders above any photograph worth training on here.
 MAX_PIXELS = 100_000_000

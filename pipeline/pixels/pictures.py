@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.records.files import atomic_path
+from pipeline.system.files import atomic_path
 
 #: Right and wrong, told apart by those who do not see red and green too.
 INK, RED, BLUE = "#222222", "#c0392b", "#2a6f97"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import cv2
 
-from pipeline.records.console import say
-from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.processes import end_with_parent
-from pipeline.records.signals import SIGNALS
+from pipeline.system.console import say
+from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.processes import end_with_parent
+from pipeline.system.signals import SIGNALS
 
 try:
     import resource

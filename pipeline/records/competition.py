@@ -7,11 +7,12 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.records.errors import nearest
 from pipeline.records.metrics import METRICS
-from pipeline.records.paths import MAX_FOLDS, Paths, shown
-from pipeline.records.settings import Settings, validated
-from pipeline.records.toml import read_toml
+from pipeline.records.paths import MAX_FOLDS, Paths
+from pipeline.system.errors import nearest
+from pipeline.system.places import shown
+from pipeline.system.settings import Settings, validated
+from pipeline.system.toml import read_toml
 
 Symmetry = Literal["hflip", "vflip", "rot90", "transpose"]
 

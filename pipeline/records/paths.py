@@ -10,12 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
-from pipeline.records.errors import FoldwiseError, nearest
-from pipeline.records.processes import rank
+from pipeline.system.errors import FoldwiseError, nearest
+from pipeline.system.places import CHECKOUT, ROOT, is_no_text, shown
 
-CHECKOUT = Path(__file__).parents[2]
-#: data/ and submissions/ are in this folder: the checkout, or FOLDWISE_ROOT (tests, read-only checkouts).
-ROOT = Path(os.environ.get("FOLDWISE_ROOT") or CHECKOUT).absolute()
 RECIPES = Path(__file__).parents[1] / "recipes"
 #: Where pretrained weights are looked for before a hub is asked.
 WEIGHTS = ROOT / "data" / "weights"
@@ -25,20 +22,10 @@ MAX_FOLDS = 100
 LONGEST_RUN, LONGEST_FOLDS = 120, 40
 
 
-def error_log() -> Path:
-    """Where the traceback of an unexpected fault is kept."""
-    return ROOT / "data" / (f"error.rank{rank()}.log" if rank() else "error.log")
-
-
 def known_competitions(root: Path | None = None) -> list[str]:
     """Names of the folders below data/ (of ``root``, by default ROOT) that hold a competition.toml."""
     names = (path.parent.name for path in ((root or ROOT) / "data").glob("*/competition.toml"))
     return sorted(name for name in names if not is_no_text(name))
-
-
-def is_no_text(name: str) -> bool:
-    """Whether a name holds bytes that are no UTF-8 text, and so cannot be written into a table or a record."""
-    return any("\udc80" <= letter <= "\udcff" for letter in name)
 
 
 def known_recipes() -> list[str]:
@@ -129,11 +116,6 @@ class Paths:
         return self.home / "images"
 
     @property
-    def index(self) -> Path:
-        """The remembered hashes of files (records/index.py)."""
-        return self.home / ".index.json"
-
-    @property
     def prepared(self) -> Path:
         """Written last by prepare: its record, of the archives in raw/ and the files in images/."""
         return self.home / "prepared.json"
@@ -188,6 +170,10 @@ class Paths:
     def fold(self, run: str, fold: int) -> Path:
         return self.runs / run / f"fold{fold}"
 
+    def predictions(self, run: str, folds: list[int], num_folds: int) -> PredictionFolder:
+        """The files of the prediction that some folds of a run make together."""
+        return PredictionFolder(self.run(run), partial_name("", folds, num_folds))
+
     @property
     def submissions(self) -> Path:
         folder = ROOT / "submissions" / self.competition
@@ -220,6 +206,44 @@ class Paths:
         )
 
 
+@dataclass(frozen=True)
+class PredictionFolder:
+    """The files of one prediction, whoever made it. ``oof`` and ``test`` hold it at full precision; the tables say the
+    same for people and are never read back.
+
+    folder: the folder of a run
+    mark: "" for all folds of a run, else which folds (``~folds=0,1``)
+    """
+
+    folder: Path
+    mark: str = ""
+
+    @property
+    def oof(self) -> Path:
+        """Out-of-fold predictions."""
+        return self.folder / f"oof{self.mark}.npz"
+
+    @property
+    def test(self) -> Path:
+        """Test predictions; missing if the competition has no test images."""
+        return self.folder / f"test{self.mark}.npz"
+
+    @property
+    def oof_table(self) -> Path:
+        """The out-of-fold predictions as CSV."""
+        return self.folder / f"oof{self.mark}.csv"
+
+    @property
+    def test_table(self) -> Path:
+        """The test predictions as CSV."""
+        return self.folder / f"test{self.mark}.csv"
+
+    @property
+    def record(self) -> Path:
+        """The score and the record of what was read and made, written last."""
+        return self.folder / f"score{self.mark}.json"
+
+
 def partial_name(name: str, folds: list[int], num_folds: int, suffix: str = "") -> str:
     """The name of what is made from these folds: it says which when some are left out (``test~folds=0,1.csv``)."""
     if len(folds) == num_folds:
@@ -228,11 +252,3 @@ def partial_name(name: str, folds: list[int], num_folds: int, suffix: str = "") 
     if len(listed) > LONGEST_FOLDS:
         listed = f"{len(folds)}-of-{num_folds}-{crc32(listed.encode()):08x}"
     return f"{name}~folds={listed}{suffix}"
-
-
-def shown(path: Path) -> str:
-    """The path as a user would type it: relative to the working folder where that is shorter."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

@@ -1,4 +1,7 @@
-"""Predictions that carry their ids: oof.npz and test.npz of a fold."""
+"""Predictions that carry their ids, of one fold or of a whole run; the form in which stages hand them on.
+
+Legend: N rows, C targets.
+"""
 
 from __future__ import annotations
 
@@ -7,43 +10,60 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from pipeline.records.errors import FoldwiseError
-from pipeline.records.files import atomic_path, fingerprint
-from pipeline.records.paths import shown
+from pipeline.records.tables import require_same_ids
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.files import atomic_path, fingerprint
+from pipeline.system.places import shown
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """image_ids (N,) str; class_names (C,) str; probs (N, C) float32, rows that sum to 1."""
+    """The content of oof.npz or test.npz.
+
+    image_ids: (N,) str
+    target_names: (C,) str
+    predictions: (N, C) float32
+    """
 
     image_ids: np.ndarray
-    class_names: np.ndarray
-    probs: np.ndarray
+    target_names: np.ndarray
+    predictions: np.ndarray
 
     def save(self, path: Path) -> str:
-        """Writes an .npz atomically and returns its sha256; raises FoldwiseError rather than save what is not a
-        probability."""
-        if not np.isfinite(self.probs).all():
-            row = int((~np.isfinite(self.probs)).any(axis=1).argmax())
+        """Writes an .npz file atomically and returns its sha256; raises FoldwiseError for NaN or infinite values."""
+        if not np.isfinite(self.predictions).all():
+            row = int((~np.isfinite(self.predictions)).any(axis=1).argmax())
             raise FoldwiseError(
                 f"the prediction of '{self.image_ids[row]}' is not a number: the training diverged; "
                 "lower lr and train again"
             )
+        arrays = {"image_ids": self.image_ids, "target_names": self.target_names, "predictions": self.predictions}
         with atomic_path(path) as temporary:
-            np.savez(temporary, image_ids=self.image_ids, class_names=self.class_names, probs=self.probs)
+            np.savez(temporary, **arrays)  # type: ignore[arg-type]
         return fingerprint(path)
 
     @classmethod
-    def load(cls, path: Path, sha256: str) -> Predictions:
-        """Reads a file of ``save``; raises FoldwiseError when it is not the one of this sha256."""
+    def load(cls, path: Path, sha256: str, advice: str) -> Predictions:
+        """Reads a file of ``save``; raises FoldwiseError, with the advice, if its sha256 differs."""
         try:
             if fingerprint(path) != sha256:
                 raise ValueError("it has changed since it was written")
             with np.load(path, allow_pickle=False) as file:
-                loaded = cls(file["image_ids"], file["class_names"], file["probs"])
+                return cls(file["image_ids"], file["target_names"], file["predictions"])
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise FoldwiseError(f"{shown(path)} is damaged ({error}); {advice}") from error
+
+    def aligned(self, ids: pd.Series, target_names: list[str], source: str, advice: str) -> np.ndarray:
+        """Predictions (N, C) float64 in the order of ``ids`` (N,).
+
+        Raises FoldwiseError, naming the source, if the ids or the target names are not the expected ones.
+        """
+        if list(self.target_names) != target_names:
             raise FoldwiseError(
-                f"{shown(path)} is damaged ({error}); delete predicted.json beside it and type the same again"
-            ) from error
-        return loaded
+                f"{source} holds the classes {', '.join(self.target_names)}, not {', '.join(target_names)}; {advice}"
+            )
+        require_same_ids(ids, self.image_ids, source, advice)
+        order = pd.Index(self.image_ids).get_indexer(ids)
+        return self.predictions[order].astype(np.float64)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.records.errors import FoldwiseError
-from pipeline.records.paths import recipe_path, shown
-from pipeline.records.settings import Settings, validated
-from pipeline.records.toml import check_settings, parse_toml, read_toml
+from pipeline.records.paths import recipe_path
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.places import shown
+from pipeline.system.settings import Settings, validated
+from pipeline.system.toml import check_settings, parse_toml, read_toml
 
 
 class Recipe(Settings):
@@ -92,7 +94,7 @@ class Recipe(Settings):
         return math.ceil(self.image_size * room / 8) * 8
 
 
-def load_recipe(name: str, settings: list[str]) -> Recipe:
+def load_recipe(name: str, settings: Sequence[str]) -> Recipe:
     """The recipe of this name with ``key=value`` settings on top (``augment.affine.degrees=5`` reaches into tables).
 
     Raises FoldwiseError for an unknown recipe or key, or a value of the wrong kind.

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from pipeline.records.competition import Competition
-from pipeline.records.errors import FoldwiseError
-from pipeline.records.files import fingerprint, read_json, read_record, write_record, write_text
-from pipeline.records.paths import Paths, run_name, shown
-from pipeline.records.provenance import provenance
-from pipeline.records.recipe import Recipe, load_recipe
-from pipeline.records.settings import toml_text
-
-
-def asked_run(args: Any, competition: Competition) -> tuple[str, Recipe]:
-    """Name and resolved recipe of the run that the command line asks for; a dry run has one epoch."""
-    name = args.recipe or competition.recipe
-    recipe = load_recipe(name, args.set)
-    if args.dry_run:
-        recipe = recipe.model_copy(update={"epochs": 1})
-    return run_name(name, args.set), recipe
+from pipeline.records.job import Job
+from pipeline.records.paths import Paths
+from pipeline.records.tables import read_folds, read_manifest
+from pipeline.records.task import Task, task_of
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.files import fingerprint, read_json, read_record, write_record, write_text
+from pipeline.system.places import shown
+from pipeline.system.provenance import provenance
+from pipeline.system.settings import toml_text
 
 
 def fingerprints(paths: Paths, manifest: pd.DataFrame) -> dict[str, str]:
@@ -33,16 +27,40 @@ def fingerprints(paths: Paths, manifest: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def identity(
-    recipe: Recipe, competition: Competition, paths: Paths, class_names: list[str], manifest: pd.DataFrame
-) -> dict[str, Any]:
-    """All that decides what the folds of a run learn."""
+def identity(job: Job, task: Task, manifest: pd.DataFrame) -> dict[str, Any]:
+    """All that decides what the folds of a run learn; two runs with the same identity give the same weights."""
     return {
-        **recipe.model_dump(),
-        "symmetries_granted": list(competition.symmetries),
-        "class_names": class_names,
-        **fingerprints(paths, manifest),
+        **job.recipe.model_dump(),
+        "symmetries_granted": list(job.competition.symmetries),
+        "class_names": task.target_names,
+        **fingerprints(job.paths, manifest),
     }
+
+
+@dataclass(frozen=True)
+class RunTables:
+    """The tables that the stages of a run work on.
+
+    manifest: one row for each image
+    folds: one row for each train image
+    task: what the labels mean
+    identity: what the run is made of
+    """
+
+    manifest: pd.DataFrame
+    folds: pd.DataFrame
+    task: Task
+    identity: dict[str, Any]
+
+
+def open_run(job: Job) -> RunTables:
+    """Reads manifest.csv and folds.csv; raises FoldwiseError if the folds of the run were trained on other ones."""
+    manifest = read_manifest(job.paths.manifest)
+    folds = read_folds(job.paths.folds, job.num_folds, manifest)
+    task = task_of(job.competition, folds["label"])
+    tables = RunTables(manifest, folds, task, identity(job, task, manifest))
+    check_run(job.paths, job.run.name, tables.identity)
+    return tables
 
 
 def differences(made_of: dict[str, Any], wanted: dict[str, Any]) -> str:
@@ -79,17 +97,19 @@ def check_run(paths: Paths, run: str, wanted: dict[str, Any]) -> None:
         )
 
 
-def start_run(paths: Paths, run: str, recipe: Recipe, wanted: dict[str, Any], pretrained_sha256: str | None) -> None:
-    """Writes what the run is made of into its folder, before the first fold leaves anything there; raises FoldwiseError
-    when its folds would start from different weights."""
-    check_run(paths, run, wanted)
-    record = paths.run(run) / "run.json"
-    if not has_work(paths, run) or not record.exists():
-        write_text(record.with_name("recipe.toml"), toml_text(recipe.model_dump()))
+def start_run(job: Job, wanted: dict[str, Any], pretrained_sha256: str | None) -> None:
+    """Writes recipe.toml and run.json, before the first fold writes anything into the run's folder.
+
+    Raises FoldwiseError if another fold of the run started from other pretrained weights.
+    """
+    check_run(job.paths, job.run.name, wanted)
+    record = job.run_folder / "run.json"
+    if not has_work(job.paths, job.run.name) or not record.exists():
+        write_text(record.with_name("recipe.toml"), toml_text(job.recipe.model_dump()))
         weights = {"pretrained_sha256": pretrained_sha256}
-        write_record(record, {"run": run, "made_of": wanted, **weights, **provenance()})
+        write_record(record, {"run": job.run.name, "made_of": wanted, **weights, **provenance()})
     elif read_record(record).get("pretrained_sha256") != pretrained_sha256:
         raise FoldwiseError(
-            f"{recipe.pretrained} has changed since {shown(record)} was written, and all folds of a run start from the "
-            f"same weights; put the old file back, or delete {shown(record.parent)} to train all folds again"
+            f"{job.recipe.pretrained} has changed since {shown(record)} was written, and all folds of a run must start "
+            f"from the same weights; restore the old file, or delete {shown(record.parent)} to train all folds again"
         )

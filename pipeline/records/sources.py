@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from pipeline.formats.listing import list_files
 from pipeline.records.competition import Test, Train, checked_label
-from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.listing import list_files
-from pipeline.records.paths import Paths, shown
-from pipeline.records.signals import cpu_limit
+from pipeline.records.paths import Paths
 from pipeline.records.tables import read_csv, require_unique
+from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.places import shown
+from pipeline.system.signals import cpu_limit
 
 #: CPU seconds that a pattern may take, and what each name adds to them; a harmless one takes a microsecond a name.
 MATCH_SECONDS, MATCH_SECONDS_EACH = 1.5, 2e-5

@@ -8,34 +8,21 @@ import numpy as np
 import pandas as pd
 
 from pipeline.records.competition import Competition, Submission
-from pipeline.records.errors import FoldwiseError
-from pipeline.records.paths import Paths, shown
+from pipeline.records.paths import Paths
 from pipeline.records.tables import read_csv, require_same_ids, require_unique, sorted_ids
+from pipeline.records.task import Task
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.places import shown
 
 
-def format_submission(ids: pd.Series, probs: np.ndarray, names: list[str], form: Submission) -> pd.DataFrame:
-    """The table that the competition asks for, sorted by id: text cells only, so that they are written as they are.
+def format_submission(ids: pd.Series, predictions: np.ndarray, task: Task, form: Submission) -> pd.DataFrame:
+    """The table that the competition asks for, sorted by id; all cells are text, so that they are written unchanged.
 
-    ids (N,) str; probs (N, C). Raises FoldwiseError when the form names a class that there is not.
+    ids: (N,) str; predictions: (N, C). Raises FoldwiseError if the form names a class that does not exist.
     """
-    if form.value == "probability":
-        if form.positive not in names:
-            raise FoldwiseError(
-                f"[submission] positive = '{form.positive}' is not one of the classes {', '.join(names)}"
-            )
-        values = pd.DataFrame({form.columns[1]: [f"{p:.8g}" for p in probs[:, names.index(form.positive)]]})
-    elif form.value == "columns":
-        header = form.columns[1:]
-        if sorted(header) != sorted(names):
-            raise FoldwiseError(
-                f"[submission] columns must be the id and every class, {', '.join(names)}, not {', '.join(header)}"
-            )
-        values = pd.DataFrame({name: [f"{p:.8g}" for p in probs[:, names.index(name)]] for name in header})
-    else:
-        best = probs.argmax(axis=1)
-        values = pd.DataFrame({form.columns[1]: [names[c] if form.value == "class" else str(c) for c in best]})
-    values.insert(0, form.columns[0], ids.to_numpy())
-    return values.set_index(form.columns[0]).loc[sorted_ids(ids)].reset_index()
+    table = task.cells(predictions, form)
+    table.insert(0, form.columns[0], ids.to_numpy())
+    return table.set_index(form.columns[0]).loc[sorted_ids(ids)].reset_index()
 
 
 def submission_text(table: pd.DataFrame, form: Submission) -> str:
@@ -62,10 +49,11 @@ def check_sample(table: pd.DataFrame, path: Path, form: Submission) -> pd.DataFr
     return table.set_index(key).loc[sample[key]].reset_index() if form.order == "sample" else table
 
 
-def rehearse_submission(ids: pd.Series, names: list[str], competition: Competition, paths: Paths) -> None:
+def rehearse_submission(ids: pd.Series, task: Task, competition: Competition, paths: Paths) -> None:
     """Raises now what submit would raise after hours of training: a form or a sample that does not fit."""
     form = competition.submission
     if form is not None:
-        table = format_submission(ids, np.full((len(ids), len(names)), 1 / len(names)), names, form)
+        number = len(task.target_names)
+        table = format_submission(ids, np.full((len(ids), number), 1 / number), task, form)
         if form.sample is not None:
             check_sample(table, paths.find(form.sample), form)

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from pipeline.records.errors import FoldwiseError, count_of, nearest
-from pipeline.records.files import atomic_path
-from pipeline.records.paths import shown
+from pipeline.system.errors import FoldwiseError, count_of, nearest
+from pipeline.system.files import atomic_path
+from pipeline.system.places import shown
 
 MANIFEST_COLUMNS = ["image_id", "path", "split", "label", "group", "width", "height", "sha256"]
 FOLDS_COLUMNS = ["image_id", "label", "group", "fold"]
@@ -145,16 +144,3 @@ def fold_numbers(texts: pd.Series, num_folds: int, path: Path) -> pd.Series:
             f"asks for 0 to {num_folds - 1}"
         )
     return folds
-
-
-def class_names(train: pd.DataFrame, classes: list[str] | None) -> list[str]:
-    """The classes in the order of every artifact: as the competition lists them, else the train rows' sorted."""
-    return classes or sorted_ids(train["label"].unique())
-
-
-def one_hot(labels: pd.Series, names: list[str]) -> np.ndarray:
-    """Targets (N, C) float32 of class names."""
-    positions = pd.Index(names).get_indexer(labels)
-    if (positions < 0).any():
-        raise FoldwiseError(f"the label '{labels.iloc[int((positions < 0).argmax())]}' is not one of the classes")
-    return np.eye(len(names), dtype=np.float32)[positions]

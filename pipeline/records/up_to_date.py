@@ -18,13 +18,16 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from pipeline.records.errors import FoldwiseError
-from pipeline.records.files import read_json
-from pipeline.records.index import Index
-from pipeline.records.listing import is_archive, is_array_file, is_of_the_system, list_files
-from pipeline.records.paths import Paths, is_no_text, partial_name, recipe_path, shown
-from pipeline.records.toml import read_toml
+from pipeline.formats.listing import is_archive, is_array_file, is_of_the_system, list_files
+from pipeline.records.paths import Paths, partial_name, recipe_path
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.files import read_json
+from pipeline.system.index import Index
+from pipeline.system.places import is_no_text, shown
+from pipeline.system.toml import read_toml
 
+#: Changes with the content of oof.npz and test.npz, so that older files are made again.
+PREDICTION_FORMAT = 2
 #: Why a stage runs that has left nothing.
 NOT_YET = "not done yet"
 
@@ -50,14 +53,14 @@ class Target:
     def written(self, read: dict[str, str | None], made: Iterable[str | Path]) -> dict[str, Any]:
         """The content of the record. read: the hashes by key, taken before the files were read. made: the files, as
         they are now."""
-        index = Index(self.paths)
+        index = Index(self.paths.home)
         hashes = index.hashes(made)
         index.save()
         return {"facts": plain(self.facts), "read": read, "made": hashes}
 
     def read_now(self) -> dict[str, str | None]:
         """The hashes of all files that it reads, by key: call this before the work begins."""
-        index = Index(self.paths)
+        index = Index(self.paths.home)
         hashes = index.hashes(self.files)
         index.save()
         return hashes
@@ -213,28 +216,25 @@ def predict_target(paths: Paths, run: Run, fold: int) -> Target:
     """The weights of a fold -> oof.npz and test.npz."""
     folder = paths.fold(run.name, fold)
     files = [folder / "weights.safetensors", paths.manifest, paths.folds]
-    return Target(paths, folder / "predicted.json", {"SET": sorted(run.settings)}, files, [folder / "oof.npz"])
+    facts = {"SET": sorted(run.settings), "the format of prediction files": PREDICTION_FORMAT}
+    return Target(paths, folder / "predicted.json", facts, files, [folder / "oof.npz"])
 
 
 def ensemble_target(paths: Paths, facts: dict[str, Any], run: Run, chosen: list[int], num_folds: int) -> Target:
     """The predictions of some folds -> oof.csv, test.csv and the score."""
     folders = [paths.fold(run.name, fold) for fold in chosen]
     of_folds = [folder / name for folder in folders for name in ("trained.json", "oof.npz", "test.npz")]
-    record, oof = (
-        paths.run(run.name) / partial_name(name, chosen, num_folds, suffix)
-        for name, suffix in (("score", ".json"), ("oof", ".csv"))
-    )
+    made = paths.predictions(run.name, chosen, num_folds)
     of_run = told(facts, "metric", "classes", "symmetries") | run.facts
-    return Target(paths, record, of_run, [*of_folds, paths.folds, paths.manifest], [oof])
+    return Target(paths, made.record, of_run, [*of_folds, paths.folds, paths.manifest], [made.oof])
 
 
 def submit_target(paths: Paths, facts: dict[str, Any], run: str, chosen: list[int], num_folds: int) -> Target:
     """The mean prediction -> the CSV to upload."""
     labels = in_table(facts, "test", "labels")
     names = [in_table(facts, "submission", "sample"), None if labels == "folders" else labels]
-    made = [("score", ".json"), ("test", ".csv")]
-    of_run = [paths.run(run) / partial_name(name, chosen, num_folds, suffix) for name, suffix in made]
-    files = [*of_run, paths.manifest, paths.test_labels, *sources(paths, names)]
+    made = paths.predictions(run, chosen, num_folds)
+    files = [made.record, made.test, paths.manifest, paths.test_labels, *sources(paths, names)]
     csv = paths.submissions / partial_name(run, chosen, num_folds, ".csv")
     record = csv.with_name(f"{csv.stem}.json")
     return Target(paths, record, told(facts, "submission", "test", "metric", "slug"), files, [csv])

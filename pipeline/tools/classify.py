@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.records.console import answer_early, parser_for, run_stage, say
-from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.paths import is_no_text
+from pipeline.records.command_line import parser_for
+from pipeline.system.console import answer_early, run_stage, say
+from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.places import is_no_text
 
 
 def required_image(name: str) -> Path:
@@ -39,23 +40,25 @@ if __name__ == "__main__":  # before the imports that take seconds
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
-from pipeline.learner.batches import Normalize
-from pipeline.learner.device import Arrangement, Precision, choose_workers, find_device
+from pipeline.formats.listing import list_files
+from pipeline.learner.arrangement import Compute, choose_arrangement
+from pipeline.learner.device import find_device
 from pipeline.learner.gradcam import grad_cam
-from pipeline.learner.inference import predict_probs, tta_views
+from pipeline.learner.inference import predict, tta_views
 from pipeline.learner.trained import load_folds
 from pipeline.pixels.augment import eval_transforms
 from pipeline.pixels.cache import Pixels
-from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader, Watched
+from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader, WithProgress
 from pipeline.pixels.decode import Unreadable, inspect
 from pipeline.pixels.pictures import save_grid, save_look
-from pipeline.records.competition import load_competition
-from pipeline.records.console import make_line, paths_of
-from pipeline.records.listing import list_files
-from pipeline.records.paths import shown
-from pipeline.records.runs import asked_run, differences, made_of
+from pipeline.pixels.preprocessing import Preprocessing
+from pipeline.records.job import Job, job_of
+from pipeline.records.runs import differences, made_of
 from pipeline.records.tables import write_csv
+from pipeline.records.task import TASKS, Task
+from pipeline.system.places import shown
 
 #: Images of a folder that its picture shows, and classes that are printed and drawn.
 MOST_IMAGES, MOST_CLASSES = 48, 8
@@ -78,81 +81,95 @@ def readable(files: list[Path], names: list[str]) -> pd.DataFrame:
     return table.assign(position=np.arange(len(table)))
 
 
-def report_folder(dataset: ImageDataset, probs: np.ndarray, names: list[str], target: Path, by: str) -> None:
-    """Writes the CSV and the picture of many images, probs (N, C) by row of the dataset."""
-    best = probs.argmax(axis=1)
-    table = pd.DataFrame(probs, columns=[f"p_{name}" for name in names])
+def load_models(job: Job, device: torch.device) -> tuple[list[int], list[nn.Module], Preprocessing, Task]:
+    """The job's trained folds, their models and what these share; raises FoldwiseError if no fold is trained, or the
+    run was made with other settings."""
+    folds = [fold for fold in range(job.num_folds) if (job.fold_folder(fold) / "trained.json").exists()]
+    before = made_of(job.paths, job.run.name)
+    if not folds or before is None:
+        raise FoldwiseError(
+            f"no fold of {job.run.name} is trained on {job.paths.competition}; type: {job.call.make_line('train')}"
+        )
+    choices = job.recipe.model_dump()
+    if differing := differences({key: before.get(key) for key in choices}, choices):
+        raise FoldwiseError(f"{shown(job.run_folder)} was made with other settings ({differing}); undo the change")
+    task = TASKS[job.competition.task](before["class_names"])
+    modules, preprocessing = load_folds(job, folds, before, task)
+    return folds, list(modules.values()), preprocessing, task
+
+
+def report_folder(dataset: ImageDataset, predictions: np.ndarray, task: Task, target: Path, by: str) -> pd.DataFrame:
+    """Writes the CSV and the picture of many images; predictions (N, C) by row of the dataset."""
+    table = task.table(predictions)
     table.insert(0, "image", dataset.ids)
-    table.insert(1, "label", [names[position] for position in best])
+    table.insert(1, "label", task.best(predictions))
     write_csv(target.with_name(f"{target.name}.csv"), table)
-    shots = [dataset[0, row] for row in range(min(len(dataset), MOST_IMAGES))]
-    titles = [f"{names[best[row]]} ({probs[row, best[row]]:.0%})" for row in range(len(shots))]
-    more = f", the first {len(shots)}" if len(shots) < len(dataset) else ""
+    images = [dataset[0, row] for row in range(min(len(dataset), MOST_IMAGES))]
+    titles = [task.describe(predictions[row]) for row in range(len(images))]
+    more = f", the first {len(images)}" if len(images) < len(dataset) else ""
     heading = f"{target.name}: {count_of(len(dataset), 'image')}{more}, as seen by {by}"
-    save_grid(target.with_name(f"{target.name}.png"), shots, titles, min(8, len(shots)), heading)
+    save_grid(target.with_name(f"{target.name}.png"), images, titles, min(8, len(images)), heading)
     counts = table["label"].value_counts()
-    listing = ", ".join(f"{name} {counts[name]:,}" for name in names if name in counts)
+    listing = ", ".join(f"{name} {counts[name]:,}" for name in task.target_names if name in counts)
     say("classify", f"{count_of(len(dataset), 'image')}: {listing} -> {shown(target)}.csv and .png")
+    return table
 
 
 def report_image(
     image: np.ndarray, heat: np.ndarray | None, by_fold: np.ndarray, names: list[str], target: Path, by: str
 ) -> None:
-    """Prints and draws one image (S, S, 3), where the models look, and the probabilities by_fold (K, C)."""
-    probs = by_fold.mean(axis=0)
-    order = probs.argsort()[::-1][:MOST_CLASSES]
+    """Prints and draws one image (S, S, 3), where the models look, and the predictions by_fold (K, C)."""
+    mean = by_fold.mean(axis=0)
+    order = mean.argsort()[::-1][:MOST_CLASSES]
     picture = target.with_name(f"{target.name}.png")
-    heading = f"{target.name}: {names[order[0]]} ({probs[order[0]]:.1%}), by {by}"
+    heading = f"{target.name}: {names[order[0]]} ({mean[order[0]]:.1%}), by {by}"
     save_look(picture, image, heat, [names[position] for position in order], by_fold[:, order], heading)
     say("classify", f"{target.name}: {names[order[0]]}, by {by}")
     for position in order:
-        print(f"    {names[position]:<16} {probs[position]:.4f}")
+        print(f"    {names[position]:<16} {mean[position]:.4f}")
     say("classify", f"the image, its classes and where the models look -> {shown(picture)}")
 
 
-def main() -> None:
-    args = PARSER.parse_args()
-    path = required_image(args.image)
-    paths = paths_of(args)
-    competition = load_competition(paths)
-    run, recipe = asked_run(args, competition)
-    folds = [fold for fold in range(competition.folds.n) if (paths.fold(run, fold) / "trained.json").exists()]
-    before = made_of(paths, run)
-    if not folds or before is None:
-        raise FoldwiseError(f"no fold of {run} is trained on {paths.competition}; type: {make_line('train', args)}")
-    if differing := differences({key: before.get(key) for key in recipe.model_dump()}, recipe.model_dump()):
-        raise FoldwiseError(f"{shown(paths.run(run))} was made with other settings ({differing}); undo the change")
-    names = before["class_names"]
-
+def run(job: Job, path: Path) -> pd.DataFrame:
+    """Predicts an image, or all images of a folder; returns the table (image, label, p_<class>...)."""
+    device = find_device(job.machine.device)
+    folds, modules, preprocessing, task = load_models(job, device)
     files = [path / name for name in list_files(path)] if path.is_dir() else [path]
     if not files:
         raise FoldwiseError(f"{shown(path)} is empty")
     rows = readable(files, [str(file.relative_to(path)) if path.is_dir() else path.name for file in files])
-    device = find_device(args.device)
-    modules, preprocessing = load_folds(paths, run, folds, recipe, before)
-    arrangement = Arrangement.chosen(recipe, device, args.threads, 0, args.deterministic)
-    arrangement.set_up()
-    placed = [arrangement.place(module, device) for module in modules.values()]
-    normalize = Normalize(preprocessing, arrangement.channels_last).to(device)
-    dataset = ImageDataset(
-        Pixels(paths.home, rows, recipe.cache_side, None), rows, eval_transforms(recipe, preprocessing)
-    )
-    workers = choose_workers(args.workers, device, False, arrangement.threads)
+    recipe = job.recipe
+    compute = Compute(device, choose_arrangement(recipe, device, job.machine, 0))
+    compute.arrangement.set_up()
+    placed = [compute.place(module) for module in modules]
+    normalize = compute.normalize(preprocessing)
+    pixels = Pixels(job.paths.home, rows, recipe.cache_side, None)
+    dataset = ImageDataset(pixels, rows, eval_transforms(recipe, preprocessing))
+    workers = compute.workers(job.machine.workers, False)
     loader = Loader(dataset, EpochBatches(len(rows), recipe.batch_size), workers, device.type == "cuda")
-    views = tta_views(competition.symmetries if recipe.tta else [])
-    by_fold = np.stack(
-        predict_probs(placed, normalize, Watched(loader, "classify", "looking"), views, Precision(arrangement, device))
-    )  # (folds, N, C)
+    views = tta_views(job.competition.symmetries if recipe.tta else [])
+    shown_loader = WithProgress(loader, "classify", "predicting")
+    by_fold = np.stack(predict(placed, normalize, shown_loader, task, views, compute))  # (folds, N, C)
+    mean = by_fold.mean(axis=0)
 
-    target = paths.run(run) / "classified" / path.resolve().name[:100]
-    by = f"{count_of(len(folds), 'fold')} of {run} on {paths.competition}"
+    target = job.run_folder / "classified" / path.resolve().name[:100]
+    by = f"{count_of(len(folds), 'fold')} of {job.run.name} on {job.paths.competition}"
     if path.is_dir():
-        report_folder(dataset, by_fold.mean(axis=0), names, target, by)
-        return
+        return report_folder(dataset, mean, task, target, by)
     inputs = normalize(torch.from_numpy(dataset[0, 0])[None].to(device))
-    top = int(by_fold.mean(axis=0)[0].argmax())
-    heats = [heat for module in placed if (heat := grad_cam(module, inputs, top)) is not None]
-    report_image(dataset[0, 0], np.mean(heats, axis=0) if heats else None, by_fold[:, 0], names, target, by)
+    heats = [heat for module in placed if (heat := grad_cam(module, inputs, int(mean[0].argmax()))) is not None]
+    heat = np.mean(heats, axis=0) if heats else None
+    report_image(dataset[0, 0], heat, by_fold[:, 0], task.target_names, target, by)
+    table = task.table(mean)
+    table.insert(0, "image", dataset.ids)
+    table.insert(1, "label", task.best(mean))
+    return table
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = PARSER.parse_args(argv)
+    path = required_image(args.image)
+    run(job_of(args), path)
 
 
 if __name__ == "__main__":

@@ -21,12 +21,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.files import fingerprint, is_left_behind, read_json, read_record
-from pipeline.records.locks import living_owner
-from pipeline.records.paths import ROOT, Paths, known_competitions, shown
-from pipeline.records.threads import cores
-from pipeline.records.toml import read_toml
+from pipeline.records.paths import Paths, known_competitions
+from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.files import fingerprint, is_left_behind, read_json, read_record
+from pipeline.system.locks import living_owner
+from pipeline.system.places import ROOT, shown
+from pipeline.system.threads import cores
+from pipeline.system.toml import read_toml
 
 CHECKOUT = Path(__file__).parents[2]
 #: Free disk (bytes) below which a set-up or a cache may not fit.

@@ -20,8 +20,8 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from pipeline.records.console import end_with_driver
-from pipeline.records.signals import STOPPED, heeded
+from pipeline.system.console import end_with_driver
+from pipeline.system.signals import STOPPED, heeded
 
 
 def fault_of(failed: ChildFailedError, logs: Path, size: int) -> str:

@@ -18,10 +18,11 @@ from statistics import mean, stdev
 from typing import Any
 
 from pipeline.records.competition import load_competition
-from pipeline.records.console import duration, run_stage, say
-from pipeline.records.errors import FoldwiseError
-from pipeline.records.files import read_json, write_text
-from pipeline.records.paths import ROOT, Paths, known_competitions, parse_folds, partial_name, run_name, shown
+from pipeline.records.paths import Paths, known_competitions, parse_folds, partial_name, run_name
+from pipeline.system.console import duration, run_stage, say
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.files import read_json, write_text
+from pipeline.system.places import ROOT, shown
 
 README = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- make results: begin -->", "<!-- make results: end -->"

@@ -34,11 +34,11 @@ import timm
 import torch
 
 from pipeline.pixels.cache import open_pixels
-from pipeline.records.console import duration
-from pipeline.records.errors import count_of, nearest
-from pipeline.records.files import write_json, write_text
-from pipeline.records.paths import shown
-from pipeline.records.threads import cores
+from pipeline.system.console import duration
+from pipeline.system.errors import count_of, nearest
+from pipeline.system.files import write_json, write_text
+from pipeline.system.places import shown
+from pipeline.system.threads import cores
 from tests.benchmarks import variants
 from tests.benchmarks.arena import CHECKOUT, COMPETITION, Arena, Finished, run
 from tests.benchmarks.turns import Result, compared, rated, taking_turns

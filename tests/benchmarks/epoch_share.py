@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pipeline.train
-from pipeline.learner.batches import Normalize
 from pipeline.learner.checkpoint import Checkpoints
+from pipeline.learner.inputs import Normalize
 from pipeline.learner.journal import Journal
 
 spent = 0.0

@@ -20,8 +20,8 @@ from statistics import median
 from pipeline.driver.options import STAGES, Options
 from pipeline.driver.plan import Plan, make_plan, run_of, target_of
 from pipeline.records import paths as paths_module
-from pipeline.records.files import write_json
 from pipeline.records.up_to_date import Target, predict_target
+from pipeline.system.files import write_json
 from tests.driver.checkouts import environment, new_checkout
 
 TOML = """

@@ -25,14 +25,15 @@ import numpy as np
 import pandas as pd
 
 from pipeline.records.competition import load_competition
-from pipeline.records.console import duration
-from pipeline.records.files import fingerprint, write_json, write_record, write_text
-from pipeline.records.paths import Paths, shown
+from pipeline.records.paths import Paths
 from pipeline.records.predictions import Predictions
 from pipeline.records.recipe import load_recipe
 from pipeline.records.runs import identity, start_run
 from pipeline.records.tables import class_names, one_hot, read_folds, read_manifest
 from pipeline.records.up_to_date import Run, predict_target
+from pipeline.system.console import duration
+from pipeline.system.files import fingerprint, write_json, write_record, write_text
+from pipeline.system.places import shown
 from tests.benchmarks.arena import CHECKOUT, Finished, run
 
 OUT = CHECKOUT / "data" / "bench" / "scale"

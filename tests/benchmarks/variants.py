@@ -21,10 +21,10 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 
-from pipeline.learner.batches import Normalize
 from pipeline.learner.device import Arrangement, keep_freed_memory
 from pipeline.learner.inference import folded
-from pipeline.learner.optim import build_optimizer
+from pipeline.learner.inputs import Normalize
+from pipeline.learner.optimizer import build_optimizer
 from pipeline.pixels.augment import Augmenter, train_transforms
 from pipeline.pixels.cache import Pixels, open_pixels, readable_rows
 from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader

@@ -20,11 +20,11 @@ from safetensors.torch import load_file
 
 from pipeline.driver.cluster import CHECKOUT, command_of, look_around, request_of, require_same, train_here
 from pipeline.records import paths as paths_module
-from pipeline.records.errors import FoldwiseError
-from pipeline.records.locks import living_owner, owned
 from pipeline.records.paths import Paths
-from pipeline.records.provenance import PACKAGES
-from pipeline.records.signals import STOPPED
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.locks import living_owner, owned
+from pipeline.system.provenance import PACKAGES
+from pipeline.system.signals import STOPPED
 from tests.conftest import Stage, start_stage, wait_for
 
 pytestmark = pytest.mark.xdist_group("ray")  # one cluster on this machine, whatever the number of processes

@@ -10,9 +10,9 @@ import pytest
 
 from pipeline.driver.options import Options
 from pipeline.driver.plan import Plan, make_plan, run_of, target_of
-from pipeline.records.files import write_json
-from pipeline.records.threads import cores, share_cores
 from pipeline.records.up_to_date import Target, predict_target, prepare_target
+from pipeline.system.files import write_json
+from pipeline.system.threads import cores, share_cores
 from tests.driver.checkouts import make
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.driver.options import VARIABLES, Flags, make_flags, read_options
 from pipeline.driver.plan import make_plan
-from pipeline.records.errors import FoldwiseError
 from pipeline.records.paths import LONGEST_RUN, partial_name, run_name
+from pipeline.system.errors import FoldwiseError
 from tests.driver.checkouts import CHECKOUT, make, start
 
 CODE = [

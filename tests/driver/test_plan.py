@@ -9,8 +9,8 @@ import pytest
 from pipeline.driver import plan
 from pipeline.driver.options import Options
 from pipeline.records import paths
-from pipeline.records.errors import FoldwiseError
-from pipeline.records.threads import share_cores
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.threads import share_cores
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def test_without_gpus_the_cores_are_the_limit(monkeypatch: pytest.MonkeyPatch) -
 def test_a_gpu_trains_several_small_folds_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "gpu_memory", lambda: [24_000])
     monkeypatch.setattr(plan, "cores", lambda: 16)
-    assert plan.arrange(5, 64, "auto") == (5, [3] * 5)
-    assert plan.arrange(5, 224, "auto") == (1, [16] * 5)
-    assert plan.arrange(5, 64, "cpu") == share_cores(5, 16)
+    assert plan.share_machine(5, 64, "auto") == (5, [3] * 5)
+    assert plan.share_machine(5, 224, "auto") == (1, [16] * 5)
+    assert plan.share_machine(5, 64, "cpu") == share_cores(5, 16)
     monkeypatch.setattr(plan, "gpu_memory", lambda: [9_000])
-    assert plan.arrange(5, 64, "cuda") == (2, [8] * 5)
+    assert plan.share_machine(5, 64, "cuda") == (2, [8] * 5)

@@ -18,9 +18,9 @@ from threading import Thread
 
 import pytest
 
-from pipeline.records.locks import living_owner
-from pipeline.records.signals import LEFT_AT_ONCE, STOPPED
-from pipeline.records.threads import cores
+from pipeline.system.locks import living_owner
+from pipeline.system.signals import LEFT_AT_ONCE, STOPPED
+from pipeline.system.threads import cores
 from tests.conftest import heed_signals
 from tests.driver.checkouts import at_work, environment, make, start, start_make
 

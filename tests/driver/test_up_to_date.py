@@ -17,10 +17,10 @@ import pipeline.train
 from pipeline.driver.options import Options
 from pipeline.driver.plan import make_plan, steps
 from pipeline.records import paths as paths_module
-from pipeline.records.files import read_json, read_record, write_json, write_record
-from pipeline.records.index import Index
 from pipeline.records.paths import Paths, run_name
 from pipeline.records.up_to_date import Run, predict_target
+from pipeline.system.files import read_json, read_record, write_json, write_record
+from pipeline.system.index import Index
 from tests.conftest import Stage, draw_shape, draw_shapes, run, write_image
 
 SETTINGS = ["epochs=1"]
@@ -30,7 +30,7 @@ CHEAP = ("prepare", "manifest", "folds")
 def would_run(verb: str = "submit", competition: str = "shapes", **options: bool) -> dict[str, str]:
     """What a verb would run, and why."""
     plan = make_plan(Options(competition, settings=SETTINGS, **options))  # type: ignore[arg-type]
-    index = Index(plan.paths)
+    index = Index(plan.paths.home)
     found = {step.stage: step.reason for step in steps(plan, verb, index)}
     index.save()
     return found
@@ -264,12 +264,12 @@ def test_an_edit_in_the_same_tick_of_the_clock_is_seen(root: Path, monkeypatch: 
     seen_alike = 0
     for turn in range(100, 150):
         file.write_text(f"{turn}{turn + 1}")
-        index = Index(paths)
+        index = Index(paths.home)
         before, first = index.signature(file), index.sha256(file)
         index.save()
         file.write_text(f"{turn + 1}{turn}")
         seen_alike += index.signature(file) == before
-        assert Index(paths).sha256(file) != first
+        assert Index(paths.home).sha256(file) != first
     assert seen_alike > 25
 
 
@@ -278,15 +278,15 @@ def test_a_hash_is_remembered_and_a_lost_index_costs_only_time(root: Path, monke
     paths, file = Paths("shapes"), root / "data" / "shapes" / "raw" / "train" / "circle_0.png"
     os.utime(file, (1, 1))
     time.sleep(0.02)  # the file is older than the index
-    index = Index(paths)
+    index = Index(paths.home)
     expected = index.sha256(file)
     index.save()
-    monkeypatch.setattr("pipeline.records.index.fingerprint", lambda path: "hashed again")
-    assert Index(paths).sha256(file) == expected
+    monkeypatch.setattr("pipeline.system.index.fingerprint", lambda path: "hashed again")
+    assert Index(paths.home).sha256(file) == expected
     for damage in (b"", b"{", b'{"began": "x", "files": {}}', b'{"began": 1, "files": {"a": [1]}}', b"\xff"):
         paths.index.write_bytes(damage)
-        assert Index(paths).sha256(file) == "hashed again"
-    assert Index(paths).sha256(paths.raw) is None and Index(paths).sha256(paths.raw / "nothing") is None
+        assert Index(paths.home).sha256(file) == "hashed again"
+    assert Index(paths.home).sha256(paths.raw) is None and Index(paths.home).sha256(paths.raw / "nothing") is None
 
 
 def test_what_the_version_before_made_is_adopted(submitted: Paths, root: Path, stage: Stage) -> None:

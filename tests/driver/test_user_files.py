@@ -16,13 +16,13 @@ import pytest
 from PIL import Image
 
 import pipeline.prepare
-from pipeline.records.files import write_json
-from pipeline.records.index import Index
 from pipeline.records.paths import Paths
-from pipeline.records.signals import Stopped
 from pipeline.records.tables import read_manifest
-from pipeline.records.toml import read_toml
 from pipeline.records.up_to_date import prepare_target
+from pipeline.system.files import write_json
+from pipeline.system.index import Index
+from pipeline.system.signals import Stopped
+from pipeline.system.toml import read_toml
 from tests.conftest import Stage, draw_shape, write_image
 from tests.driver.checkouts import make, start_make
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.driver.view import View, line_of
-from pipeline.records.progress import Pace, forget_progress, read_progress, write_progress
+from pipeline.system.progress import Pace, forget_progress, read_progress, write_progress
 from tests.driver.checkouts import environment
 
 

@@ -12,17 +12,17 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 from torchvision.transforms import functional as reference
 
-from pipeline.learner.batches import Mixer, Normalize, build_loss
 from pipeline.learner.checkpoint import load_weights, save_weights
 from pipeline.learner.device import Arrangement, Precision, choose_workers, find_device
 from pipeline.learner.inference import View, apply_view, folded, predict_probs, tta_views
+from pipeline.learner.inputs import Mixer, Normalize, build_loss
 from pipeline.learner.models import Network, build_model
 from pipeline.learner.networks import REGISTERED
-from pipeline.learner.optim import build_optimizer, lr_at, parameter_groups
+from pipeline.learner.optimizer import build_optimizer, lr_at, parameter_groups
 from pipeline.pixels.dataset import Batch
 from pipeline.pixels.preprocessing import IMAGENET
-from pipeline.records.errors import FoldwiseError
 from pipeline.records.recipe import Recipe
+from pipeline.system.errors import FoldwiseError
 
 
 def recipe(**changes: object) -> Recipe:

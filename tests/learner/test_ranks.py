@@ -20,9 +20,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from pipeline.learner.batches import Normalize
 from pipeline.learner.device import Arrangement, Precision
 from pipeline.learner.inference import predict_probs
+from pipeline.learner.inputs import Normalize
 from pipeline.learner.ranks import Ranks, device_of, joined
 from pipeline.learner.resident import val_batches
 from pipeline.pixels.augment import eval_transforms
@@ -30,12 +30,12 @@ from pipeline.pixels.cache import open_pixels, readable_rows
 from pipeline.pixels.dataset import EpochBatches, ImageDataset
 from pipeline.pixels.preprocessing import IMAGENET
 from pipeline.records import paths as paths_module
-from pipeline.records.console import run_stage
-from pipeline.records.errors import FoldwiseError
 from pipeline.records.paths import Paths
 from pipeline.records.recipe import load_recipe
-from pipeline.records.signals import STOPPED
 from pipeline.records.tables import read_manifest
+from pipeline.system.console import run_stage
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.signals import STOPPED
 from tests.conftest import Stage, heed_signals, wait_for
 
 PROCESSES = multiprocessing.get_context("forkserver")

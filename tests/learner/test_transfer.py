@@ -16,12 +16,12 @@ from torch import nn
 
 from pipeline.learner import transfer
 from pipeline.learner.models import Network, build_model
-from pipeline.learner.optim import build_optimizer, set_lr
+from pipeline.learner.optimizer import build_optimizer, set_lr
 from pipeline.learner.transfer import head_of, set_frozen
 from pipeline.pixels.preprocessing import HALVES
-from pipeline.records.errors import FoldwiseError
 from pipeline.records.paths import Paths
 from pipeline.records.recipe import Recipe
+from pipeline.system.errors import FoldwiseError
 from tests.conftest import Stage
 
 

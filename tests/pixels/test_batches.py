@@ -13,21 +13,14 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from pipeline.pixels.augment import (
-    Augmenter,
-    CropAndTurn,
-    draw_key,
-    eval_transforms,
-    train_transform,
-    train_transforms,
-)
+from pipeline.pixels.augment import Augmenter, CropAndTurn, draw_key, eval_transforms, train_transform, train_transforms
 from pipeline.pixels.cache import Pixels, open_pixels, readable_rows
 from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader
 from pipeline.pixels.preprocessing import IMAGENET
-from pipeline.records.errors import FoldwiseError
 from pipeline.records.paths import Paths
 from pipeline.records.recipe import Recipe, load_recipe
 from pipeline.records.tables import read_manifest
+from pipeline.system.errors import FoldwiseError
 from tests.conftest import Stage, write_image
 
 RECIPE = load_recipe("tiny", ["augment.random_resized_crop.scale=[0.3,1.0]", "augment.color_jitter.p=1"])
@@ -91,7 +84,7 @@ def test_of_two_that_want_a_cache_one_builds_it_and_the_other_waits(
         return open_pixels(shapes, rows, 24, "train").cached
 
     monkeypatch.setattr(Pixels, "decode", counted)
-    monkeypatch.setattr("pipeline.records.threads.cores", lambda: 1)
+    monkeypatch.setattr("pipeline.system.threads.cores", lambda: 1)
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(second)
         first = open_pixels(shapes, rows, 24, "train").cached

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.records.errors import FoldwiseError
-from pipeline.records.files import atomic_path, fingerprint, write_text
 from pipeline.records.predictions import Predictions
 from pipeline.records.tables import read_csv
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.files import atomic_path, fingerprint, write_text
 
 
 def test_an_error_while_writing_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ import pytest
 
 from pipeline.learner.models import build_model
 from pipeline.pixels.augment import train_transforms
+from pipeline.records.command_line import parser_for
 from pipeline.records.competition import load_competition, with_names
-from pipeline.records.console import parser_for
-from pipeline.records.errors import FoldwiseError
 from pipeline.records.paths import RECIPES, Paths, known_recipes, parse_folds, run_name
 from pipeline.records.recipe import load_recipe
-from pipeline.records.settings import toml_text
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.settings import toml_text
 
 CHECKOUT = Path(__file__).parents[2]
 

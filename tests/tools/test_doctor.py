@@ -11,11 +11,11 @@ import pytest
 
 import pipeline.train
 from pipeline.pixels.cache import open_pixels, readable_rows
-from pipeline.records.locks import owned
 from pipeline.records.paths import Paths
-from pipeline.records.processes import HOST
-from pipeline.records.signals import Stopped
 from pipeline.records.tables import read_manifest
+from pipeline.system.locks import owned
+from pipeline.system.processes import HOST
+from pipeline.system.signals import Stopped
 from pipeline.tools.doctor import Finding, packages, project
 from tests.conftest import Stage
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.records.files import temporary_beside
+from pipeline.system.files import temporary_beside
 
 NAME = "progress.json"
 #: Seconds between two times that a fold writes it.

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from typing import Any
 
-from pipeline.records.paths import ROOT
+from pipeline.system.places import ROOT
 
 PACKAGES = [
     "torch",

@@ -1,11 +1,10 @@
-"""What happens to a batch on the device: normalisation, mixing, loss.
+"""What happens to a batch on the device before the model sees it: normalisation and mixing.
 
 Legend: B batch, C classes, S side; images (B, S, S, 3) uint8 -> inputs (B, 3, S, S) float; targets (B, C) float.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import nn
 from torchvision.transforms import v2
@@ -49,12 +48,3 @@ class Mixer:
         if not self.choices or torch.rand(()) >= self.probability:
             return inputs, targets
         return self.choices[int(torch.randint(len(self.choices), ()))](inputs, targets)
-
-
-def build_loss(targets: np.ndarray, recipe: Recipe) -> nn.Module:
-    """Cross-entropy of soft targets (B, C), smoothed; classes weighted by N / (C * count) when balanced."""
-    weight = None
-    if recipe.class_weights == "balanced":
-        counts = targets.sum(axis=0)
-        weight = torch.tensor(counts.sum() / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32)
-    return nn.CrossEntropyLoss(weight=weight, label_smoothing=recipe.label_smoothing)

@@ -9,8 +9,8 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from pipeline.learner.transfer import head_of, in_head
-from pipeline.records.errors import FoldwiseError
 from pipeline.records.recipe import Recipe
+from pipeline.system.errors import FoldwiseError
 
 
 def parameter_groups(module: nn.Module, recipe: Recipe) -> list[dict]:

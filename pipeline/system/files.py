@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.records.errors import FoldwiseError
-from pipeline.records.paths import shown
-from pipeline.records.processes import HOST, is_alive, start_of
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.places import shown
+from pipeline.system.processes import HOST, is_alive, start_of
 
 #: What a temporary file or folder is called: its final name between a dot and whose it is; the suffix stays last, since
 #: some writers choose the format by it.

@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
-from pipeline.records.errors import FoldwiseError
-from pipeline.records.listing import ARCHIVES, is_archive
-from pipeline.records.paths import shown
+from pipeline.formats.listing import ARCHIVES, is_archive
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.places import shown
 
 #: An image archive hardly shrinks; a thousandfold growth is a bomb (tar gives no packed size of its own).
 MAX_GROWTH = 1000

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.records.errors import FoldwiseError
-from pipeline.records.paths import shown
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.places import shown
 
 #: Bytes beyond which a file is no settings file: tomllib's time grows with its length.
 MAX_BYTES = 1_000_000

@@ -6,8 +6,8 @@ import os
 import re
 from pathlib import Path
 
-from pipeline.records.errors import FoldwiseError
-from pipeline.records.paths import is_no_text, shown
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.places import is_no_text, shown
 
 #: What systems leave lying about, in lower case.
 NOT_PICTURES = {"thumbs.db", "desktop.ini", "__macosx"}
@@ -18,12 +18,12 @@ CIFAR_NAMES = re.compile(r"data_batch_\d+|test_batch|batches\.meta")
 
 
 def is_archive(path: Path) -> bool:
-    """Whether the name is that of an archive that records/archives.py unpacks."""
+    """Whether the name is that of an archive that formats/archives.py unpacks."""
     return path.name.lower().endswith(ARCHIVES)
 
 
 def is_array_file(path: Path) -> bool:
-    """Whether the name is that of a file of images as arrays (records/arrays.py)."""
+    """Whether the name is that of a file of images as arrays (formats/arrays.py)."""
     return path.name.lower().endswith(HDF5) or CIFAR_NAMES.fullmatch(path.name) is not None
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.records.errors import FoldwiseError, nearest
+from pipeline.system.errors import FoldwiseError, nearest
 
 
 class Settings(BaseModel):

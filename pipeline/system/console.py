@@ -1,4 +1,4 @@
-"""What every stage shares on the command line: its options, one sentence for a fault, progress on any output."""
+"""What every stage shares on the command line: errors in one sentence, progress on any output, exit codes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import errno
 import io
 import os
 import re
-import shlex
 import signal
 import sys
 import time
@@ -15,12 +14,10 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn, TypeVar
 
-from pipeline.records.errors import FoldwiseError, count_of
-from pipeline.records.files import sweep
-from pipeline.records.paths import Paths, error_log, shown
-from pipeline.records.processes import end_children, end_with_parent, rank
-from pipeline.records.signals import STOPPED, Stopped, ending_in_order
-from pipeline.records.threads import cores, most_workers
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.places import error_log, shown
+from pipeline.system.processes import end_children, end_with_parent, rank
+from pipeline.system.signals import STOPPED, Stopped, ending_in_order
 
 T = TypeVar("T")
 
@@ -65,41 +62,6 @@ def whole_number(least: int, most: int, advice: str) -> Callable[[str], int]:
         return int(text)
 
     return number
-
-
-def parser_for(
-    doc: str | None, *, run: bool = False, fold: bool = False, folds: bool = False, device: bool = False
-) -> argparse.ArgumentParser:
-    """Options of a stage. run: it works on a run (a recipe with settings); fold: on one fold; folds: on several;
-    device: it computes, as the training of a fold does."""
-    parser = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--competition", default="digits", metavar="NAME", help="a folder of data/ (default: digits)")
-    parser.add_argument("--dry-run", action="store_true", help="a few images and two steps, kept apart from real runs")
-    if run:
-        parser.add_argument("--recipe", metavar="NAME", help="a file of pipeline/recipes/ (default: the competition's)")
-        parser.add_argument(
-            "--set", nargs="*", action="extend", default=[], metavar="KEY=VALUE", help="recipe keys to change"
-        )
-    if folds:
-        parser.add_argument("--folds", default="", metavar="K,K", help="the folds to take (default: all)")
-    if fold:
-        parser.add_argument("--fold", type=int, required=True, metavar="K", help="which fold, from 0")
-    if fold or device:
-        parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-        parser.add_argument(
-            "--workers", metavar="N", help="loader processes (default: chosen by device)",
-            type=whole_number(0, most_workers(), f", which suits the {count_of(cores(), 'core')} of this machine"),
-        )  # fmt: skip
-        parser.add_argument(
-            "--threads", metavar="N", help="its part of the cores (default: all)",
-            type=whole_number(0, cores(), ", the number of cores of this machine"), default=0,
-        )  # fmt: skip
-        parser.add_argument(
-            "--deterministic", action="store_true", help="the same bits on CUDA too, where it is slower"
-        )
-    if fold:
-        parser.add_argument("--until", type=float, metavar="S", help="save and stop at this time (seconds since 1970)")
-    return parser
 
 
 def answer_early(parser: argparse.ArgumentParser, loads: str = "") -> None:
@@ -224,32 +186,3 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def paths_of(args: argparse.Namespace) -> Paths:
-    """The competition's paths that the options name, rid of what dead processes left there half written."""
-    paths = Paths(args.competition, args.dry_run)
-    sweep([paths.home, paths.made, paths.cache, paths.submissions, *paths.runs.rglob("*/")])
-    return paths
-
-
-def make_line(target: str, args: argparse.Namespace) -> str:
-    """The make command for a next step on the same competition and run."""
-    words = [f"make {target}"]
-    if args.competition != "digits":
-        words.append(f"COMPETITION={shlex.quote(args.competition)}")
-    if getattr(args, "recipe", None):
-        words.append(f"RECIPE={args.recipe}")
-    if getattr(args, "set", None):
-        text = " ".join(args.set)
-        words.append(f"SET={shlex.quote(text)}" if re.search(r"[\"$`\\]", text) else f'SET="{text}"')
-    if getattr(args, "folds", None):
-        words.append(f"FOLDS={args.folds}")
-    if args.dry_run:
-        words.append("DRY=1")
-    return " ".join(words)
-
-
-def next_step(target: str, args: argparse.Namespace, more: str = "") -> str:
-    """``"; next: make ..."``, or nothing where the driver goes on by itself."""
-    return "" if is_driven() and "FOLDWISE_NEXT" not in os.environ else f"; next: {make_line(target, args)}{more}"

@@ -14,23 +14,23 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.records.files import fingerprint, temporary_beside
-from pipeline.records.paths import Paths
+from pipeline.system.files import fingerprint, temporary_beside
 
+NAME = ".index.json"
 #: (size in bytes, mtime in ns, ctime in ns, inode)
 Signature = tuple[int, int, int, int]
 
 
 class Index:
-    """Remembered hashes of the files of one competition, in ``.index.json`` of its folder.
+    """Remembered hashes of files, in ``.index.json`` of the folder ``home`` (that of a competition).
 
     It is only a memory: a lost, damaged or overwritten file costs time, never a wrong answer. A process asks about each
     file once; make a new index after other processes have written files.
     """
 
-    def __init__(self, paths: Paths) -> None:
-        self.path = paths.index
-        self.inside, self.beside = f"{paths.home}{os.sep}", f"{paths.home.parents[1]}{os.sep}"
+    def __init__(self, home: Path) -> None:
+        self.path = home / NAME
+        self.inside, self.beside = f"{home}{os.sep}", f"{home.parents[1]}{os.sep}"
         self.began = 0
         self.learned = False
         self.asked: dict[str, str | None] = {}

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.records.errors import FoldwiseError
-from pipeline.records.listing import CIFAR_NAMES, HDF5
-from pipeline.records.paths import shown
+from pipeline.formats.listing import CIFAR_NAMES, HDF5
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.places import shown
 
 BLOCK = 256  # rows in memory at once
 MAX_SIDE = 65_000  # pixels

@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.records.errors import FoldwiseError
-from pipeline.records.paths import shown
-from pipeline.records.processes import HOST, is_alive, start_of
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.places import shown
+from pipeline.system.processes import HOST, is_alive, start_of
 
 try:
     import fcntl

@@ -1,0 +1,165 @@
+"""The machines of a Ray cluster: the connection, the share of each fold, and the check that all are alike."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.records.paths import Paths
+from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.places import CHECKOUT, ROOT
+from pipeline.system.provenance import PACKAGES
+
+#: Seconds in which Ray and each machine must answer.
+ANSWER = 30
+
+
+def load_ray() -> Any:
+    """The package, which tells nobody that it is used; raises FoldwiseError where it is not installed."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "."  # what it says of a lost machine, a page long; we say it in a line
+    # The head asks for a token if it had one when it started.
+    told = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    if told or Path("~/.ray/auth_token").expanduser().exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise FoldwiseError(
+            "CLUSTER needs Ray, which is not installed; type: "
+            ".venv/bin/python -m pip install -c constraints.txt -e '.[cluster]'"
+        ) from error
+    return ray
+
+
+def require_answer(address: str) -> None:
+    """Raises FoldwiseError unless a Ray cluster answers, asked by a process that can be ended: Ray itself would try for
+    minutes, and heed no signal."""
+    if address != "auto" and not re.fullmatch(r"[^\s:]+:\d+", address):
+        raise FoldwiseError(f"CLUSTER={address} is neither auto nor a machine and its port, such as CLUSTER=head:6379")
+    asked = [] if address == "auto" else ["--address", address]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", *asked]
+    try:
+        subprocess.run(command, capture_output=True, timeout=ANSWER, check=True)
+    except subprocess.SubprocessError as error:
+        raise FoldwiseError(
+            f"no Ray cluster answers at '{address}'; start one: .venv/bin/ray start --head --disable-usage-stats here, "
+            "and .venv/bin/ray start --address=<this machine>:6379 on the others"
+        ) from error
+
+
+@contextmanager
+def connected(ray: Any, address: str) -> Iterator[None]:
+    """A connection to a cluster that runs; raises FoldwiseError where there is none, or one of other versions."""
+    require_answer(address)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+    except (OSError, RuntimeError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise FoldwiseError(f"the Ray cluster at '{address}' cannot be used: {said}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def look_around(checkout: str, home: str, token: str, packages: list[str]) -> dict[str, Any]:
+    """What a machine sees: the code's fingerprint, versions, and whether it can read and write the shared folder."""
+    import hashlib
+    import importlib.metadata
+    import platform
+    from pathlib import Path
+
+    code = hashlib.sha256()
+    for path in sorted(Path(checkout, "pipeline").rglob("*")):
+        if path.suffix in (".py", ".toml"):
+            code.update(str(path.relative_to(checkout)).encode() + path.read_bytes())
+    versions = {"Python": platform.python_version()}
+    for name in packages:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    try:
+        shared = Path(home, f"probe.{token}").read_text() == token
+        answer = Path(home, f"probe.{token}.{platform.node()}.{os.getpid()}")
+        answer.write_text(token)
+        answer.unlink()
+    except OSError:
+        shared = False
+    return {"code": code.hexdigest(), "versions": versions, "shared": shared, "exists": Path(checkout).is_dir()}
+
+
+def name_of(node: dict[str, Any]) -> str:
+    """A machine as its user knows it."""
+    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+
+
+def request_of(nodes: list[dict], folds: int, gpus: float | None, cpus: int | None, device: str) -> tuple[float, int]:
+    """GPUs and CPUs for each fold. If they are not given: a GPU where there are some; the folds' part of all CPUs, as
+    far as one machine has them. Raises FoldwiseError where no machine has as much."""
+    has = [(node["Resources"].get("GPU", 0), int(node["Resources"].get("CPU", 0))) for node in nodes]
+    if gpus is None:
+        gpus = 1 if device != "cpu" and any(of_node for of_node, _ in has) else 0
+    fitting = [of_node for gpus_there, of_node in has if gpus_there >= gpus and of_node]
+    if cpus is None and fitting:
+        at_once = min(folds, sum(int(there // gpus) for there, _ in has)) if gpus else folds
+        cpus = max(1, min(min(fitting), sum(fitting) // max(1, at_once)))
+    if not fitting or max(fitting) < (cpus or 1):
+        most = "; ".join(f"{name_of(node)}: {gpus:g} and {cpus}" for node, (gpus, cpus) in zip(nodes, has, strict=True))
+        raise FoldwiseError(
+            f"no machine of the cluster has {gpus:g} GPUs and {count_of(cpus or 1, 'CPU')} for a fold (they have "
+            f"{most}); ask for less with GPUS and CPUS"
+        )
+    return gpus, cpus or 1
+
+
+def require_alike(ray: Any, nodes: list[dict], paths: Paths) -> None:
+    """Raises FoldwiseError, naming the machine, unless all have this code and these versions, and share this folder."""
+    token = f"{time.time_ns():x}"
+    probe = paths.home / f"probe.{token}"
+    probe.write_text(token)
+    try:
+        arguments = (str(CHECKOUT), str(paths.home.absolute()), token, PACKAGES)
+        here = look_around(*arguments)
+        affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        look, answers = ray.remote(look_around), []
+        for node in nodes:
+            there = affinity(node["NodeID"], soft=False)
+            answers.append(look.options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(*arguments))
+        for node, answer in zip(nodes, answers, strict=True):
+            try:
+                there = ray.get(answer, timeout=ANSWER)
+            except ray.exceptions.RayError as error:
+                reason = str(error).strip().splitlines()[-1]
+                raise FoldwiseError(f"{name_of(node)} does not answer ({reason}); start its Ray again") from error
+            require_same(name_of(node), here, there)
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def require_same(machine: str, here: dict[str, Any], there: dict[str, Any]) -> None:
+    """Raises FoldwiseError for the first thing that a machine sees otherwise."""
+    if not there["exists"]:
+        raise FoldwiseError(f"{machine} has no {CHECKOUT}; all machines need the checkout at the same path")
+    if not there["shared"]:
+        raise FoldwiseError(
+            f"{machine} cannot read and write {ROOT / 'data'} as this machine sees it; share that folder at the same "
+            "path (NFS or the like)"
+        )
+    for name, version in here["versions"].items():
+        if there["versions"][name] != version:
+            raise FoldwiseError(
+                f"{machine} has {name} {there['versions'][name]}, this machine {version}; install what constraints.txt "
+                "names there (make setup)"
+            )
+    if there["code"] != here["code"]:
+        raise FoldwiseError(f"{machine} has other code in {CHECKOUT}/pipeline than this machine; bring it up to date")

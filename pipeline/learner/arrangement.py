@@ -1,0 +1,147 @@
+"""How a fold is computed: device, threads, layout, number type, and in how many parts a batch fits a GPU's memory.
+
+The rules are fixed functions of device, size and work, never of a timing, since each choice changes the last bits of a
+result. A fold records its arrangement before the first step and keeps it when it is resumed.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pipeline.learner.device import Arrangement, Precision, choose_workers
+from pipeline.learner.inputs import Normalize
+from pipeline.learner.optimizer import build_optimizer
+from pipeline.learner.ranks import ALONE, Ranks, joined
+from pipeline.pixels.preprocessing import Preprocessing
+from pipeline.records.command_line import Machine
+from pipeline.records.job import Job
+from pipeline.records.recipe import Recipe
+from pipeline.system.console import say
+from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.files import read_json, write_json
+from pipeline.system.threads import cores
+
+#: Work (pixels through the model) from which compiling it for a GPU, about a minute, pays off.
+COMPILE_FROM = 500_000 * 224 * 224
+#: Kinds of devices whose memory a batch can overrun in a way that smaller parts mend.
+SMALL_MEMORY = ("cuda",)
+
+
+def parts_that_fit(attempt: Callable[[int], None], parts: int, batch_size: int) -> int:
+    """``parts``, doubled until ``attempt(parts)`` does not run out of memory any more.
+
+    The batch that the optimizer sees stays the same. Raises FoldwiseError where not even single images fit.
+    """
+    while True:
+        try:
+            attempt(parts)
+            return parts
+        except torch.OutOfMemoryError as error:
+            if parts >= batch_size:
+                raise FoldwiseError(
+                    "the memory of the GPU is too small for one image at a time; take a smaller image_size or model, "
+                    "or end what else runs there"
+                ) from error
+        parts = min(2 * parts, batch_size)
+        torch.cuda.empty_cache()
+
+
+def try_step(module: nn.Module, recipe: Recipe, precision: Precision, batch_size: int, parts: int) -> None:
+    """A whole step of a copy of the module on black images, optimizer and all: it changes nothing, and takes a little
+    more memory than a real step, by that of the weights."""
+    trial = copy.deepcopy(module).train()
+    optimizer = build_optimizer(trial, recipe, precision.device)
+    inputs = torch.zeros((batch_size, 3, recipe.image_size, recipe.image_size), device=precision.device)
+    for part in inputs.chunk(parts):
+        with precision.autocast():
+            loss = trial(part).float().mean()
+        loss.backward()
+    optimizer.step()
+
+
+def choose_arrangement(
+    recipe: Recipe, device: torch.device, machine: Machine, num_images: int, ranks: Ranks = ALONE
+) -> Arrangement:
+    """The arrangement that the rules give for a recipe on ``num_images`` images an epoch.
+
+    The threads of ``machine``, or all cores, are divided among the ranks on this machine. bf16 is for CUDA only: on a
+    CPU without AMX it is slower.
+    """
+    dtype = torch.float32
+    if device.type == "cuda" and recipe.amp != "off":
+        wants_bf16 = recipe.amp == "bf16" or (recipe.amp == "auto" and torch.cuda.is_bf16_supported())
+        dtype = torch.bfloat16 if wants_bf16 else torch.float16
+    threads = min(machine.threads or torch.get_num_threads(), cores())
+    if ranks.beside > 1:
+        threads = max(1, (machine.threads or cores()) // ranks.beside)
+    return Arrangement(
+        threads=threads,
+        channels_last=device.type != "mps",
+        dtype=str(dtype).removeprefix("torch."),
+        compiled=device.type == "cuda" and recipe.epochs * num_images * recipe.image_size**2 >= COMPILE_FROM,
+        parts=recipe.accumulate,
+        deterministic=machine.deterministic,
+        ranks=ranks.size,
+    )
+
+
+def settle_arrangement(
+    record: Path, chosen: Arrangement, recipe: Recipe, num_images: int, device: torch.device, module: nn.Module
+) -> Arrangement:
+    """The arrangement of the record, if the fold was started with one; else the chosen one, with batches in parts that
+    fit the GPU's memory, which is then recorded."""
+    if record.exists():
+        begun = read_json(record, "device", *chosen.as_dict())
+        if (begun.pop("device"), begun["ranks"]) == (device.type, chosen.ranks):
+            return Arrangement(**begun)
+        now = f"{count_of(chosen.ranks, 'process')} on {device.type}"
+        say("train", f"note: the fold was started on another device or number of processes than {now}: other last bits")
+    if device.type in SMALL_MEMORY:
+        batch_size = -(-min(recipe.batch_size, num_images) // chosen.ranks)
+        attempt = partial(try_step, module.to(device), recipe, Precision(chosen, device), batch_size)
+        chosen = replace(chosen, parts=parts_that_fit(attempt, chosen.parts, batch_size))
+        if chosen.parts > recipe.accumulate:
+            say("train", f"note: for the GPU's memory each batch goes through the model in {chosen.parts} parts")
+    write_json(record, {"device": device.type, **chosen.as_dict()})
+    return chosen
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How this process computes: on which device, how arranged, and as which of the ranks of a fold."""
+
+    device: torch.device
+    arrangement: Arrangement
+    ranks: Ranks = ALONE
+
+    @property
+    def precision(self) -> Precision:
+        """Autocast and loss scaling."""
+        return Precision(self.arrangement, self.device)
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """The module on the device, in the arrangement's memory layout."""
+        return self.arrangement.place(module, self.device)
+
+    def normalize(self, preprocessing: Preprocessing) -> Normalize:
+        """The normalisation on the device, in the arrangement's memory layout."""
+        return Normalize(preprocessing, self.arrangement.channels_last).to(self.device)
+
+    def workers(self, asked: int | None, cached: bool) -> int:
+        """Number of loader processes; see ``choose_workers``."""
+        return choose_workers(asked, self.device, cached, self.arrangement.threads)
+
+
+@contextmanager
+def computing(job: Job, num_images: int) -> Iterator[Compute]:
+    """The device and the ranks that the job asks for, for ``num_images`` train images an epoch (0 to predict)."""
+    with joined(job.machine.device) as (ranks, device):
+        yield Compute(device, choose_arrangement(job.recipe, device, job.machine, num_images, ranks), ranks)

@@ -1,0 +1,83 @@
+"""The images of one fold as batches, with their targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pipeline.learner.arrangement import Compute
+from pipeline.learner.inference import tta_views
+from pipeline.learner.models import Network
+from pipeline.learner.resident import train_batches, val_batches
+from pipeline.pixels.augment import alternates, eval_transforms, train_transforms
+from pipeline.pixels.cache import open_pixels, readable_rows
+from pipeline.pixels.dataset import Batches, EpochBatches, ImageDataset
+from pipeline.records.job import Job
+from pipeline.records.runs import RunTables
+from pipeline.records.task import Task
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """What a fold is trained and validated on: N train rows, M validation rows, K train rows to compare, C targets.
+
+    train, val: batches; train is augmented and shuffled by epoch
+    known: batches of K train images without augmentation
+    train_images, val_images: the datasets of these batches, for pictures
+    train_rows, val_rows: image_id and label, by row of the batches
+    train_targets, val_targets, known_targets: (N, C), (M, C), (K, C) float32
+    task: what targets and predictions mean
+    to_predict: number of images that will pass through models after the training
+    """
+
+    train: Batches
+    val: Batches
+    known: Batches
+    train_images: ImageDataset
+    val_images: ImageDataset
+    train_rows: pd.DataFrame
+    val_rows: pd.DataFrame
+    train_targets: np.ndarray
+    val_targets: np.ndarray
+    known_targets: np.ndarray
+    task: Task
+    to_predict: int
+
+
+def load_data(job: Job, tables: RunTables, fold: int, network: Network, compute: Compute) -> FoldData:
+    """The images of one fold as batches, from a cache of decoded images that is built if it is missing."""
+    recipe, competition, task, device, ranks = job.recipe, job.competition, tables.task, compute.device, compute.ranks
+    readable = readable_rows(tables.manifest)
+    table = tables.folds.merge(readable[["image_id", "split", "position"]].query("split == 'train'"), validate="1:1")
+    train_rows, val_rows = table[table["fold"] != fold], table[table["fold"] == fold]
+    known_rows = train_rows.sample(min(len(train_rows), len(val_rows)), random_state=recipe.seed)
+
+    pixels = open_pixels(job.paths, readable, recipe.cache_side, "train")
+    transforms = train_transforms(recipe, competition.symmetries, network.preprocessing)
+    whole = eval_transforms(recipe, network.preprocessing)
+    flips = alternates(recipe, competition.symmetries)
+    train_images = ImageDataset(pixels, train_rows, transforms, recipe.seed, flips)
+    val_images = ImageDataset(pixels, val_rows, whole)
+    workers = compute.workers(job.machine.workers, pixels.cached is not None)
+    order = EpochBatches(
+        len(train_images), recipe.batch_size, recipe.seed, 2 if job.call.dry_run else None, ranks.share
+    )
+    ranks.require_divisible(order.batch_size)
+    views = len(tta_views(competition.symmetries if recipe.tta else []))
+    test_rows = int((readable["split"] == "test").sum())
+    return FoldData(
+        train=train_batches(train_images, order, workers, device),
+        val=val_batches(val_images, recipe, workers, device, ranks.share),
+        known=val_batches(ImageDataset(pixels, known_rows, whole), recipe, workers, device, ranks.share),
+        train_images=train_images,
+        val_images=val_images,
+        train_rows=train_rows,
+        val_rows=val_rows,
+        train_targets=task.targets(train_rows["label"]),
+        val_targets=task.targets(val_rows["label"]),
+        known_targets=task.targets(known_rows["label"]),
+        task=task,
+        to_predict=views * (len(table) + competition.folds.n * test_rows),
+    )

@@ -1,0 +1,117 @@
+"""The state of a fold in training: all that changes from step to step.
+
+Legend: N train rows, B rows of a step, C targets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import nn
+
+#: Logits of an epoch (rows times targets) that stay on the device and in checkpoints, for the train score in the log:
+#: 1 MB, for any number of images and classes.
+MOST_LOGITS = 2**18
+
+
+@dataclass
+class Training:
+    """All that changes while a fold trains, and so all that a checkpoint holds.
+
+    No generator is among it: order, augmentation, mixing and dropout are functions of (seed, epoch, image) or (seed,
+    step), and so is the learning rate.
+
+    module: the module that learns
+    kept: the module to keep: ``module`` itself, or the moving average of its weights
+    optimizer, scaler: of ``module``
+    scored: (N,) bool on the CPU, the train rows that the epoch's train score is computed on; see ``rows_to_score``
+    step: optimizer steps done
+    history: a row for each finished epoch
+    losses: scalars, one for each step of the current epoch
+    rows: (B,) int64, the train rows of each step of the current epoch
+    logits: (B', C), those of the scored rows of each step of the current epoch
+    """
+
+    module: nn.Module
+    kept: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    scored: torch.Tensor
+    step: int = 0
+    history: list[dict] = field(default_factory=list)
+    losses: list[torch.Tensor] = field(default_factory=list)
+    rows: list[torch.Tensor] = field(default_factory=list)
+    logits: list[torch.Tensor] = field(default_factory=list)
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """The modules that differ, by name."""
+        return {"module": self.module} | ({} if self.kept is self.module else {"kept": self.kept})
+
+    def first_bad_loss(self) -> int | None:
+        """Which of this epoch's steps was the first whose loss is no finite number. Waits for the device."""
+        if not self.losses:
+            return None
+        bad = (~torch.stack(self.losses).isfinite()).nonzero()
+        return int(bad[0]) if len(bad) else None
+
+    def weights_are_finite(self) -> bool:
+        """Whether weights and buffers, also the averaged ones, are finite numbers. Waits for the device."""
+        tensors = [tensor for module in self.modules.values() for tensor in module.state_dict().values()]
+        return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
+
+    def add(self, loss: torch.Tensor, logits: torch.Tensor, rows: torch.Tensor) -> None:
+        """Adds one step: its loss (scalar), logits (B, C) and train rows (B,)."""
+        self.step += 1
+        self.losses.append(loss)
+        self.rows.append(rows)
+        self.logits.append(logits if self.scored.all() else logits[self.scored[rows]])
+
+    def scored_logits(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (K, C) and rows (K,) of the current epoch's scored rows, in the order of the steps."""
+        rows = torch.cat(self.rows)
+        return torch.cat(self.logits), rows[self.scored[rows]]
+
+    def end_epoch(self) -> None:
+        """Forgets what the epoch's steps gave."""
+        self.losses, self.logits, self.rows = [], [], []
+
+    def save_trainer(self, file: IO[bytes]) -> None:
+        """Writes everything but the weights, tensors and plain types, as torch saves them."""
+        state = {
+            "step": self.step,
+            "history": self.history,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "losses": torch.stack(self.losses).cpu(),
+            "logits": torch.cat(self.logits).cpu(),
+            "rows": torch.cat(self.rows),
+        }
+        torch.save(state, file)
+
+    def restore(self, weights: dict[str, bytes], trainer: dict[str, Any], device: torch.device) -> None:
+        """Becomes what was saved. weights: safetensors by the names of ``modules``."""
+        for name, module in self.modules.items():
+            module.load_state_dict(safetensors.torch.load(weights[name]))
+        self.optimizer.load_state_dict(trainer["optimizer"])
+        if trainer["scaler"]:
+            self.scaler.load_state_dict(trainer["scaler"])
+        self.step, self.history = trainer["step"], trainer["history"]
+        self.losses, self.rows = list(trainer["losses"].to(device)), [trainer["rows"]]
+        logits = trainer["logits"]
+        if len(logits) == len(trainer["rows"]):  # of all rows, as older checkpoints hold them
+            logits = logits[self.scored[trainer["rows"]]]
+        self.logits = [logits.to(device)]
+
+
+def rows_to_score(num_rows: int, num_targets: int, seed: int) -> torch.Tensor:
+    """A mask (N,) bool of the train rows that an epoch's train score is computed on: all of them, or a random sample
+    where their logits are more than MOST_LOGITS numbers."""
+    number = min(num_rows, max(1, MOST_LOGITS // num_targets))
+    scored = torch.zeros(num_rows, dtype=torch.bool)
+    scored[torch.from_numpy(np.random.default_rng(seed).permutation(num_rows)[:number])] = True
+    return scored

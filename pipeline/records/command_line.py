@@ -1,0 +1,129 @@
+"""What the user types for a stage: its options, and the make command that continues. Standard library only."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.system.console import Parser, is_driven, whole_number
+from pipeline.system.errors import count_of
+from pipeline.system.threads import cores, most_workers
+
+DEFAULT_COMPETITION = "digits"
+
+
+@dataclass(frozen=True)
+class Call:
+    """The names that select the work, as the user typed them.
+
+    competition: a folder of data/
+    recipe: a file of pipeline/recipes/; "" for the recipe that competition.toml names
+    settings: ``key=value`` changes of the recipe
+    folds: fold numbers such as ``"0,1"``; "" for all folds
+    dry_run: True for a rehearsal on a few images
+    """
+
+    competition: str = DEFAULT_COMPETITION
+    recipe: str = ""
+    settings: Sequence[str] = ()
+    folds: str = ""
+    dry_run: bool = False
+
+    def make_line(self, verb: str) -> str:
+        """The make command that runs ``verb`` on the same competition, run and folds."""
+        words = [f"make {verb}"]
+        if self.competition != DEFAULT_COMPETITION:
+            words.append(f"COMPETITION={shlex.quote(self.competition)}")
+        if self.recipe:
+            words.append(f"RECIPE={self.recipe}")
+        if self.settings:
+            text = " ".join(self.settings)
+            words.append(f"SET={shlex.quote(text)}" if re.search(r"[\"$`\\]", text) else f'SET="{text}"')
+        if self.folds:
+            words.append(f"FOLDS={self.folds}")
+        if self.dry_run:
+            words.append("DRY=1")
+        return " ".join(words)
+
+    def next_step(self, verb: str, more: str = "") -> str:
+        """``"; next: make ..."``, or "" if the driver continues without the user."""
+        return "" if is_driven() and "FOLDWISE_NEXT" not in os.environ else f"; next: {self.make_line(verb)}{more}"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How a stage uses this machine. No field changes a result beyond rounding.
+
+    device: "auto", "cpu", "cuda", "cuda:1" or "mps"
+    workers: number of loader processes; None to choose by device
+    threads: CPU threads; 0 for all cores
+    deterministic: True to use only CUDA algorithms that repeat bit for bit
+    until: time (seconds since 1970) at which training saves and stops; None for no limit
+    """
+
+    device: str = "auto"
+    workers: int | None = None
+    threads: int = 0
+    deterministic: bool = False
+    until: float | None = None
+
+
+def parser_for(
+    doc: str | None, *, run: bool = False, fold: bool = False, folds: bool = False, device: bool = False
+) -> argparse.ArgumentParser:
+    """The options of a stage.
+
+    run: the stage works on a run (a recipe with settings)
+    fold: it works on one fold
+    folds: it works on several folds
+    device: it computes on a device; implied by ``fold``
+    """
+    parser = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--competition", default=DEFAULT_COMPETITION, metavar="NAME",
+        help=f"a folder of data/ (default: {DEFAULT_COMPETITION})",
+    )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="a few images and two steps, apart from real runs")
+    if run:
+        parser.add_argument("--recipe", metavar="NAME", help="a file of pipeline/recipes/ (default: the competition's)")
+        parser.add_argument(
+            "--set", nargs="*", action="extend", default=[], metavar="KEY=VALUE", help="recipe keys to change"
+        )
+    if folds:
+        parser.add_argument("--folds", default="", metavar="K,K", help="the folds to use (default: all)")
+    if fold:
+        parser.add_argument("--fold", type=int, required=True, metavar="K", help="the fold to train, from 0")
+    if fold or device:
+        parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+        parser.add_argument(
+            "--workers", metavar="N", help="number of loader processes (default: chosen by device)",
+            type=whole_number(0, most_workers(), f", which suits the {count_of(cores(), 'core')} of this machine"),
+        )  # fmt: skip
+        parser.add_argument(
+            "--threads", metavar="N", help="number of CPU threads (default: all cores)",
+            type=whole_number(0, cores(), ", the number of cores of this machine"), default=0,
+        )  # fmt: skip
+        parser.add_argument(
+            "--deterministic", action="store_true", help="the same bits on CUDA too, where it is slower"
+        )
+    if fold:
+        parser.add_argument("--until", type=float, metavar="S", help="save and stop at this time (seconds since 1970)")
+    return parser
+
+
+def call_of(args: argparse.Namespace) -> Call:
+    """The names among the options of a stage."""
+    fold = getattr(args, "fold", None)
+    folds = getattr(args, "folds", "") if fold is None else str(fold)
+    settings = getattr(args, "set", [])
+    return Call(args.competition, getattr(args, "recipe", None) or "", settings, folds, args.dry_run)
+
+
+def machine_of(args: argparse.Namespace) -> Machine:
+    """The machine options among the options of a stage; defaults for those that the stage does not have."""
+    names = ("device", "workers", "threads", "deterministic", "until")
+    return Machine(**{name: getattr(args, name) for name in names if hasattr(args, name)})

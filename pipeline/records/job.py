@@ -1,0 +1,98 @@
+"""The input of every stage: which competition, which run, which folds, on what part of the machine.
+
+    from pipeline.records.job import make_job
+    job = make_job("dogs-vs-cats", recipe="resnet18", settings=["epochs=2"], folds="0,1")
+
+Each stage has a function ``run(job)`` that does its work and returns what it made (pipeline/README.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.records.command_line import DEFAULT_COMPETITION, Call, Machine, call_of, machine_of
+from pipeline.records.competition import Competition, load_competition
+from pipeline.records.paths import Paths, PredictionFolder, parse_folds, run_name
+from pipeline.records.recipe import Recipe, load_recipe
+from pipeline.records.up_to_date import Run
+from pipeline.system.files import sweep
+
+#: The machine as it is found.
+ANY_MACHINE = Machine()
+
+
+@dataclass(frozen=True)
+class Job:
+    """The input of a stage.
+
+    call: what was asked for, as typed
+    machine: device, threads and loader processes
+    paths: where the competition's files are
+    competition: its facts
+    recipe: the choices, with all settings applied
+    run: name of the run, and the recipe's name and settings
+    folds: the folds to work on
+    """
+
+    call: Call
+    machine: Machine
+    paths: Paths
+    competition: Competition
+    recipe: Recipe
+    run: Run
+    folds: list[int]
+
+    @property
+    def num_folds(self) -> int:
+        """Number of folds of the competition."""
+        return self.competition.folds.n
+
+    @property
+    def run_folder(self) -> Path:
+        """Folder of the run."""
+        return self.paths.run(self.run.name)
+
+    def fold_folder(self, fold: int) -> Path:
+        """Folder of one fold of the run."""
+        return self.paths.fold(self.run.name, fold)
+
+    @property
+    def predictions(self) -> PredictionFolder:
+        """The files of the prediction that these folds of the run make together."""
+        return self.paths.predictions(self.run.name, self.folds, self.num_folds)
+
+
+def make_job(
+    competition: str = DEFAULT_COMPETITION,
+    recipe: str = "",
+    settings: Sequence[str] = (),
+    folds: str = "",
+    dry_run: bool = False,
+    machine: Machine = ANY_MACHINE,
+) -> Job:
+    """A job from plain values; see ``Call`` and ``Machine`` for their meaning.
+
+    Raises FoldwiseError for an unknown competition, recipe, key or fold.
+    """
+    return job_of_call(Call(competition, recipe, list(settings), folds, dry_run), machine)
+
+
+def job_of(args: argparse.Namespace) -> Job:
+    """The job that the options of a stage ask for."""
+    return job_of_call(call_of(args), machine_of(args))
+
+
+def job_of_call(call: Call, machine: Machine) -> Job:
+    """Loads what the call names, and deletes the temporary files of dead processes in the competition's folders."""
+    paths = Paths(call.competition, call.dry_run)
+    sweep([paths.home, paths.made, paths.cache, paths.submissions, *paths.runs.rglob("*/")])
+    competition = load_competition(paths)
+    name = call.recipe or competition.recipe
+    recipe = load_recipe(name, call.settings)
+    if call.dry_run:
+        recipe = recipe.model_copy(update={"epochs": 1})
+    run = Run(run_name(name, call.settings), name, call.settings)
+    return Job(call, machine, paths, competition, recipe, run, parse_folds(call.folds, competition.folds.n))
