@@ -23,11 +23,10 @@ from collections import Counter
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from pipeline.pixels.decode import Inspection, Unreadable, decode_to_side, inspect
-from pipeline.pixels.pictures import save_grid
+from pipeline.pixels.contact_sheet import draw_contact_sheet
+from pipeline.pixels.decode import Inspection, Unreadable, inspect
 from pipeline.records.competition import Competition, Test
 from pipeline.records.job import Job, job_of
 from pipeline.records.paths import Paths
@@ -86,9 +85,7 @@ def checked(
     return table.assign(**dict(zip(["width", "height", "sha256"], map(list, columns), strict=True))), problems
 
 
-def train_part(
-    paths: Paths, competition: Competition, hashes: dict[str, str]
-) -> tuple[pd.DataFrame, list[Problem]]:  # fmt: skip
+def train_part(paths: Paths, competition: Competition, hashes: dict[str, str]) -> tuple[pd.DataFrame, list[Problem]]:
     """Train rows and findings; raises FoldwiseError when too many files are bad, or one class is left."""
     source = competition.train
     folder, names = list_images(paths, source.images, "train")
@@ -229,25 +226,6 @@ def report(manifest: pd.DataFrame, problems: list[Problem], competition: Competi
             print(f"    {problem.path}: {problem.detail}")
         if len(found) > 3:
             print(f"    ... all of them in {shown(paths.problems)}")
-
-
-def draw_contact_sheet(manifest: pd.DataFrame, paths: Paths, per_class: int = 10, max_classes: int = 12) -> None:
-    """A picture with some images of each class, evenly picked."""
-    train = manifest[manifest["split"] == "train"]
-    images, titles = [], []
-    labels = sorted_ids(train["label"].unique())
-    for label in labels[:max_classes]:
-        rows = train[train["label"] == label]
-        picked = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, per_class).astype(int))]
-        shots = [
-            decode_to_side((paths.home / row.path).read_bytes(), 120, row.height, row.width)
-            for row in picked.itertuples()
-        ]
-        blanks = [np.full((1, 1, 3), 255, np.uint8)] * (per_class - len(shots))
-        images += [*shots, *blanks]
-        titles += [label] * len(shots) + [""] * len(blanks)
-    more = f", the first {max_classes} of {len(labels)} classes" if len(labels) > max_classes else ""
-    save_grid(paths.contact_sheet, images, titles, per_class, f"{paths.competition}: {len(train):,} train images{more}")
 
 
 def inspected(target: Target, job: Job) -> tuple[pd.DataFrame, pd.DataFrame, list[Problem], dict[str, str | None]]:

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.records import paths as paths_module
 from pipeline.records.paths import Paths
+from pipeline.system import places
 from pipeline.system.console import run_stage
 from pipeline.system.signals import SIGNALS
 
@@ -66,7 +66,7 @@ def write_image(path: Path, image: np.ndarray) -> None:
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty place for data/ and submissions/."""
-    monkeypatch.setattr(paths_module, "ROOT", tmp_path)
+    monkeypatch.setattr(places, "ROOT", tmp_path)
     monkeypatch.setenv("FOLDWISE_ROOT", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -108,7 +108,7 @@ def split_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("split")
     draw_shapes(base / "data" / "shapes")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(paths_module, "ROOT", base)
+        patched.setattr(places, "ROOT", base)
         for name in ("prepare", "manifest", "folds"):
             run(patched, name)
     return base

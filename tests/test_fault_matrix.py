@@ -41,17 +41,17 @@ from pipeline.learner.arrangement import parts_that_fit
 from pipeline.learner.checkpoint import Checkpoints, Training
 from pipeline.learner.divergence import require_finite
 from pipeline.pixels import workers as workers_module
-from pipeline.pixels.augment import eval_transforms
+from pipeline.pixels.augment import eval_transforms, train_transforms
 from pipeline.pixels.cache import Pixels, open_pixels, readable_rows
 from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader
 from pipeline.pixels.decode import decode
 from pipeline.pixels.preprocessing import IMAGENET
-from pipeline.records import paths as paths_module
 from pipeline.records.paths import Paths
 from pipeline.records.recipe import load_recipe
 from pipeline.records.submission import Submission, check_sample, format_submission
 from pipeline.records.tables import read_manifest
-from pipeline.system import signals
+from pipeline.records.task import Classification
+from pipeline.system import places, signals
 from pipeline.system.errors import FoldwiseError
 from pipeline.system.files import atomic_path, fingerprint, read_record, sweep, temporary_beside, write_record
 from pipeline.system.locks import living_owner, owned
@@ -79,7 +79,11 @@ def tiny_training(seed: int = 0) -> Training:
     torch.manual_seed(seed)
     module = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
     training = Training(
-        module, module, torch.optim.AdamW(module.parameters()), torch.amp.GradScaler("cpu", enabled=False)
+        module,
+        module,
+        torch.optim.AdamW(module.parameters()),
+        torch.amp.GradScaler("cpu", enabled=False),
+        torch.ones(6, dtype=torch.bool),
     )
     loss = module(torch.randn(6, 4)).square().mean()
     loss.backward()
@@ -137,7 +141,7 @@ def undisturbed(split_once: Path, tmp_path_factory: pytest.TempPathFactory) -> T
     base = tmp_path_factory.mktemp("undisturbed")
     shutil.copytree(split_once, base, dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(paths_module, "ROOT", base)
+        patched.setattr(places, "ROOT", base)
         run(patched, "train", *FOLD_0, *SETTINGS)
         return trained(Paths("shapes"))
 
@@ -338,7 +342,7 @@ def test_row_09_a_stop_in_mid_epoch(
     """A real signal in the middle of a step or of validation; the same command then ends with the same weights.
     (A fold has 40 images and batches of 16: two steps an epoch, three epochs.)"""
     at = {"step 1": 1, "step 4": 3, "end of epoch": 4, "validation": 2, "last validation": 3}[where]
-    name = "predict_probs" if "validation" in where else "set_lr"
+    name = "predict" if "validation" in where else "set_lr"
     function, calls = getattr(pipeline.train, name), []
 
     def interrupted(*args: Any) -> Any:
@@ -380,7 +384,7 @@ def test_row_11_augmentation_repeated_per_epoch_or_worker(split: Paths) -> None:
     """Eight rows of one picture through two loader processes and two epochs: all sixteen draws differ."""
     rows = readable_rows(read_manifest(split.manifest))
     recipe = load_recipe("tiny", ["augment.random_resized_crop.scale=[0.2,0.9]", "augment.color_jitter.p=1"])
-    transforms = pipeline.train.train_transforms(recipe, ["hflip"])
+    transforms = train_transforms(recipe, ["hflip"])
     dataset = ImageDataset(open_pixels(split, rows, 24, "train"), rows.head(8).assign(position=3), transforms, seed=0)
     loader = Loader(dataset, EpochBatches(8, 4, seed=0), workers=2, pin=False)
     draws = [image.numpy().tobytes() for epoch in (0, 1) for images, _ in loader.epoch(epoch) for image in images]
@@ -759,7 +763,7 @@ def test_row_24_ids_missing_extra_or_twice(
     tmp_path: Path, change: Callable[[list[str]], list[str]], expected: str
 ) -> None:
     form = Submission(value="class")
-    table = format_submission(pd.Series(["1", "2", "3"]), np.eye(3, 2, dtype=float), ["a", "b"], form)
+    table = format_submission(pd.Series(["1", "2", "3"]), np.eye(3, 2, dtype=float), Classification(["a", "b"]), form)
     sample = tmp_path / "sample.csv"
     sample.write_text("\n".join(["id,label", *change(["1,a", "2,a", "3,a"])]) + "\n")
     with pytest.raises(FoldwiseError, match=expected):

@@ -29,12 +29,13 @@ from pipeline.manifest import make_manifest
 from pipeline.pixels.augment import eval_transforms, train_transforms
 from pipeline.pixels.cache import open_pixels, readable_rows
 from pipeline.pixels.decode import decode, decode_to_side
-from pipeline.records import paths as paths_module
 from pipeline.records.competition import load_competition
+from pipeline.records.job import make_job
 from pipeline.records.paths import Paths
 from pipeline.records.recipe import load_recipe
 from pipeline.records.submission import rehearse_submission
-from pipeline.records.tables import class_names, one_hot, read_folds, read_manifest
+from pipeline.records.tables import read_folds, read_manifest
+from pipeline.records.task import Classification
 from pipeline.system.errors import FoldwiseError
 from tests.conftest import Stage
 
@@ -43,6 +44,8 @@ CHECKOUT = Path(pipeline.folds.__file__).parents[1]
 # --- images -----------------------------------------------------------------------------------------------------
 
 FORMATS = {".png": "PNG", ".gif": "GIF", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".jpg": "JPEG", ".ppm": "PPM"}
+
+SHAPES = Classification(["circle", "square"])
 
 
 @pytest.fixture
@@ -237,7 +240,7 @@ def test_damaged_facts(split: Paths) -> None:
 
 def test_a_damaged_recipe(split: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(CHECKOUT / "pipeline" / "recipes", tmp_path / "recipes")
-    monkeypatch.setattr(paths_module, "RECIPES", tmp_path / "recipes")
+    monkeypatch.setattr("pipeline.records.paths.RECIPES", tmp_path / "recipes")
     recipe_file = tmp_path / "recipes" / "characters.toml"
 
     def read() -> None:
@@ -262,7 +265,7 @@ def test_a_damaged_manifest(split: Paths) -> None:
         read_folds(split.folds, 3, manifest)
         pipeline.folds.make_folds(manifest, competition, split)
         test_ids = manifest.loc[manifest["split"] == "test", "image_id"]
-        rehearse_submission(test_ids, ["circle", "square"], competition, split)
+        rehearse_submission(test_ids, SHAPES, competition, split)
 
     assert outcomes(split.manifest, read)["refused"] > 200
 
@@ -272,7 +275,7 @@ def test_damaged_folds(split: Paths) -> None:
 
     def read() -> None:
         folds = read_folds(split.folds, 3, manifest)
-        assert one_hot(folds["label"], class_names(folds, None)).shape == (60, 2)
+        assert SHAPES.targets(folds["label"]).shape == (60, 2)
         assert set(folds["image_id"]) == set(manifest.loc[manifest["split"] == "train", "image_id"])
 
     assert outcomes(split.folds, read)["refused"] > 200
@@ -283,7 +286,7 @@ def test_a_damaged_sample_submission(split: Paths) -> None:
     ids = pd.Series([str(number) for number in range(1, 12)])
     found = outcomes(
         split.raw / "sample_submission.csv",
-        lambda: rehearse_submission(ids, ["circle", "square"], competition, split),
+        lambda: rehearse_submission(ids, SHAPES, competition, split),
     )
     assert min(found.values()) > 30
 
@@ -292,12 +295,12 @@ def test_a_damaged_prediction(split: Paths, stage: Stage) -> None:
     """Of 300 forms only those that are the file itself are read."""
     stage("train", "--fold", "0")
     stage("predict", "--folds", "0")
-    path = split.fold("tiny", 0) / "oof.npz"
+    path, job = split.fold("tiny", 0) / "oof.npz", make_job("shapes")
     folds = read_folds(split.folds, 3, read_manifest(split.manifest))
     ids, content, same = folds.loc[folds["fold"] == 0, "image_id"], path.read_bytes(), []
 
     def read() -> None:
-        load_fold(split, "tiny", 0, "oof", ids, ["circle", "square"], "")
+        load_fold(job, 0, "oof", ids, SHAPES.target_names)
         same.append(path.read_bytes() == content)
 
     rng = random.Random(3)

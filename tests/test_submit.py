@@ -13,12 +13,13 @@ from pipeline.records.competition import Submission
 from pipeline.records.paths import Paths
 from pipeline.records.submission import check_sample, format_submission, submission_text
 from pipeline.records.tables import sorted_ids
+from pipeline.records.task import Classification
 from pipeline.submit import keep_older
 from pipeline.system.errors import FoldwiseError
 
 IDS = pd.Series(["10", "2", "1"])
 PROBS = np.array([[0.25, 0.75], [0.9, 0.1], [0.5000001, 0.4999999]])
-NAMES = ["cat", "dog"]
+TASK = Classification(["cat", "dog"])
 
 
 @pytest.mark.parametrize(
@@ -35,20 +36,20 @@ NAMES = ["cat", "dog"]
     ],
 )
 def test_every_form(form: dict, expected: str) -> None:
-    table = format_submission(IDS, PROBS, NAMES, Submission(**form))
+    table = format_submission(IDS, PROBS, TASK, Submission(**form))
     assert submission_text(table, Submission(**form)) == expected
 
 
 def test_a_form_that_names_an_unknown_class() -> None:
     with pytest.raises(FoldwiseError, match="'cow' is not one of the classes cat, dog"):
-        format_submission(IDS, PROBS, NAMES, Submission(value="probability", positive="cow"))
+        format_submission(IDS, PROBS, TASK, Submission(value="probability", positive="cow"))
     with pytest.raises(FoldwiseError, match="the id and every class"):
-        format_submission(IDS, PROBS, NAMES, Submission(value="columns", columns=["id", "cat"]))
+        format_submission(IDS, PROBS, TASK, Submission(value="columns", columns=["id", "cat"]))
 
 
 def test_a_sample_without_a_header(tmp_path: Path) -> None:
     form = Submission(value="index", header=False, order="sample", sample="sample.csv")
-    table = format_submission(IDS, PROBS, NAMES, form)
+    table = format_submission(IDS, PROBS, TASK, form)
     sample = tmp_path / "sample.csv"
     sample.write_text("10,0\n1,0\n2,0\n")
     assert submission_text(check_sample(table, sample, form), form) == "10,1\n1,0\n2,0\n"
@@ -82,7 +83,7 @@ def test_ids_sort_as_people_expect() -> None:
 
 def test_ids_are_kept_byte_for_byte(tmp_path: Path) -> None:
     ids = ["007", "NA", "null", "1e5", "größe", 'quo"te', "com,ma", " space", "0x1F", "TRUE"]
-    table = format_submission(pd.Series(ids), np.tile([0.4, 0.6], (10, 1)), NAMES, Submission(value="class"))
+    table = format_submission(pd.Series(ids), np.tile([0.4, 0.6], (10, 1)), TASK, Submission(value="class"))
     sample = tmp_path / "sample.csv"
     table.to_csv(sample, index=False)
     form = Submission(value="class", order="sample", sample="sample.csv")
@@ -92,7 +93,7 @@ def test_ids_are_kept_byte_for_byte(tmp_path: Path) -> None:
 def test_the_samples_order_wins_where_asked(tmp_path: Path) -> None:
     sample = tmp_path / "sample.csv"
     sample.write_text("id,label\n2,0\n10,0\n1,0\n")
-    table = format_submission(IDS, PROBS, NAMES, Submission(value="class"))
+    table = format_submission(IDS, PROBS, TASK, Submission(value="class"))
     assert list(check_sample(table, sample, Submission(order="sample", sample="s"))["id"]) == ["2", "10", "1"]
     assert list(check_sample(table, sample, Submission(sample="s"))["id"]) == ["1", "2", "10"]
 
@@ -111,7 +112,7 @@ def test_a_sample_that_does_not_fit(tmp_path: Path, sample: str, expected: str) 
     path = tmp_path / "sample.csv"
     path.write_text(sample)
     with pytest.raises(FoldwiseError, match=expected):
-        check_sample(format_submission(IDS, PROBS, NAMES, Submission()), path, Submission())
+        check_sample(format_submission(IDS, PROBS, TASK, Submission()), path, Submission())
 
 
 def test_a_form_that_cannot_work_is_said_before_training(

@@ -37,11 +37,12 @@ from typing import Any
 from pipeline.driver.ray_machines import connected, load_ray, request_of, require_alike
 from pipeline.driver.view import View
 from pipeline.records.job import Job, job_of
+from pipeline.system import places
 from pipeline.system.console import duration, progress, run_stage, say
 from pipeline.system.errors import FoldwiseError, count_of
 from pipeline.system.files import read_json
 from pipeline.system.locks import living_owner, owned
-from pipeline.system.places import CHECKOUT, ROOT, shown
+from pipeline.system.places import CHECKOUT, shown
 from pipeline.system.signals import TIME_OVER, Stop
 
 #: Number of times that a fold is started again after its machine, or its process, was lost.
@@ -198,7 +199,7 @@ def train_on(ray: Any, job: Job, folds: list[int], request: tuple[float, int], s
         num_gpus=gpus, num_cpus=cpus, max_retries=RETRIES, retry_exceptions=[ChildProcessError]
     )
     ours = {name: value for name, value in os.environ.items() if name.startswith("FOLDWISE_")}
-    environment = {**ours, "FOLDWISE_ROOT": str(ROOT.absolute())}
+    environment = {**ours, "FOLDWISE_ROOT": str(places.ROOT.absolute())}
     running = {}
     for fold in folds:
         command, folder = command_of(job, fold, gpus, cpus), str(job.fold_folder(fold).absolute())

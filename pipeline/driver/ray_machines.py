@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.records.paths import Paths
+from pipeline.system import places
 from pipeline.system.errors import FoldwiseError, count_of
-from pipeline.system.places import CHECKOUT, ROOT
+from pipeline.system.places import CHECKOUT
 from pipeline.system.provenance import PACKAGES
 
 #: Seconds in which Ray and each machine must answer.
@@ -152,8 +153,8 @@ def require_same(machine: str, here: dict[str, Any], there: dict[str, Any]) -> N
         raise FoldwiseError(f"{machine} has no {CHECKOUT}; all machines need the checkout at the same path")
     if not there["shared"]:
         raise FoldwiseError(
-            f"{machine} cannot read and write {ROOT / 'data'} as this machine sees it; share that folder at the same "
-            "path (NFS or the like)"
+            f"{machine} cannot read and write {places.ROOT / 'data'} as this machine sees it; share that folder at "
+            "the same path (NFS or the like)"
         )
     for name, version in here["versions"].items():
         if there["versions"][name] != version:

@@ -9,11 +9,11 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
-from pipeline.driver.options import STAGES, VERBS, Options, read_options
-from pipeline.driver.plan import Plan, Step, listed, make_plan, steps, unpredicted, up_to_date, why
+from pipeline.driver.commands import cluster_command, command, commands_of, machine, train_command, which
+from pipeline.driver.options import STAGES, VERBS, read_options
+from pipeline.driver.plan import Plan, listed, make_plan, steps, unpredicted, up_to_date, why
 from pipeline.driver.processes import Processes
 from pipeline.driver.view import View
 from pipeline.records.paths import Paths, known_competitions, known_recipes
@@ -23,75 +23,13 @@ from pipeline.system.errors import FoldwiseError, nearest
 from pipeline.system.index import Index
 from pipeline.system.places import shown
 from pipeline.system.processes import end_with_parent
-from pipeline.system.threads import cores
 
-# --- the commands of the stages ---------------------------------------------------------------------------------
-
-
-def which(plan: Plan, run: bool = False) -> list[str]:
-    """Options that name the competition and, for a ``run``, its recipe and settings."""
-    options = plan.options
-    words = [f"--competition={options.competition}", *(["--dry-run"] if options.dry_run else [])]
-    if run:
-        words += [f"--recipe={options.recipe}"] if options.recipe else []
-        words += ["--set", *options.settings] if options.settings else []
-    return words
-
-
-def machine(options: Options) -> list[str]:
-    """Options that name the machine's parts."""
-    words = ["--device", options.device] if options.device else []
-    words += ["--workers", options.workers] if options.workers else []
-    return words + (["--deterministic"] if options.deterministic else [])
-
-
-def as_ranks(plan: Plan, stage: str) -> list[str]:
-    """The module of a stage, or the tool that starts it as several ranks."""
-    return ["pipeline.tools.ranks", str(plan.ranks), stage] if plan.ranks > 1 else [f"pipeline.{stage}"]
-
-
-def folds_option(folds: list[int]) -> list[str]:
-    """``--folds 0,1``."""
-    return ["--folds", ",".join(map(str, folds))]
-
-
-def command(plan: Plan, stage: str, folds: list[int]) -> list[str]:
-    """What runs a stage other than train; folds: those that predict predicts."""
-    if stage == "predict":
-        words = [*as_ranks(plan, stage), *which(plan, run=True), *folds_option(folds), *machine(plan.options)]
-    elif stage in ("ensemble", "submit"):
-        partial = folds_option(plan.chosen) if len(plan.chosen) < plan.num_folds else []
-        words = [f"pipeline.{stage}", *which(plan, run=True), *partial]
-    else:
-        forced = ["--force"] if stage == "folds" and plan.options.force else []
-        words = [f"pipeline.{stage}", *which(plan), *forced]
-    return ["-m", *words]
-
-
-def train_command(plan: Plan, fold: int) -> list[str]:
-    """What trains a fold on this machine."""
-    threads = plan.threads[fold] if plan.jobs == plan.beside else max(1, cores() // plan.jobs)
-    words = [*as_ranks(plan, "train"), *which(plan, run=True), "--fold", str(fold), *machine(plan.options)]
-    words += ["--threads", str(threads)]
-    return ["-m", *words, *(["--until", f"{plan.until:.0f}"] if plan.until is not None else [])]
-
-
-def cluster_command(plan: Plan, folds: list[int]) -> list[str]:
-    """What trains folds on a Ray cluster."""
-    options = plan.options
-    words = ["pipeline.driver.cluster", *which(plan, run=True), *folds_option(folds), f"--address={options.cluster}"]
-    words += ["--gpus", options.gpus] if options.gpus else []
-    words += ["--cpus", options.cpus] if options.cpus else []
-    words += machine(options)
-    return ["-m", *words, *(["--until", f"{plan.until:.0f}"] if plan.until is not None else [])]
+# --- running ----------------------------------------------------------------------------------------------------
 
 
 def company(plan: Plan, fold: int) -> int:
     """How many folds train beside each other while this one does, it counted."""
     return len(plan.last_round) if plan.jobs == plan.beside and fold in plan.last_round else plan.jobs
-
-
-# --- running ----------------------------------------------------------------------------------------------------
 
 
 def run_one(words: list[str], name: str, environment: dict[str, str] | None = None) -> None:
@@ -226,18 +164,6 @@ def explain(plan: Plan, verb: str, with_commands: bool) -> None:
             print(f"    python {shlex.join(words)}")
     if not found:
         print(f"{verb}: nothing to do: {up_to_date(plan, verb)}")
-
-
-def commands_of(plan: Plan, step: Step) -> Iterator[list[str]]:
-    """The commands of a step."""
-    if step.stage != "train":
-        of_folds = step.folds or plan.chosen
-        done = replace(plan, chosen=plan.trained) if plan.until is not None and plan.trained else plan
-        yield command(done, step.stage, of_folds)
-    elif plan.options.cluster and step.folds:
-        yield cluster_command(plan, step.folds)
-    else:
-        yield from (train_command(plan, fold) for fold in step.folds)
 
 
 # --- the verbs --------------------------------------------------------------------------------------------------

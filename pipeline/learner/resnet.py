@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -73,17 +73,25 @@ def shortcut(before: int, after: int, stride: int) -> nn.Sequential:
 Block = Callable[[int, int, int], BasicBlock | Bottleneck]
 
 
+class Layout(NamedTuple):
+    """The kind of block, and the number of blocks in each stage."""
+
+    block: Block
+    depths: Sequence[int]
+
+
 class ResNet(nn.Module):
     """A stem, four stages of blocks, each halving the maps and doubling the channels, and a linear head.
 
-    depths: blocks of each stage. width: channels of the first stage. stem: "large" is the 7x7 convolution and the
-    pooling that bring 224 px to 56; "small" a 3x3 convolution for images of about 32 px, which keeps their size.
+    width: channels of the first stage
+    stem: "large" is the 7x7 convolution and the pooling that bring 224 px to 56; "small" is a 3x3 convolution that keeps
+    the size, for images of about 32 px
+    dropout: share of the features that are left out before the head
     """
 
     def __init__(
         self,
-        block: Block,
-        depths: Sequence[int],
+        layout: Layout,
         num_classes: int,
         width: int = 64,
         stem: Literal["large", "small"] = "large",
@@ -98,14 +106,14 @@ class ResNet(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if stem == "large" else nn.Identity()
         before = width
-        for stage, depth in enumerate(depths):
+        for stage, depth in enumerate(layout.depths):
             blocks = []
             for number in range(depth):
                 first_of_later_stage = stage > 0 and number == 0
-                blocks.append(block(before, width * 2**stage, 2 if first_of_later_stage else 1))
+                blocks.append(layout.block(before, width * 2**stage, 2 if first_of_later_stage else 1))
                 before = blocks[-1].channels
             setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
-        self.num_stages = len(depths)
+        self.num_stages = len(layout.depths)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(before, num_classes)
@@ -120,12 +128,12 @@ class ResNet(nn.Module):
         return self.fc(self.dropout(self.avgpool(maps).flatten(1)))
 
 
-def register(name: str, block: Block, depths: Sequence[int]) -> None:
+def register(name: str, layout: Layout) -> None:
     """Makes a residual network known as ``foldwise/<name>``; recipes give width, stem and dropout in model_args."""
-    register_model(f"foldwise/{name}")(partial(ResNet, block, depths))
+    register_model(f"foldwise/{name}")(partial(ResNet, layout))
 
 
-register("resnet18", BasicBlock, (2, 2, 2, 2))
-register("resnet34", BasicBlock, (3, 4, 6, 3))
-register("resnet50", Bottleneck, (3, 4, 6, 3))
-register("resnext50_32x4d", partial(Bottleneck, groups=32, group_width=4), (3, 4, 6, 3))
+register("resnet18", Layout(BasicBlock, (2, 2, 2, 2)))
+register("resnet34", Layout(BasicBlock, (3, 4, 6, 3)))
+register("resnet50", Layout(Bottleneck, (3, 4, 6, 3)))
+register("resnext50_32x4d", Layout(partial(Bottleneck, groups=32, group_width=4), (3, 4, 6, 3)))

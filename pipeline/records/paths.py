@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
+from pipeline.system import places
 from pipeline.system.errors import FoldwiseError, nearest
-from pipeline.system.places import CHECKOUT, ROOT, is_no_text, shown
+from pipeline.system.places import CHECKOUT, is_no_text, shown
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 #: Where pretrained weights are looked for before a hub is asked.
-WEIGHTS = ROOT / "data" / "weights"
+WEIGHTS = places.ROOT / "data" / "weights"
 MAX_FOLDS = 100
 #: Bytes of a run's name, and of the part of a name that lists folds: with the endings that follow, every file system
 #: takes them.
@@ -24,7 +25,7 @@ LONGEST_RUN, LONGEST_FOLDS = 120, 40
 
 def known_competitions(root: Path | None = None) -> list[str]:
     """Names of the folders below data/ (of ``root``, by default ROOT) that hold a competition.toml."""
-    names = (path.parent.name for path in ((root or ROOT) / "data").glob("*/competition.toml"))
+    names = (path.parent.name for path in ((root or places.ROOT) / "data").glob("*/competition.toml"))
     return sorted(name for name in names if not is_no_text(name))
 
 
@@ -87,13 +88,13 @@ class Paths:
         if self.competition not in known_competitions() and self.competition not in known_competitions(CHECKOUT):
             raise FoldwiseError(
                 f"unknown competition '{self.competition}': there is no "
-                f"{shown(ROOT / 'data' / self.competition / 'competition.toml')}"
+                f"{shown(places.ROOT / 'data' / self.competition / 'competition.toml')}"
                 f"{nearest(self.competition, known_competitions() or known_competitions(CHECKOUT))}"
             )
 
     @property
     def home(self) -> Path:
-        return ROOT / "data" / self.competition
+        return places.ROOT / "data" / self.competition
 
     @property
     def shipped(self) -> Path:
@@ -157,7 +158,7 @@ class Paths:
     def cache(self) -> Path:
         """Decoded pixels; below FOLDWISE_CACHE where that is set, a disk of this machine's own."""
         if os.environ.get("FOLDWISE_CACHE"):
-            return Path(os.environ["FOLDWISE_CACHE"]) / self.made.relative_to(ROOT / "data")
+            return Path(os.environ["FOLDWISE_CACHE"]) / self.made.relative_to(places.ROOT / "data")
         return self.made / "cache"
 
     @property
@@ -176,7 +177,7 @@ class Paths:
 
     @property
     def submissions(self) -> Path:
-        folder = ROOT / "submissions" / self.competition
+        folder = places.ROOT / "submissions" / self.competition
         return folder / "dry" if self.dry_run else folder
 
     def seek(self, name: str) -> Path | None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from typing import Any
 
-from pipeline.system.places import ROOT
+from pipeline.system.places import CHECKOUT
 
 PACKAGES = [
     "torch",
@@ -28,7 +28,7 @@ def commit() -> str | None:
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty=+changes", "--abbrev=40", "--exclude=*"],
-            cwd=ROOT,
+            cwd=CHECKOUT,
             capture_output=True,
             text=True,
             timeout=10,

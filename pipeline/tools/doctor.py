@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.records.paths import Paths, known_competitions
+from pipeline.system import places
 from pipeline.system.errors import FoldwiseError, count_of
 from pipeline.system.files import fingerprint, is_left_behind, read_json, read_record
 from pipeline.system.locks import living_owner
-from pipeline.system.places import ROOT, shown
+from pipeline.system.places import shown
 from pipeline.system.threads import cores
 from pipeline.system.toml import read_toml
 
@@ -50,11 +51,11 @@ def machine() -> Iterator[Finding]:
     yield Finding("ok" if known else "mend", f"Python {version} on {platform.platform(terse=True)}", advice)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
     yield Finding("ok", f"{count_of(cores(), 'core')}" + (f", {memory / 1e9:.0f} GB of memory" if memory else ""))
-    free = shutil.disk_usage(next(place for place in (ROOT, *ROOT.parents) if place.exists())).free
+    free = shutil.disk_usage(next(place for place in (places.ROOT, *places.ROOT.parents) if place.exists())).free
     advice = "make clean; or move the project to a larger disk" if free < LITTLE_DISK else ""
-    yield Finding("mend" if free < LITTLE_DISK else "ok", f"{free / 1e9:.0f} GB of disk free in {ROOT}", advice)
-    if ROOT.exists() and not os.access(ROOT, os.W_OK):
-        yield Finding("mend", f"{ROOT} cannot be written", "set FOLDWISE_ROOT to a folder that can be")
+    yield Finding("mend" if free < LITTLE_DISK else "ok", f"{free / 1e9:.0f} GB of disk free in {places.ROOT}", advice)
+    if places.ROOT.exists() and not os.access(places.ROOT, os.W_OK):
+        yield Finding("mend", f"{places.ROOT} cannot be written", "set FOLDWISE_ROOT to a folder that can be")
     shared = Path("/dev/shm")
     if shared.is_dir():
         size = shutil.disk_usage(shared).free
@@ -245,7 +246,7 @@ def project() -> Iterator[Finding]:
     bare = [name for name in names if is_bare(Paths(name))]
     if bare:
         text = f"{count_of(len(bare), 'competition')} without images so far: {', '.join(bare)}"
-        where = shown(ROOT / "data" / "<name>" / "raw")
+        where = shown(places.ROOT / "data" / "<name>" / "raw")
         yield Finding("ok", text, f"make submit COMPETITION=<name>, once the archives are in {where}/")
     for name in (name for name in names if name not in bare):
         for dry_run in (False, True):

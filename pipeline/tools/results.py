@@ -19,10 +19,11 @@ from typing import Any
 
 from pipeline.records.competition import load_competition
 from pipeline.records.paths import Paths, known_competitions, parse_folds, partial_name, run_name
+from pipeline.system import places
 from pipeline.system.console import duration, run_stage, say
 from pipeline.system.errors import FoldwiseError
 from pipeline.system.files import read_json, write_text
-from pipeline.system.places import ROOT, shown
+from pipeline.system.places import shown
 
 README = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- make results: begin -->", "<!-- make results: end -->"
@@ -90,7 +91,7 @@ def records(row: Row) -> Iterator[dict[str, Any]]:
     folds = parse_folds(row.folds, num_folds)
     for settings in [row.settings, *([*row.settings, f"seed={seed}"] for seed in SEEDS)]:
         name = partial_name(run_name(recipe, settings), folds, num_folds, ".json")
-        path = ROOT / "submissions" / row.competition / name
+        path = places.ROOT / "submissions" / row.competition / name
         if path.exists():
             record = read_json(path, "test_score", "score")
             if record["score"].keys() >= KEYS:  # not one of an older Foldwise

@@ -19,8 +19,8 @@ from statistics import median
 
 from pipeline.driver.options import STAGES, Options
 from pipeline.driver.plan import Plan, make_plan, run_of, target_of
-from pipeline.records import paths as paths_module
 from pipeline.records.up_to_date import Target, predict_target
+from pipeline.system import places
 from pipeline.system.files import write_json
 from tests.driver.checkouts import environment, new_checkout
 
@@ -85,7 +85,7 @@ def main() -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(number.to_bytes(4, "big") * 100)
         (home / "competition.toml").write_text(TOML)
-        paths_module.ROOT = checkout
+        places.ROOT = checkout
         time.sleep(0.1)
         finish(make_plan(Options("many")))
         for words in (["make", "submit", "COMPETITION=many"], ["make", "why", "COMPETITION=many"]):

@@ -24,13 +24,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.records.competition import load_competition
+from pipeline.records.job import make_job
 from pipeline.records.paths import Paths
 from pipeline.records.predictions import Predictions
-from pipeline.records.recipe import load_recipe
-from pipeline.records.runs import identity, start_run
-from pipeline.records.tables import class_names, one_hot, read_folds, read_manifest
-from pipeline.records.up_to_date import Run, predict_target
+from pipeline.records.runs import identity, open_run, start_run
+from pipeline.records.tables import read_folds, read_manifest
+from pipeline.records.task import task_of
+from pipeline.records.up_to_date import predict_target
 from pipeline.system.console import duration
 from pipeline.system.files import fingerprint, write_json, write_record, write_text
 from pipeline.system.places import shown
@@ -114,12 +114,10 @@ def manifest_part() -> None:
 
 def predictions_part() -> None:
     """What train and predict would leave in the folders of five folds."""
-    paths = Paths(NAME)
-    competition, recipe = load_competition(paths), load_recipe(RECIPE, [])
-    manifest = read_manifest(paths.manifest)
-    folds = read_folds(paths.folds, FOLDS, manifest)
-    names = class_names(folds, competition.classes)
-    start_run(paths, RECIPE, recipe, identity(recipe, competition, paths, names, manifest), None)
+    job = make_job(NAME, RECIPE)
+    tables, paths = open_run(job), job.paths
+    manifest, folds, names = tables.manifest, tables.folds, tables.task.target_names
+    start_run(job, tables.identity, None)
     rng = np.random.default_rng(0)
     test_ids = manifest.loc[manifest["split"] == "test", "image_id"]
     test_labels = rng.integers(len(names), size=len(test_ids))
@@ -132,14 +130,14 @@ def predictions_part() -> None:
 
     for fold in range(FOLDS):
         folder, rows = paths.fold(RECIPE, fold), folds[folds["fold"] == fold]
-        labels = one_hot(rows["label"], names).argmax(axis=1)
+        labels = tables.task.truth(tables.task.targets(rows["label"]))
         sha256 = {
             "oof": predicted(rows["image_id"], labels).save(folder / "oof.npz"),
             "test": predicted(test_ids, test_labels).save(folder / "test.npz"),
         }
         trained = {"train_score": 0.9, "seconds": 1.0, "beside": 1, "device": "cpu", "weights_sha256": ""}
         write_json(folder / "trained.json", trained)
-        target = predict_target(paths, Run(RECIPE, RECIPE, []), fold)
+        target = predict_target(paths, job.run, fold)
         record = target.written(target.read_now(), [folder / "oof.npz", folder / "test.npz"])
         write_record(target.record, {"fold": fold, "sha256": sha256, "weights_sha256": "", **record})
 
@@ -152,13 +150,13 @@ def tables_part() -> None:
     from pipeline.pixels.preprocessing import IMAGENET
 
     paths = Paths(NAME)
-    competition, recipe = load_competition(paths), load_recipe(RECIPE, [])
-    before = resident()
+    job = make_job(NAME, RECIPE)
+    recipe, before = job.recipe, resident()
     manifest = read_manifest(paths.manifest)
     folds = read_folds(paths.folds, FOLDS, manifest)
     readable = readable_rows(manifest)
     table = folds.merge(readable[["image_id", "split", "position"]].query("split == 'train'"), validate="1:1")
-    identity(recipe, competition, paths, class_names(folds, competition.classes), manifest)
+    identity(job, task_of(job.competition, folds["label"]), manifest)
     tables = resident()
     pixels = Pixels(paths.home, readable, recipe.cache_side, cache_path(paths, readable, recipe.cache_side))
     whole = eval_transforms(recipe, IMAGENET)

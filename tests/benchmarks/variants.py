@@ -21,7 +21,8 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 
-from pipeline.learner.device import Arrangement, keep_freed_memory
+from pipeline.learner.arrangement import choose_arrangement
+from pipeline.learner.device import keep_freed_memory
 from pipeline.learner.inference import folded
 from pipeline.learner.inputs import Normalize
 from pipeline.learner.optimizer import build_optimizer
@@ -29,6 +30,7 @@ from pipeline.pixels.augment import Augmenter, train_transforms
 from pipeline.pixels.cache import Pixels, open_pixels, readable_rows
 from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader
 from pipeline.pixels.preprocessing import IMAGENET
+from pipeline.records.command_line import Machine
 from pipeline.records.paths import Paths
 from pipeline.records.recipe import Recipe
 from pipeline.records.tables import read_manifest
@@ -182,7 +184,7 @@ def our_step(side: int, threads: int) -> dict[str, Work]:
     keep_freed_memory()
     torch.manual_seed(0)
     recipe = recipe_of(side)
-    arrangement = Arrangement.chosen(recipe, CPU, threads, 1)
+    arrangement = choose_arrangement(recipe, CPU, Machine(threads=threads), 1)
     model = arrangement.place(timm.create_model("resnet18", num_classes=2), CPU)
     normalize = Normalize(IMAGENET, arrangement.channels_last)
     optimizer = build_optimizer(model, recipe, CPU)
@@ -216,7 +218,7 @@ def our_inference(side: int, threads: int) -> dict[str, Work]:
     """inference_mode, layout by rule, BatchNorm folded."""
     torch.set_num_threads(threads)
     keep_freed_memory()
-    arrangement = Arrangement.chosen(recipe_of(side), CPU, threads, 1)
+    arrangement = choose_arrangement(recipe_of(side), CPU, Machine(threads=threads), 1)
     model = arrangement.place(folded(timm.create_model("resnet18", num_classes=2)), CPU)
     layout = torch.channels_last if arrangement.channels_last else torch.contiguous_format
     images = torch.randn(BATCH_SIZES[side], 3, side, side).contiguous(memory_format=layout)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.records import paths as paths_module
+from pipeline.system import places
 from tests.conftest import draw_shapes
 from tests.driver.checkouts import new_checkout
 
@@ -17,7 +17,7 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
     """The Makefile and the code, with the digits' facts and nothing made yet, in a folder with a space in its name."""
     folder = new_checkout(tmp_path / "my checkout")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(paths_module, "ROOT", folder)
+        patched.setattr(places, "ROOT", folder)
         patched.chdir(folder)
         yield folder
 

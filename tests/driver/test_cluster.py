@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.driver.cluster import CHECKOUT, command_of, look_around, request_of, require_same, train_here
-from pipeline.records import paths as paths_module
+from pipeline.driver.cluster import command_of, train_in_task
+from pipeline.driver.ray_machines import look_around, request_of, require_same
+from pipeline.records.command_line import Machine
+from pipeline.records.job import make_job
 from pipeline.records.paths import Paths
+from pipeline.system import places
 from pipeline.system.errors import FoldwiseError
 from pipeline.system.locks import living_owner, owned
+from pipeline.system.places import CHECKOUT
 from pipeline.system.provenance import PACKAGES
 from pipeline.system.signals import STOPPED
 from tests.conftest import Stage, start_stage, wait_for
@@ -64,11 +67,10 @@ def test_each_fold_asks_for_its_part() -> None:
         request_of(cpus_only, 5, None, 16, "auto")
 
 
-def test_a_fold_on_several_gpus_is_several_ranks() -> None:
-    args = Namespace(competition="shapes", recipe=None, set=["lr=1"], device="auto", dry_run=False, workers=2,
-                     deterministic=False, until=None)  # fmt: skip
-    assert command_of(args, 3, 4, 8)[:4] == ["-m", "pipeline.tools.ranks", "4", "train"]
-    assert command_of(args, 3, 0.5, 8) == [
+def test_a_fold_on_several_gpus_is_several_ranks(shapes: Paths) -> None:
+    job = make_job("shapes", settings=["lr=1"], machine=Machine(workers=2))
+    assert command_of(job, 3, 4, 8)[:4] == ["-m", "pipeline.tools.ranks", "4", "train"]
+    assert command_of(job, 3, 0.5, 8) == [
         "-m", "pipeline.train", "--competition", "shapes", "--fold", "3", "--threads", "8", "--device", "auto",
         "--workers", "2", "--set", "lr=1",
     ]  # fmt: skip
@@ -120,7 +122,7 @@ def cluster() -> Iterator[Any]:
 def drive(cluster: Any, *arguments: str) -> subprocess.Popen:
     """The driver, on the shapes."""
     of_cluster = ["--address", cluster.address, "--cpus", "1"]
-    return start_stage(paths_module.ROOT, "driver.cluster", *of_cluster, *arguments)
+    return start_stage(places.ROOT, "driver.cluster", *of_cluster, *arguments)
 
 
 def wait_until(found: Callable[[], object], seconds: float = 90) -> None:
@@ -187,7 +189,7 @@ def test_each_task_sees_the_gpus_that_it_was_given(cluster: Any, tmp_path: Path)
     try:
         look = ["-c", "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep(3)"]
         for gpus, seen in ((1, ["0", "1"]), (2, ["0,1"]), (0.5, ["0", "0", "1", "1"])):
-            task = ray.remote(train_here).options(num_gpus=gpus)
+            task = ray.remote(train_in_task).options(num_gpus=gpus)
             folders = [tmp_path / f"{gpus}-{number}" for number in range(len(seen))]
             ray.get([task.remote(look, str(CHECKOUT), str(folder), {}) for folder in folders], timeout=60)
             assert sorted((folder / "console.log").read_text().strip() for folder in folders) == seen

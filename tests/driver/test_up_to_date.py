@@ -16,11 +16,11 @@ import torch
 import pipeline.train
 from pipeline.driver.options import Options
 from pipeline.driver.plan import make_plan, steps
-from pipeline.records import paths as paths_module
 from pipeline.records.paths import Paths, run_name
 from pipeline.records.up_to_date import Run, predict_target
+from pipeline.system import places
 from pipeline.system.files import read_json, read_record, write_json, write_record
-from pipeline.system.index import Index
+from pipeline.system.index import NAME, Index
 from tests.conftest import Stage, draw_shape, draw_shapes, run, write_image
 
 SETTINGS = ["epochs=1"]
@@ -57,7 +57,7 @@ def submitted_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("submitted")
     draw_shapes(base / "data" / "shapes")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(paths_module, "ROOT", base)
+        patched.setattr(places, "ROOT", base)
         patched.chdir(base)
         run_what_follows(lambda name, *arguments: run(patched, name, *arguments))
     return base
@@ -173,8 +173,8 @@ def test_settings_that_share_a_name_are_not_taken_for_each_other(submitted: Path
     shutil.copytree(folder.parent, submitted.run("same"))
     target = predict_target(submitted, one, 0)
     write_json(target.record, target.written(target.read_now(), [target.record.with_name("oof.npz")]))
-    assert not target.why(Index(submitted))
-    assert predict_target(submitted, other, 0).why(Index(submitted)) == "SET changed"
+    assert not target.why(Index(submitted.home))
+    assert predict_target(submitted, other, 0).why(Index(submitted.home)) == "SET changed"
 
 
 def test_edited_folds_are_made_again_as_the_trained_folds_know_them(submitted: Paths, stage: Stage) -> None:
@@ -189,7 +189,7 @@ def test_edited_folds_are_made_again_as_the_trained_folds_know_them(submitted: P
 def test_a_record_of_another_shape_is_made_again(submitted: Paths, stage: Stage, text: str) -> None:
     for record in (submitted.prepared, submitted.manifest_record, submitted.folds_record):
         record.write_text(text)
-    submitted.index.write_text('{"began":Infinity,"files":{}}')
+    (submitted.home / NAME).write_text('{"began":Infinity,"files":{}}')
     assert run_what_follows(stage) == ["prepare", "manifest", "folds"] and would_run() == {}
 
 
@@ -284,7 +284,7 @@ def test_a_hash_is_remembered_and_a_lost_index_costs_only_time(root: Path, monke
     monkeypatch.setattr("pipeline.system.index.fingerprint", lambda path: "hashed again")
     assert Index(paths.home).sha256(file) == expected
     for damage in (b"", b"{", b'{"began": "x", "files": {}}', b'{"began": 1, "files": {"a": [1]}}', b"\xff"):
-        paths.index.write_bytes(damage)
+        (paths.home / NAME).write_bytes(damage)
         assert Index(paths.home).sha256(file) == "hashed again"
     assert Index(paths.home).sha256(paths.raw) is None and Index(paths.home).sha256(paths.raw / "nothing") is None
 
@@ -299,7 +299,7 @@ def test_what_the_version_before_made_is_adopted(submitted: Paths, root: Path, s
         write_record(record, {key: value for key, value in read_record(record).items() if key not in new})
     about = root / CSV.replace(".csv", ".json")
     write_json(about, {key: value for key, value in read_json(about).items() if key not in new})
-    submitted.index.unlink()
+    (submitted.home / NAME).unlink()
 
     csv, folds = (root / CSV).read_bytes(), submitted.folds.read_bytes()
     weights = {path: path.stat().st_mtime_ns for path in root.rglob("weights.safetensors")}

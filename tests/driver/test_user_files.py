@@ -108,14 +108,14 @@ def test_archives_can_be_removed_once_they_are_unpacked(plain: Paths, stage: Sta
     archive(plain.raw / "one.zip", ["one/1.png"])
     stage("prepare")
     (plain.raw / "one.zip").unlink()
-    assert not prepare_target(plain, read_toml(plain.toml)).why(Index(plain))
+    assert not prepare_target(plain, read_toml(plain.toml)).why(Index(plain.home))
     archive(plain.raw / "two.zip", ["two/2.png", "two/3.png"])
     stage("prepare")
     (plain.raw / "two.zip").unlink()
     archive(plain.raw / "two.zip", ["two/3.png"], first=7)
     stage("prepare")
     assert sorted(path.name for path in plain.images.rglob("*.png")) == ["1.png", "2.png", "3.png"]
-    assert not prepare_target(plain, read_toml(plain.toml)).why(Index(plain))
+    assert not prepare_target(plain, read_toml(plain.toml)).why(Index(plain.home))
 
 
 def test_what_was_edited_after_unpacking_stays(root: Path, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,16 +12,19 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 from torchvision.transforms import functional as reference
 
+from pipeline.learner.arrangement import Compute, choose_arrangement
 from pipeline.learner.checkpoint import load_weights, save_weights
-from pipeline.learner.device import Arrangement, Precision, choose_workers, find_device
-from pipeline.learner.inference import View, apply_view, folded, predict_probs, tta_views
-from pipeline.learner.inputs import Mixer, Normalize, build_loss
+from pipeline.learner.device import choose_workers, find_device
+from pipeline.learner.inference import View, apply_view, folded, predict, tta_views
+from pipeline.learner.inputs import Mixer, Normalize
 from pipeline.learner.models import Network, build_model
 from pipeline.learner.networks import REGISTERED
 from pipeline.learner.optimizer import build_optimizer, lr_at, parameter_groups
 from pipeline.pixels.dataset import Batch
 from pipeline.pixels.preprocessing import IMAGENET
+from pipeline.records.command_line import Machine
 from pipeline.records.recipe import Recipe
+from pipeline.records.task import Classification
 from pipeline.system.errors import FoldwiseError
 
 
@@ -35,10 +38,10 @@ def network(name: str, classes: int, pretrained: bool | str = False, **model_arg
     return build_model(recipe(model=name, image_size=32, model_args=model_args), classes, pretrained)
 
 
-def precision_of(recipe: Recipe) -> Precision:
+def compute_of(recipe: Recipe) -> Compute:
     """That of a CPU."""
     device = torch.device("cpu")
-    return Precision(Arrangement.chosen(recipe, device, 1, 100), device)
+    return Compute(device, choose_arrangement(recipe, device, Machine(threads=1), 100))
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -77,7 +80,8 @@ def test_optimizers(name: str, kind: type) -> None:
 
 def test_balanced_weights_are_scikit_learns_and_smoothing_is_torchs() -> None:
     labels = np.array([0] * 6 + [1] * 3 + [2])
-    loss = build_loss(np.eye(3, dtype=np.float32)[labels], recipe(class_weights="balanced", label_smoothing=0.1))
+    choices = recipe(class_weights="balanced", label_smoothing=0.1)
+    loss = Classification(["a", "b", "c"]).loss(np.eye(3, dtype=np.float32)[labels], choices)
     assert isinstance(loss, nn.CrossEntropyLoss) and loss.weight is not None
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
     np.testing.assert_allclose(loss.weight.numpy(), expected, rtol=1e-6)
@@ -122,7 +126,9 @@ def test_predictions_are_means_over_views_by_row() -> None:
 
     other = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 3))
     views: list[View] = [(), ("hflip",)]
-    probs, of_other = predict_probs([module, other], normalize, Shuffled(), views, precision_of(recipe()))
+    probs, of_other = predict(
+        [module, other], normalize, Shuffled(), Classification(["a", "b", "c"]), views, compute_of(recipe())
+    )
     inputs = normalize(images)
     expected = (module(inputs).softmax(1) + module(inputs.flip(3)).softmax(1)) / 2
     np.testing.assert_allclose(probs, expected.detach().numpy(), atol=1e-6)
@@ -179,7 +185,9 @@ def test_a_module_that_cannot_be_traced_is_left_as_it_is() -> None:
 
 def test_rules_of_the_machine() -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    small, large = (Arrangement.chosen(recipe(image_size=side), cpu, 1, 10_000_000) for side in (64, 224))
+    small, large = (
+        choose_arrangement(recipe(image_size=side), cpu, Machine(threads=1), 10_000_000) for side in (64, 224)
+    )
     assert small.channels_last and large.channels_last and small.threads == 1
     assert {small.dtype, large.dtype} == {"float32"}
     assert not small.compiled and not large.compiled

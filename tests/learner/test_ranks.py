@@ -20,8 +20,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from pipeline.learner.device import Arrangement, Precision
-from pipeline.learner.inference import predict_probs
+from pipeline.learner.arrangement import Compute, choose_arrangement
+from pipeline.learner.inference import predict
 from pipeline.learner.inputs import Normalize
 from pipeline.learner.ranks import Ranks, device_of, joined
 from pipeline.learner.resident import val_batches
@@ -29,10 +29,12 @@ from pipeline.pixels.augment import eval_transforms
 from pipeline.pixels.cache import open_pixels, readable_rows
 from pipeline.pixels.dataset import EpochBatches, ImageDataset
 from pipeline.pixels.preprocessing import IMAGENET
-from pipeline.records import paths as paths_module
+from pipeline.records.command_line import Machine
 from pipeline.records.paths import Paths
 from pipeline.records.recipe import load_recipe
 from pipeline.records.tables import read_manifest
+from pipeline.records.task import Classification
+from pipeline.system import places
 from pipeline.system.console import run_stage
 from pipeline.system.errors import FoldwiseError
 from pipeline.system.signals import STOPPED
@@ -49,7 +51,7 @@ ALL = ["model_args.dropout=0.2", "mixup=0.4", "ema_decay=0.9", "augment.affine.d
 def be_a_rank(root: Path, place: dict[str, str], work: Callable, arguments: tuple) -> None:
     """What a rank does in its process, told its place as torchrun tells it."""
     os.environ.update(place)
-    paths_module.ROOT = root
+    places.ROOT = root
     torch.set_num_threads(1)
     work(*arguments)
 
@@ -100,7 +102,7 @@ def test_ranks_learn_what_one_process_learns(split: Paths, stage: Stage, size: i
     log, alone = pd.read_csv(split.fold(folder_of(split), 0) / "log.csv"), weights_of(split, folder_of(split))
     run = split.run(folder_of(split))
     run.rename(run.with_name("alone"))
-    assert run_ranks(paths_module.ROOT, size, as_stage, "train", *FOLD_0, *settings) == [0] * size
+    assert run_ranks(places.ROOT, size, as_stage, "train", *FOLD_0, *settings) == [0] * size
     together = weights_of(split, run.name)
     assert max(float((together[name] - alone[name]).abs().max()) for name in alone) < 1e-5
     columns = ["train_loss", "train_score", "val_loss", "val_score"]
@@ -134,8 +136,8 @@ def predict_seven(paths: Paths, batch_size: int, out: Path) -> None:
         module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         nn.init.constant_(module[1].running_mean, ranks.rank)  # type: ignore[arg-type]
         loader = val_batches(dataset, recipe, 0, device, ranks.share)
-        precision = Precision(Arrangement.chosen(recipe, device, 1, 7), device)
-        probs = predict_probs([module], Normalize(IMAGENET), loader, [()], precision, ranks)[0]
+        compute = Compute(device, choose_arrangement(recipe, device, Machine(threads=1), 7), ranks)
+        probs = predict([module], Normalize(IMAGENET), loader, Classification(["a", "b", "c", "d"]), [()], compute)[0]
         np.save(out / f"{batch_size}-{ranks.size}-{ranks.rank}.npy", probs)
 
 
@@ -143,7 +145,7 @@ def predict_seven(paths: Paths, batch_size: int, out: Path) -> None:
 def test_seven_pictures_are_seven_predictions(split: Paths, tmp_path: Path, batch_size: int) -> None:
     """The same bits from one process and from two, also where a rank has no batch."""
     predict_seven(split, batch_size, tmp_path)
-    assert run_ranks(paths_module.ROOT, 2, predict_seven, split, batch_size, tmp_path) == [0, 0]
+    assert run_ranks(places.ROOT, 2, predict_seven, split, batch_size, tmp_path) == [0, 0]
     alone, first, second = (np.load(tmp_path / f"{batch_size}-{place}.npy") for place in ("1-0", "2-0", "2-1"))
     assert alone.shape == (7, 4)
     assert np.array_equal(alone, first) and np.array_equal(alone, second)
@@ -156,7 +158,7 @@ def test_predictions_of_two_ranks_are_those_of_one(split: Paths, stage: Stage) -
     stage("predict", *later)
     alone = {kind: (folder / kind).read_bytes() for kind in ("oof.npz", "test.npz")}
     (folder / "predicted.json").unlink()
-    assert run_ranks(paths_module.ROOT, 2, as_stage, "predict", *later) == [0, 0]
+    assert run_ranks(places.ROOT, 2, as_stage, "predict", *later) == [0, 0]
     assert {kind: (folder / kind).read_bytes() for kind in alone} == alone
     assert (folder / "predicted.json").exists()
 
@@ -167,7 +169,7 @@ def test_predictions_of_two_ranks_are_those_of_one(split: Paths, stage: Stage) -
 def test_the_same_bits_whatever_ends_a_rank(split: Paths, tmp_path: Path) -> None:
     """kill -9 of one of two ranks ends the other with an error, and a signal to one stops both. The same command goes
     on to the weights of an undisturbed run."""
-    root, settings = paths_module.ROOT, [*FOLD_0, "epochs=12", *ALL]
+    root, settings = places.ROOT, [*FOLD_0, "epochs=12", *ALL]
     assert run_ranks(root, 2, as_stage, "train", *settings) == [0, 0]
     run = split.run(folder_of(split))
     undisturbed = weights_of(split, run.name)
@@ -197,7 +199,7 @@ def test_the_same_bits_whatever_ends_a_rank(split: Paths, tmp_path: Path) -> Non
 def test_the_launcher_ends_as_its_ranks_do(split: Paths) -> None:
     """One sentence, from the rank that knows."""
     command = [sys.executable, "-m", "pipeline.tools.ranks", "2", "train", "--competition", "shapes", "--fold", "0"]
-    environment = {**os.environ, "FOLDWISE_ROOT": str(paths_module.ROOT)}
+    environment = {**os.environ, "FOLDWISE_ROOT": str(places.ROOT)}
     picture = split.home / "raw" / "train" / "circle_0.png"
     started = subprocess.Popen(
         [*command, "--set", "epochs=2000"], cwd=CHECKOUT, env=environment, stderr=subprocess.PIPE, text=True,

@@ -27,15 +27,15 @@ def test_predictions_come_back_as_they_were_or_not_at_all(tmp_path: Path) -> Non
     path = tmp_path / "oof.npz"
     saved = Predictions(np.array(["7", "007", "größe"]), np.array(["a", "b"]), np.full((3, 2), 0.5, np.float32))
     sha256 = saved.save(path)
-    loaded = Predictions.load(path, sha256)
+    loaded = Predictions.load(path, sha256, "make it again")
     assert list(loaded.image_ids) == ["7", "007", "größe"]
-    np.testing.assert_array_equal(loaded.probs, saved.probs)
+    np.testing.assert_array_equal(loaded.predictions, saved.predictions)
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(FoldwiseError, match="is damaged"):
-        Predictions.load(path, sha256)
+        Predictions.load(path, sha256, "make it again")
     with pytest.raises(FoldwiseError, match="the prediction of '007' is not a number"):
         probs = np.array([[0.5, 0.5], [np.nan, 0.5], [1, 0]], np.float32)
-        Predictions(saved.image_ids, saved.class_names, probs).save(path)
+        Predictions(saved.image_ids, saved.target_names, probs).save(path)
 
 
 def test_a_csv_is_read_as_text(tmp_path: Path) -> None:

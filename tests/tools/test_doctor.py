@@ -42,7 +42,7 @@ def test_a_project_from_nothing_to_a_run_that_does_not_fit_any_more(
         raise Stopped
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline.train, "predict_probs", interrupt)
+        patched.setattr(pipeline.train, "predict", interrupt)
         with pytest.raises(SystemExit):
             stage("train", "--fold", "1")
     before = everything(root)

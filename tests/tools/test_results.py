@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.records import paths as paths_module
+from pipeline.records.paths import RECIPES
+from pipeline.system import places
 from pipeline.tools import results
 from pipeline.tools.results import ROWS, Row, records, table
 
@@ -16,7 +17,7 @@ from pipeline.tools.results import ROWS, Row, records, table
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout with a competition and no submissions."""
     monkeypatch.setattr(results, "ROOT", tmp_path)
-    monkeypatch.setattr(paths_module, "ROOT", tmp_path)
+    monkeypatch.setattr(places, "ROOT", tmp_path)
     (tmp_path / "data" / "signs").mkdir(parents=True)
     (tmp_path / "data" / "signs" / "competition.toml").write_text(
         'title = "x"\nrecipe = "signs"\n[train]\nlabels = "folders"\n'
@@ -56,4 +57,4 @@ def test_rows_are_made_of_all_seeds_and_the_others_stay(place: Path) -> None:
 def test_every_row_names_what_ships() -> None:
     for row in ROWS:
         assert list(records(row)) is not None and row.command.startswith("make submit COMPETITION=")
-        assert (paths_module.RECIPES / f"{row.recipe}.toml").exists() or not row.recipe
+        assert (RECIPES / f"{row.recipe}.toml").exists() or not row.recipe

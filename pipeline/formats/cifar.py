@@ -1,0 +1,112 @@
+"""Images in the Python pickles of CIFAR-10. Nothing in a pickle is run."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.formats.parts import Part, checked_part, class_names, labels_of, reading, text_of
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.places import shown
+
+
+class _Type:
+    """Stands in for numpy.dtype: a kind of number by its code, such as u1, and nothing else."""
+
+    def __init__(self, code: Any, *_: Any) -> None:
+        self.code = text_of(code)
+        if not re.fullmatch("[biuf][1248]", self.code):
+            raise ValueError(f"its numbers are of the type {self.code}")
+
+    def __setstate__(self, state: tuple) -> None:
+        order = text_of(state[1])
+        if order not in tuple("|<>=") or state[2:5] != (None, None, None):
+            raise ValueError("its numbers have parts")
+        self.code = order.replace("|", "=") + self.code[-2:]
+
+
+class _Array:
+    """Stands in for numpy.ndarray: made of bytes that are as many as its shape says."""
+
+    value: np.ndarray
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, kind, is_fortran, content = state
+        self.value = np.frombuffer(content, np.dtype(kind.code)).reshape(shape, order="F" if is_fortran else "C")
+
+
+def _new_array(kind: Any, _shape: Any, _code: Any) -> _Array:
+    """Stands in for the function that makes an array before its state is known."""
+    if kind is not _Array:
+        raise pickle.UnpicklingError("it makes something else than an array")
+    return _Array()
+
+
+def _number(kind: _Type, content: bytes) -> Any:
+    """Stands in for the function that makes a single number."""
+    return np.frombuffer(content, np.dtype(kind.code))[0].item()
+
+
+class PlainUnpickler(pickle.Unpickler):
+    """Knows NumPy arrays of plain numbers, which it makes itself, and plain types. Any other global, which is how a
+    pickle runs code, is refused; NumPy's own are not called either, since a forged type would lead them anywhere.
+
+    https://docs.python.org/3/library/pickle.html#restricting-globals
+    """
+
+    KNOWN = {
+        ("multiarray", "_reconstruct"): _new_array,
+        ("multiarray", "scalar"): _number,
+        ("numpy", "ndarray"): _Array,
+        ("numpy", "dtype"): _Type,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return super().find_class(module, name)
+        for package in ("numpy.core.", "numpy._core."):
+            module = module.removeprefix(package)
+        if (module, name) not in self.KNOWN:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is neither an array nor a plain type")
+        return self.KNOWN[module, name]
+
+
+def read_batch(path: Path, *keys: str) -> dict[str, Any]:
+    """The dictionary in one pickle of Python 2 or 3, its keys as text."""
+    with reading(path), path.open("rb") as file:
+        loaded = PlainUnpickler(file, encoding="bytes").load()
+        content = {text_of(key): getattr(value, "value", value) for key, value in loaded.items()}
+        for key in keys:
+            if key not in content:
+                raise FoldwiseError(f"{shown(path)} has no '{key}' (it holds: {', '.join(sorted(content))})")
+        return content
+
+
+def cifar_parts(batches: list[Path]) -> Iterator[Part]:
+    """data_batch_1 to data_batch_5 (as many as there are), test_batch and batches.meta of one folder."""
+    by_name = {path.name: path for path in batches}
+    names: list[str] = []
+    if meta := by_name.pop("batches.meta", None):
+        with reading(meta):
+            names = class_names(read_batch(meta, "label_names")["label_names"])
+    if not by_name:
+        raise FoldwiseError(f"{shown(batches[0].parent)} holds batches.meta and no batch; put data_batch_1 beside it")
+    first = {"train": 0, "test": 0}
+    for path in sorted(by_name.values(), key=lambda path: (len(path.name), path.name)):
+        split = "test" if path.name == "test_batch" else "train"
+        content = read_batch(path, "data", "labels")
+        with reading(path):
+            rows = np.asarray(content["data"])
+            if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 3072:
+                raise FoldwiseError(
+                    f"{shown(path)}: the data are {rows.dtype} of shape {rows.shape}; they must be uint8 (N, 3072)"
+                )
+            labels = labels_of(path, split, np.asarray(content["labels"]), names)
+            pixels = rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+            yield checked_part(path, split, np.ascontiguousarray(pixels), labels, first[split])
+        first[split] += len(pixels)

@@ -1,0 +1,99 @@
+"""Labelled images that come as arrays: one form for all kinds of files, checked."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipeline.system.errors import FoldwiseError
+from pipeline.system.places import shown
+
+MAX_SIDE = 65_000  # pixels
+
+
+class Part(NamedTuple):
+    """Images of one split from one file.
+
+    pixels: (N, H, W, 3) uint8, RGB, or grey (N, H, W), an array or an HDF5 dataset; labels: (N,) class names, None
+    where they are not known; first: number of the first row.
+    """
+
+    path: Path
+    split: str
+    pixels: Any
+    labels: list[str] | None
+    first: int = 0
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns what the readers raise for a damaged file into one sentence."""
+    try:
+        yield
+    except (FoldwiseError, PermissionError):
+        raise
+    except (OSError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError, ImportError,
+            OverflowError, MemoryError, RecursionError, pickle.UnpicklingError) as error:  # fmt: skip
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise FoldwiseError(f"{shown(path)} is damaged or not of its kind ({reason}); download it again") from error
+
+
+def checked_part(path: Path, split: str, pixels: Any, labels: list[str] | None, first: int = 0) -> Part:
+    """The part; raises FoldwiseError for pixels or labels of another form."""
+    if len(pixels.shape) > 2 and max(pixels.shape[1:3]) > MAX_SIDE:
+        raise FoldwiseError(
+            f"{shown(path)}: {split} images of {pixels.shape[1]} x {pixels.shape[2]} pixels are too large"
+        )
+    if pixels.shape[3:] not in ((), (3,)) or pixels.ndim < 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
+        raise FoldwiseError(
+            f"{shown(path)}: the {split} images are {pixels.dtype} of shape {tuple(pixels.shape)}; they must be uint8 "
+            "(N, height, width, 3), RGB, or (N, height, width), grey"
+        )
+    if labels is not None:
+        if len(labels) != len(pixels):
+            raise FoldwiseError(f"{shown(path)} holds {len(pixels)} {split} images but {len(labels)} labels")
+        for name in sorted(set(labels)):
+            if (
+                not name.isprintable()
+                or not 0 < len(name.encode()) <= 100
+                or re.search(r'[/\\:*?"<>|]', name)
+                or name[0] == "."
+            ):
+                raise FoldwiseError(f"{shown(path)}: the class name {name!r} cannot be part of a file's name")
+    return Part(path, split, pixels, labels, first)
+
+
+def class_names(listed: Any) -> list[str]:
+    """The names of the classes; raises ValueError where they are none, or one comes twice."""
+    if not isinstance(listed, list) or any(isinstance(name, list | tuple | dict) for name in listed):
+        raise ValueError("the names of its classes are no list of names")
+    names = [text_of(name) for name in listed]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two of its classes have one name: {', '.join(names)}")
+    return names
+
+
+def labels_of(path: Path, split: str, labels: np.ndarray, names: list[str]) -> list[str]:
+    """Class names of labels that are positions; without names, the numbers themselves; names stay as they are."""
+    labels = np.ravel(labels)
+    if labels.dtype.kind in "SUO":
+        return [text_of(label) for label in labels]
+    for row, label in enumerate(labels):
+        if not float(label).is_integer():
+            raise FoldwiseError(f"{shown(path)}: {split} row {row} has the label {label}, which is no whole number")
+        if names and not 0 <= label < len(names):
+            raise FoldwiseError(
+                f"{shown(path)}: {split} row {row} has the label {label}, but there are {len(names)} classes"
+            )
+    return [names[int(label)] if names else str(int(label)) for label in labels]
+
+
+def text_of(name: Any) -> str:
+    """A class name, stored as bytes, text or a number."""
+    return name.decode("utf-8") if isinstance(name, bytes) else str(name)

@@ -1,0 +1,30 @@
+"""A picture with some train images of each class."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from pipeline.pixels.decode import decode_to_side
+from pipeline.pixels.pictures import save_grid
+from pipeline.records.paths import Paths
+from pipeline.records.tables import sorted_ids
+
+
+def draw_contact_sheet(manifest: pd.DataFrame, paths: Paths, per_class: int = 10, max_classes: int = 12) -> None:
+    """A picture with some images of each class, evenly picked."""
+    train = manifest[manifest["split"] == "train"]
+    images, titles = [], []
+    labels = sorted_ids(train["label"].unique())
+    for label in labels[:max_classes]:
+        rows = train[train["label"] == label]
+        picked = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, per_class).astype(int))]
+        shots = [
+            decode_to_side((paths.home / row.path).read_bytes(), 120, row.height, row.width)
+            for row in picked.itertuples()
+        ]
+        blanks = [np.full((1, 1, 3), 255, np.uint8)] * (per_class - len(shots))
+        images += [*shots, *blanks]
+        titles += [label] * len(shots) + [""] * len(blanks)
+    more = f", the first {max_classes} of {len(labels)} classes" if len(labels) > max_classes else ""
+    save_grid(paths.contact_sheet, images, titles, per_class, f"{paths.competition}: {len(train):,} train images{more}")
