@@ -391,7 +391,7 @@ def test_row_11_augmentation_repeated_per_epoch_or_worker(split: Paths) -> None:
     assert len(draws) == len(set(draws)) == 16
 
 
-LONG = ["epochs=4000", "ema_decay=0.9"]
+MANY_EPOCHS = ["epochs=4000", "ema_decay=0.9"]
 
 
 @pytest.mark.parametrize(("number", "whole_group"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
@@ -399,7 +399,7 @@ def test_row_12_a_signal_saves_and_a_second_leaves_at_once(
     split: Paths, root: Path, number: int, whole_group: bool
 ) -> None:
     """Real processes, once with loader processes that the signal reaches too; then another that is asked twice."""
-    settings = ["--fold", "0", "--threads", "1", "--workers", "2" if whole_group else "0", "--set", *LONG]
+    settings = ["--fold", "0", "--threads", "1", "--workers", "2" if whole_group else "0", "--set", *MANY_EPOCHS]
     process = start_stage(root, "train", *settings)
     wait_for(lambda: list(split.runs.glob("*/fold0/checkpoints/*/manifest.json")), process)
     began = time.monotonic()
@@ -466,7 +466,7 @@ def test_row_13_the_time_is_over(
     assert stopped.value.code == 0  # it was told to
     monkeypatch.undo()
     monkeypatch.chdir(root)
-    monkeypatch.setattr("pipeline.records.paths.ROOT", root)
+    monkeypatch.setattr("pipeline.system.places.ROOT", root)
     assert "the time is over; fold 0 is saved after step" in capsys.readouterr().err
     for name in ("predict", "ensemble", "submit"):
         stage(name, "--folds", "1", *later)
@@ -596,49 +596,49 @@ def test_row_17_too_many_open_files(split: Paths, root: Path, monkeypatch: pytes
 # --- images -----------------------------------------------------------------------------------------------------
 
 
-def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
+def encoded_photo(image: Image.Image, format: str, **options: Any) -> bytes:
     """An image file's bytes."""
     buffer = io.BytesIO()
     image.save(buffer, format, **options)
     return buffer.getvalue()
 
 
-GRADIENT = Image.fromarray(
+PHOTO = Image.fromarray(
     np.indices((40, 30)).sum(0).astype(np.uint8)[..., None].repeat(3, 2) * np.array([1, 2, 3], np.uint8)
 )
-JPEG, PNG = encoded(GRADIENT, "JPEG"), encoded(GRADIENT, "PNG")
-DAMAGED = {
+PHOTO_JPEG, PHOTO_PNG = encoded_photo(PHOTO, "JPEG"), encoded_photo(PHOTO, "PNG")
+DAMAGED_PHOTOS = {
     "empty": b"",
     "html": b"<html><body>404</body></html>",
     "text": b"not an image",
-    "half a JPEG": JPEG[: len(JPEG) // 2],
-    "JPEG without its end": JPEG[:-20],
-    "JPEG header": JPEG[:30],
-    "half a PNG": PNG[: len(PNG) // 2],
-    "PNG header": PNG[:20],
-    "PNG with a flipped byte": PNG[:60] + bytes([PNG[60] ^ 255]) + PNG[61:],
-    "half a GIF": encoded(GRADIENT, "GIF")[:200],
-    "half a WebP": encoded(GRADIENT, "WEBP")[:60],
-    "half a BMP": encoded(GRADIENT, "BMP")[:900],
+    "half a JPEG": PHOTO_JPEG[: len(PHOTO_JPEG) // 2],
+    "JPEG without its end": PHOTO_JPEG[:-20],
+    "JPEG header": PHOTO_JPEG[:30],
+    "half a PNG": PHOTO_PNG[: len(PHOTO_PNG) // 2],
+    "PNG header": PHOTO_PNG[:20],
+    "PNG with a flipped byte": PHOTO_PNG[:60] + bytes([PHOTO_PNG[60] ^ 255]) + PHOTO_PNG[61:],
+    "half a GIF": encoded_photo(PHOTO, "GIF")[:200],
+    "half a WebP": encoded_photo(PHOTO, "WEBP")[:60],
+    "half a BMP": encoded_photo(PHOTO, "BMP")[:900],
 }
 
 
 def test_row_18_damaged_images(split: Paths, failure: Failure, edit: Callable[[str, str], None], stage: Stage) -> None:
-    for number, content in enumerate(DAMAGED.values()):
+    for number, content in enumerate(DAMAGED_PHOTOS.values()):
         (split.raw / "train" / f"circle_{1000 + number}.png").write_bytes(content)
-    assert f"{len(DAMAGED)} of 72 train files cannot be used" in failure("manifest")
+    assert f"{len(DAMAGED_PHOTOS)} of 72 train files cannot be used" in failure("manifest")
     edit("[test]", "max_bad = 0.5\n[test]")
     stage("manifest")
     named = pd.read_csv(split.problems)
-    assert (named["problem"] == "unreadable").sum() == len(DAMAGED)
+    assert (named["problem"] == "unreadable").sum() == len(DAMAGED_PHOTOS)
     assert named["detail"].str.len().min() > 8
     assert (read_manifest(split.manifest)["split"] == "train").sum() == 60
 
 
 def test_row_19_a_png_with_a_flipped_byte_never_kills_the_process(split: Paths, root: Path) -> None:
     """One byte after another; which of them are noticed is the decoder's affair, that it lives is ours."""
-    for at in range(8, len(PNG), 3):
-        content = PNG[:at] + bytes([PNG[at] ^ 0x55]) + PNG[at + 1 :]
+    for at in range(8, len(PHOTO_PNG), 3):
+        content = PHOTO_PNG[:at] + bytes([PHOTO_PNG[at] ^ 0x55]) + PHOTO_PNG[at + 1 :]
         (split.raw / "test" / f"{100 + at}.png").write_bytes(content)
     sample = split.raw / "sample_submission.csv"
     sample.write_text("id,label\n" + "".join(f"{path.stem},circle\n" for path in (split.raw / "test").iterdir()))
@@ -650,7 +650,7 @@ def test_row_19_a_png_with_a_flipped_byte_never_kills_the_process(split: Paths, 
 
 def test_row_20_a_decompression_bomb(split: Paths, root: Path) -> None:
     """A 1-bit PNG of 40,000 x 30,000 pixels, 146 KB: named by its header, in little memory."""
-    bomb = encoded(Image.new("1", (40000, 30000)), "PNG")
+    bomb = encoded_photo(Image.new("1", (40000, 30000)), "PNG")
     (split.raw / "test" / "5.png").write_bytes(bomb)
     code = (
         "import sys; from pipeline.pixels.decode import inspect, Unreadable; from pathlib import Path\n"
@@ -670,16 +670,16 @@ def test_row_20_a_decompression_bomb(split: Paths, root: Path) -> None:
 
 ORIENTED = Image.Exif()
 ORIENTED[0x0112] = 6
-ALPHA = Image.fromarray(np.dstack([np.asarray(GRADIENT), np.full((40, 30), 128, np.uint8)]))
+ALPHA = Image.fromarray(np.dstack([np.asarray(PHOTO), np.full((40, 30), 128, np.uint8)]))
 #: sha256 of the RGB pixels that each file must give, whatever the stage: with the versions of constraints.txt.
 GOLDEN = {
-    "RGB": (PNG, "c47834452cc0"),
-    "grey": (encoded(GRADIENT.convert("L"), "PNG"), "3e6871052898"),
-    "palette": (encoded(GRADIENT.quantize(16), "PNG"), "c8fe55e6d622"),
-    "alpha": (encoded(ALPHA, "PNG"), "c47834452cc0"),
-    "16 bits": (encoded(Image.fromarray(np.indices((40, 30)).sum(0).astype(np.uint16) * 900), "PNG"), "2495fae08590"),
-    "CMYK": (encoded(GRADIENT.convert("CMYK"), "JPEG", quality=95), "370127c38a0c"),
-    "EXIF": (encoded(GRADIENT, "JPEG", quality=95, exif=ORIENTED), "6abd2cfc9742"),
+    "RGB": (PHOTO_PNG, "c47834452cc0"),
+    "grey": (encoded_photo(PHOTO.convert("L"), "PNG"), "3e6871052898"),
+    "palette": (encoded_photo(PHOTO.quantize(16), "PNG"), "c8fe55e6d622"),
+    "alpha": (encoded_photo(ALPHA, "PNG"), "c47834452cc0"),
+    "16 bits": (encoded_photo(Image.fromarray(np.indices((40, 30)).sum(0).astype(np.uint16) * 900), "PNG"), "2495fae08590"),
+    "CMYK": (encoded_photo(PHOTO.convert("CMYK"), "JPEG", quality=95), "370127c38a0c"),
+    "EXIF": (encoded_photo(PHOTO, "JPEG", quality=95, exif=ORIENTED), "6abd2cfc9742"),
 }
 
 
@@ -907,9 +907,9 @@ def test_row_31_no_network(
 
 
 def test_row_32_two_runs_in_one_folder(split: Paths, stage: Stage, failure: Failure, root: Path) -> None:
-    process = start_stage(root, "train", "--fold", "0", "--set", *LONG)
+    process = start_stage(root, "train", "--fold", "0", "--set", *MANY_EPOCHS)
     wait_for(lambda: list(split.runs.glob("*/fold0/checkpoints/*/manifest.json")), process)
-    message = failure("train", "--fold", "0", "--set", *LONG)
+    message = failure("train", "--fold", "0", "--set", *MANY_EPOCHS)
     assert f"process {process.pid} on {HOST} is at work in" in message
     process.kill()
     process.communicate()
@@ -935,7 +935,7 @@ def archive_of(path: Path, *members: str | zipfile.ZipInfo) -> None:
             archive.writestr(member, b"some data")
 
 
-def link() -> zipfile.ZipInfo:
+def link_member() -> zipfile.ZipInfo:
     """A symbolic link's entry."""
     info = zipfile.ZipInfo("train/link.png")
     info.external_attr = 0o120777 << 16
@@ -949,7 +949,7 @@ def link() -> zipfile.ZipInfo:
         (["train/../../evil.png"], "unsafe name"),
         (["/evil.png"], "unsafe name"),
         (["C:\\evil.png"], "unsafe name"),
-        ([link()], "holds a link"),
+        ([link_member()], "holds a link"),
         (["train/A.png", "train/a.png"], "two files of one name"),
         (["train/\u00e9.png", "train/e\u0301.png"], "two files of one name"),
         (["train", "train/a.png"], "both as a file and as a folder"),
@@ -1036,7 +1036,7 @@ def test_row_39_a_read_only_or_full_folder_is_said_before_training(
         subprocess.run(["umount", small], check=True)
 
 
-def doctor(*paths: Path, root: Path, **environment: str) -> str:
+def run_doctor(*paths: Path, root: Path, **environment: str) -> str:
     """What the doctor says with these folders before the installed packages."""
     done = subprocess.run(
         [sys.executable, "-m", "pipeline.tools.doctor"], cwd=CHECKOUT, capture_output=True, text=True,
@@ -1049,14 +1049,14 @@ def doctor(*paths: Path, root: Path, **environment: str) -> str:
 
 def test_row_40_the_doctor_sees_a_wrong_opencv(shapes: Paths, root: Path, tmp_path: Path) -> None:
     """Both wheels of different versions, by a made-up record of one; and a build whose library is missing."""
-    assert "nothing to mend" in doctor(root=root)
+    assert "nothing to mend" in run_doctor(root=root)
     fake = tmp_path / "fake" / "opencv_python_headless-4.9.0.80.dist-info"
     fake.mkdir(parents=True)
     (fake / "METADATA").write_text("Metadata-Version: 2.1\nName: opencv-python-headless\nVersion: 4.9.0.80\n")
-    said = doctor(fake.parent, root=root)
+    said = run_doctor(fake.parent, root=root)
     assert "opencv-python-headless 4.9.0.80: two versions in one folder" in said and "pip uninstall -y opencv" in said
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
-    said = doctor(broken, root=root)
+    said = run_doctor(broken, root=root)
     assert "cannot be imported: ImportError: libGL.so.1" in said and "make setup" in said

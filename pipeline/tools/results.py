@@ -1,10 +1,10 @@
-"""The README's table of the five tutorials, made from the submissions that are here.
+"""The table of the five tutorials in tests/benchmarks/README.md, made from the submissions that are here.
 
     make results
     python -m pipeline.tools.results
 
 Reads   submissions/<competition>/<run>.json of the runs that the table names, with any seed
-Writes  README.md, between its two marks; a row whose runs are not here stays as it was
+Writes  tests/benchmarks/README.md, between its two marks; a row whose runs are not here stays as it was
 
 To fill a row, type its command; SET="seed=1" adds a seed.
 """
@@ -25,7 +25,7 @@ from pipeline.system.errors import FoldwiseError
 from pipeline.system.files import read_json, write_text
 from pipeline.system.places import shown
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = places.CHECKOUT / "tests" / "benchmarks" / "README.md"
 BEGIN, END = "<!-- make results: begin -->", "<!-- make results: end -->"
 COLUMNS = (
     "tutorial", "its own figure", "here", "out-of-fold", "on test labels", "on train images", "seeds", "training time",
@@ -147,15 +147,15 @@ def table(before: str) -> str:
 
 
 def main() -> None:
-    text = README.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     if not 0 <= text.find(BEGIN) < text.find(END):
-        raise FoldwiseError(f"{shown(README)} has not the marks {BEGIN} and {END} that the table goes between")
+        raise FoldwiseError(f"{shown(PAGE)} has not the marks {BEGIN} and {END} that the table goes between")
     head, rest = text.split(BEGIN, 1)
     before, tail = rest.split(END, 1)
     made = table(before)
-    write_text(README, f"{head}{BEGIN}\n{made}\n{END}{tail}")
+    write_text(PAGE, f"{head}{BEGIN}\n{made}\n{END}{tail}")
     print(made)
-    say("results", f"-> {shown(README)}")
+    say("results", f"-> {shown(PAGE)}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.driver import plan
+from pipeline.driver import plan, share
 from pipeline.driver.options import Options
 from pipeline.records import paths
 from pipeline.system.errors import FoldwiseError
@@ -58,26 +58,26 @@ def test_a_recipe_that_is_no_toml_is_named(tmp_path: Path, monkeypatch: pytest.M
 def test_gpus_are_ranks_but_on_a_cluster(
     gpus: str, cpus: str, cluster: str, said: int | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "gpu_memory", lambda: [24_000] * 4)
+    monkeypatch.setattr(share, "gpu_memory", lambda: [24_000] * 4)
     if isinstance(said, int):
-        assert plan.ranks_of(gpus, cpus, cluster, "auto") == said
+        assert share.ranks_of(gpus, cpus, cluster, "auto") == said
     else:
         with pytest.raises(FoldwiseError, match=said):
-            plan.ranks_of(gpus, cpus, cluster, "auto")
+            share.ranks_of(gpus, cpus, cluster, "auto")
 
 
 def test_without_gpus_the_cores_are_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "cores", lambda: 3)
-    assert plan.ranks_of("3", "", "", "cpu") == 3
+    monkeypatch.setattr(share, "cores", lambda: 3)
+    assert share.ranks_of("3", "", "", "cpu") == 3
     with pytest.raises(FoldwiseError, match="no GPU and 3 cores"):
-        plan.ranks_of("4", "", "", "cpu")
+        share.ranks_of("4", "", "", "cpu")
 
 
 def test_a_gpu_trains_several_small_folds_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "gpu_memory", lambda: [24_000])
-    monkeypatch.setattr(plan, "cores", lambda: 16)
-    assert plan.share_machine(5, 64, "auto") == (5, [3] * 5)
-    assert plan.share_machine(5, 224, "auto") == (1, [16] * 5)
-    assert plan.share_machine(5, 64, "cpu") == share_cores(5, 16)
-    monkeypatch.setattr(plan, "gpu_memory", lambda: [9_000])
-    assert plan.share_machine(5, 64, "cuda") == (2, [8] * 5)
+    monkeypatch.setattr(share, "gpu_memory", lambda: [24_000])
+    monkeypatch.setattr(share, "cores", lambda: 16)
+    assert share.share_machine(5, 64, "auto") == (5, [3] * 5)
+    assert share.share_machine(5, 224, "auto") == (1, [16] * 5)
+    assert share.share_machine(5, 64, "cpu") == share_cores(5, 16)
+    monkeypatch.setattr(share, "gpu_memory", lambda: [9_000])
+    assert share.share_machine(5, 64, "cuda") == (2, [8] * 5)

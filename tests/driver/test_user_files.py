@@ -26,7 +26,7 @@ from pipeline.system.toml import read_toml
 from tests.conftest import Stage, draw_shape, write_image
 from tests.driver.checkouts import make, start_make
 
-TOML = """
+PLAIN_TOML = """
 title = "Pictures"
 recipe = "tiny"
 [train]
@@ -59,7 +59,7 @@ def plain(root: Path) -> Paths:
         write_image(home / "raw" / "images" / f"Train_{number}.png", picture(number))
     rows = "".join(f"Train_{number},{'ab'[number % 2]}\n" for number in range(20))
     (home / "raw" / "train.csv").write_text("image_id,label\n" + rows)
-    (home / "competition.toml").write_text(TOML)
+    (home / "competition.toml").write_text(PLAIN_TOML)
     return Paths("shapes")
 
 
@@ -74,7 +74,7 @@ def test_an_archive_whose_folder_is_called_images(root: Path, stage: Stage) -> N
     (home / "raw").mkdir(parents=True)
     archive(home / "raw" / "pets.zip", [f"images/{'ab'[n % 2]}_{n}.png" for n in range(20)] + ["test/1.png"])
     labels = "pattern = '^(?P<label>.+)_(?P<id>\\d+)\\.png$'"
-    (home / "competition.toml").write_text(TOML.replace('labels = "train.csv"', labels))
+    (home / "competition.toml").write_text(PLAIN_TOML.replace('labels = "train.csv"', labels))
     for name in ("prepare", "manifest"):
         stage(name)
     assert len(read_manifest(Paths("shapes").manifest)) == 20
@@ -92,7 +92,7 @@ def test_pictures_moved_into_our_images_are_used_and_never_deleted(plain: Paths,
     (plain.raw / "train.csv").write_text((plain.raw / "train.csv").read_text().replace("Train_3,b", "Train_3,a"))
     for names, first in ((["extra/1.png", "extra/2.png"], 50), (["extra/2.png", "extra/3.png"], 60), (None, 0)):
         if names is None:
-            plain.toml.write_text(f"raw = ['train.csv']\n{TOML}")
+            plain.toml.write_text(f"raw = ['train.csv']\n{PLAIN_TOML}")
         else:
             archive(plain.raw / "more.zip", names, first)
         stage("prepare")
@@ -123,7 +123,7 @@ def test_what_was_edited_after_unpacking_stays(root: Path, stage: Stage, capsys:
     (home / "raw").mkdir(parents=True)
     archive(home / "raw" / "all.zip", [f"train/{'ab'[n % 2]}_{n}.png" for n in range(20)])
     labels = "pattern = '^(?P<label>.+)_(?P<id>\\d+)\\.png$'"
-    toml = TOML.replace('labels = "train.csv"', labels).replace('"images"', '"train"')
+    toml = PLAIN_TOML.replace('labels = "train.csv"', labels).replace('"images"', '"train"')
     (home / "competition.toml").write_text(toml)
     paths = Paths("shapes")
     stage("prepare")
@@ -148,7 +148,7 @@ def test_prepare_can_be_interrupted_at_any_moment(
     (home / "raw").mkdir(parents=True)
     names = [f"train/{'ab'[n % 2]}/{n}.png" for n in range(20)]
     archive(home / "raw" / "all.zip", names)
-    (home / "competition.toml").write_text(TOML.replace('"train.csv"', '"folders"').replace('"images"', '"train"'))
+    (home / "competition.toml").write_text(PLAIN_TOML.replace('"train.csv"', '"folders"').replace('"images"', '"train"'))
     paths = Paths("shapes")
     for turn in range(2):  # the first time, and when the archive was replaced
         with monkeypatch.context() as patched:
@@ -182,7 +182,7 @@ def test_ctrl_c_in_the_instant_when_prepare_ends(checkout: Path, number: int) ->
     home = checkout / "data" / "shapes"
     (home / "raw").mkdir(parents=True)
     archive(home / "raw" / "all.zip", [f"train/{'ab'[n % 2]}/{n}.png" for n in range(20)])
-    (home / "competition.toml").write_text(TOML.replace('"train.csv"', '"folders"').replace('"images"', '"train"'))
+    (home / "competition.toml").write_text(PLAIN_TOML.replace('"train.csv"', '"folders"').replace('"images"', '"train"'))
     process = start_make(checkout, "prepare", "COMPETITION=shapes")
     while not (home / "prepared.json").exists() and process.poll() is None:
         time.sleep(0.0005)
@@ -213,9 +213,9 @@ def test_a_users_file_that_has_a_name_of_ours(plain: Paths, stage: Stage, failur
         assert mine.read_text() == labels
         mine.unlink()
     (plain.home / "folds.csv").write_text("image_id,label,group,fold\n")
-    plain.toml.write_text(TOML.replace("n = 2", 'n = 2\nfile = "folds.csv"'))
+    plain.toml.write_text(PLAIN_TOML.replace("n = 2", 'n = 2\nfile = "folds.csv"'))
     assert "names 'folds.csv', which is what Foldwise calls a file of its own" in failure("folds")
-    plain.toml.write_text(TOML.replace('"train.csv"', '"manifest.csv"'))
+    plain.toml.write_text(PLAIN_TOML.replace('"train.csv"', '"manifest.csv"'))
     assert "names 'manifest.csv', which is what Foldwise calls" in failure("manifest")
 
 

@@ -16,7 +16,6 @@ from pipeline.tools.results import ROWS, Row, records, table
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout with a competition and no submissions."""
-    monkeypatch.setattr(results, "ROOT", tmp_path)
     monkeypatch.setattr(places, "ROOT", tmp_path)
     (tmp_path / "data" / "signs").mkdir(parents=True)
     (tmp_path / "data" / "signs" / "competition.toml").write_text(
