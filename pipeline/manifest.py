@@ -32,9 +32,9 @@ from pipeline.records.job import Job, job_of
 from pipeline.records.paths import Paths
 from pipeline.records.sources import (
     Problem,
+    check_labels,
     list_images,
     require_some,
-    settle_labels,
     shared_ids,
     test_table,
     train_ids,
@@ -68,7 +68,7 @@ def inspect_all(files: list[Path], doing: str) -> list[Inspection | Unreadable]:
     return list(progress(in_threads(look, files), len(files), "manifest", doing))
 
 
-def checked(
+def with_inspection(
     table: pd.DataFrame, folder: Path, doing: str, hashes: dict[str, str]
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """The table with width, height and sha256 (0, 0 and empty for a file that is missing or cannot be read). The
@@ -98,13 +98,13 @@ def train_part(paths: Paths, competition: Competition, hashes: dict[str, str]) -
         per_class = max(competition.folds.n, 40 // max(1, table["label"].nunique()))
         table, problems = table.groupby("label").head(per_class).reset_index(drop=True), []
     files = len(table) + len(problems)
-    table, found = settle_labels(table, competition.classes)
+    table, found = check_labels(table, competition.classes)
     problems += found
-    table, found = checked(table, folder, "checking train images", hashes) if len(table) else (table, [])
+    table, found = with_inspection(table, folder, "checking train images", hashes) if len(table) else (table, [])
     problems += found
     table = table[table["width"] > 0].reset_index(drop=True) if len(table) else table
     problems += shared_ids(table, source.pattern)
-    problems = located(problems, folder, paths)
+    problems = with_manifest_paths(problems, folder, paths)
 
     bad = [problem for problem in problems if problem.problem in DROPPED]
     if len(bad) > source.max_bad * files or table.empty:
@@ -118,7 +118,9 @@ def train_part(paths: Paths, competition: Competition, hashes: dict[str, str]) -
         )
     if table["label"].nunique() < 2:
         raise FoldwiseError(f"all train images have the label '{table['label'].iloc[0]}'; two classes are needed")
-    return table.assign(image_id=train_ids(table["name"]), split="train", path=where(table, folder, paths)), problems
+    return table.assign(
+        image_id=train_ids(table["name"]), split="train", path=manifest_paths(table, folder, paths)
+    ), problems
 
 
 def test_part(
@@ -134,7 +136,7 @@ def test_part(
         problems = [problem for problem in problems if problem.problem != "name does not match"]
     if paths.dry_run:
         table, problems = table.head(16), []
-    table, found = checked(table, folder, "checking test images", hashes)
+    table, found = with_inspection(table, folder, "checking test images", hashes)
     prior = "; it is predicted as the share of each class"
     problems = [
         problem._replace(detail=problem.detail + prior)
@@ -144,26 +146,30 @@ def test_part(
     ]
     known = table[table["label"] != ""]
     if len(known):
-        known, found = settle_labels(known, classes)
+        known, found = check_labels(known, classes)
         problems += found
-    rows = table.assign(split="test", label="", group="", path=where(table, folder, paths))
-    return rows, known[["image_id", "label"]].set_axis(["id", "label"], axis=1), located(problems, folder, paths)
+    rows = table.assign(split="test", label="", group="", path=manifest_paths(table, folder, paths))
+    return (
+        rows,
+        known[["image_id", "label"]].set_axis(["id", "label"], axis=1),
+        with_manifest_paths(problems, folder, paths),
+    )
 
 
-def where(table: pd.DataFrame, folder: Path, paths: Paths) -> list[str]:
+def manifest_paths(table: pd.DataFrame, folder: Path, paths: Paths) -> list[str]:
     """Paths as the manifest holds them: below the competition's folder, absolute when elsewhere, '' for no file."""
     base = folder.relative_to(paths.home) if folder.is_relative_to(paths.home) else folder
     return [(base / name).as_posix() if name else "" for name in table["name"]]
 
 
-def located(problems: list[Problem], folder: Path, paths: Paths) -> list[Problem]:
+def with_manifest_paths(problems: list[Problem], folder: Path, paths: Paths) -> list[Problem]:
     """The problems under the paths of the manifest."""
     table = pd.DataFrame({"name": [problem.path for problem in problems]}, dtype=str)
-    places = where(table, folder, paths)
+    places = manifest_paths(table, folder, paths)
     return [problem._replace(path=path) for problem, path in zip(problems, places, strict=True)]
 
 
-def find_twins(manifest: pd.DataFrame) -> list[Problem]:
+def find_identical(manifest: pd.DataFrame) -> list[Problem]:
     """Byte-identical images: within train, across train and test, with labels that agree or not."""
     problems = []
     known = manifest[manifest["sha256"] != ""]
@@ -194,7 +200,7 @@ def make_manifest(
         problems += found
     ordered = [part.set_index("image_id").loc[sorted_ids(part["image_id"])].reset_index() for part in parts]
     manifest = pd.concat(ordered, ignore_index=True)[MANIFEST_COLUMNS]
-    return manifest, known, problems + find_twins(manifest)
+    return manifest, known, problems + find_identical(manifest)
 
 
 def write_problems(paths: Paths, problems: list[Problem]) -> None:
@@ -228,7 +234,9 @@ def report(manifest: pd.DataFrame, problems: list[Problem], competition: Competi
             print(f"    ... all of them in {shown(paths.problems)}")
 
 
-def inspected(target: Target, job: Job) -> tuple[pd.DataFrame, pd.DataFrame, list[Problem], dict[str, str | None]]:
+def make_with_hashes(
+    target: Target, job: Job
+) -> tuple[pd.DataFrame, pd.DataFrame, list[Problem], dict[str, str | None]]:
     """``make_manifest``, and the hashes of all that was read, by key. Each image is read once: its hash is known from
     the check. A file that changes meanwhile counts as changed the next time."""
     index = Index(job.paths.home)
@@ -237,7 +245,7 @@ def inspected(target: Target, job: Job) -> tuple[pd.DataFrame, pd.DataFrame, lis
     hashes: dict[str, str] = {}
     manifest, known, problems = make_manifest(job.paths, job.competition, hashes)
     for file, sha256 in hashes.items():
-        index.learn(file, signatures.get(file), sha256)
+        index.remember(file, signatures.get(file), sha256)
     others = {
         index.key(file): index.sha256(file) if index.signature(file) == signature else None
         for file, signature in signatures.items()
@@ -269,7 +277,7 @@ def run(job: Job) -> pd.DataFrame:
     """Checks all images; writes the manifest and returns it."""
     paths, competition = job.paths, job.competition
     target = manifest_target(paths, read_toml(paths.toml))
-    manifest, known, problems, read = inspected(target, job)
+    manifest, known, problems, read = make_with_hashes(target, job)
     require_ours_or_new(target, job, known.to_csv(index=False, lineterminator="\n"))
     write_problems(paths, problems)
     report(manifest, problems, competition, paths)

@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.learner.arrangement import Compute, computing
-from pipeline.learner.inference import folded, predict, tta_views
+from pipeline.learner.inference import fuse_batchnorm, predict, tta_views
 from pipeline.learner.trained import load_folds
 from pipeline.pixels.augment import eval_transforms
 from pipeline.pixels.cache import open_pixels, readable_rows
@@ -69,7 +69,7 @@ def predictor(job: Job, tables: RunTables, compute: Compute) -> Callable[[pd.Dat
     recipe, device = job.recipe, compute.device
     pixels = open_pixels(job.paths, readable_rows(tables.manifest), recipe.cache_side, "predict")
     trained, preprocessing = load_folds(job, job.folds, tables.identity, tables.task)
-    modules = {fold: compute.place(folded(module)) for fold, module in trained.items()}
+    modules = {fold: compute.place(fuse_batchnorm(module)) for fold, module in trained.items()}
     transforms = eval_transforms(recipe, preprocessing)
     workers = compute.workers(job.machine.workers, pixels.cached is not None)
     apply = partial(predict, task=tables.task, views=views_of(job), compute=compute)

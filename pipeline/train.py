@@ -36,19 +36,19 @@ from pipeline.learner.checkpoint import Checkpoints, require_room, save_weights
 from pipeline.learner.fold_data import FoldData, load_data
 from pipeline.learner.inference import predict
 from pipeline.learner.inputs import Mixer
-from pipeline.learner.journal import Journal
 from pipeline.learner.models import build_model
 from pipeline.learner.optimizer import build_optimizer, lr_at, set_lr
 from pipeline.learner.resident import on_device
 from pipeline.learner.saving import FoldStore, Saver
 from pipeline.learner.training import Training, rows_to_score
+from pipeline.learner.training_log import TrainingLog
 from pipeline.learner.training_pictures import draw_augmented, draw_validation
 from pipeline.learner.transfer import set_frozen
 from pipeline.pixels.dataset import Interruptible
 from pipeline.records.job import Job, job_of
 from pipeline.records.runs import open_run, start_run
 from pipeline.records.tables import read_csv
-from pipeline.system.console import beside, duration, folds_beside, run_stage, say
+from pipeline.system.console import duration, folds_at_once, run_stage, say, side_by_side_note
 from pipeline.system.errors import count_of
 from pipeline.system.files import fingerprint, write_json
 from pipeline.system.locks import owned
@@ -64,10 +64,10 @@ def seed_step(*key: int) -> None:
 
 def train_fold(
     job: Job, module: nn.Module, normalize: nn.Module, data: FoldData, compute: Compute, store: FoldStore
-) -> tuple[nn.Module, np.ndarray, Journal]:
+) -> tuple[nn.Module, np.ndarray, TrainingLog]:
     """Trains from the newest checkpoint, or from the start, to the end of the recipe.
 
-    Returns the module to keep, its validation predictions (M, C), and the journal. The weights kept are those of the
+    Returns the module to keep, its validation predictions (M, C), and the log. The weights kept are those of the
     last step, or their moving average: picking an epoch by its validation score would make the out-of-fold score too
     good. A step waits for the device only to save or to check the losses.
     """
@@ -94,7 +94,7 @@ def train_fold(
     ranks.require_same("checkpoints", str(training.step))
     if training.step:
         say("train", f"fold {store.fold}: going on after step {training.step:,} of {recipe.epochs * steps:,}")
-    journal = Journal(store, recipe.epochs, metric, training.history, ranks.is_first)
+    log = TrainingLog(store, recipe.epochs, metric, training.history, ranks.is_first)
     saver = Saver(training, store, ranks, lr_of, recipe.epochs * steps)
     if compute.arrangement.compiled:
         module.compile()
@@ -106,7 +106,7 @@ def train_fold(
             replica = ranks.replicate(module)
         done = len(training.losses)  # steps of this epoch before it was interrupted
         batches = on_device(data.train.epoch(epoch, done), compute.device)
-        for step, (images, rows) in enumerate(journal.watched(batches, steps, done), start=epoch * steps + done):
+        for step, (images, rows) in enumerate(log.with_progress(batches, steps, done), start=epoch * steps + done):
             seed_step(recipe.seed, store.fold, step, ranks.rank)
             set_lr(optimizer, lr_of(step))
             inputs, targets = mix(normalize(images), targets_of[rows.to(compute.device, non_blocking=True)])
@@ -133,7 +133,7 @@ def train_fold(
                 ema.update(module, step=step)
 
             # Save if a checkpoint is due; if asked to stop, save and leave.
-            training.add(*ranks.whole_step(torch.stack(losses).sum(), torch.cat(logits), rows, batch_size))
+            training.add(*ranks.gather_step(torch.stack(losses).sum(), torch.cat(logits), rows, batch_size))
             saver.after_step(end_of_epoch=training.step % steps == 0)
 
         # Validate; this can be interrupted between two batches.
@@ -142,7 +142,7 @@ def train_fold(
         train_predictions = task.predictions(train_logits).cpu().numpy()
         val = Interruptible(data.val, saver.stop_if_asked)
         predictions = predict([training.kept], normalize, val, task, [()], compute)[0]
-        journal.add(
+        log.add(
             lr=lr_of(training.step - 1),
             train_loss=float(torch.stack(training.losses).mean()),
             train_score=task.score(metric, data.train_targets[train_rows], train_predictions),
@@ -150,8 +150,8 @@ def train_fold(
             val_score=task.score(metric, data.val_targets, predictions),
         )
         training.end_epoch()
-        store.stop.keep_back((time.monotonic() - began) / len(predictions) * data.to_predict)
-    return training.kept, predictions, journal
+        store.stop.reserve((time.monotonic() - began) / len(predictions) * data.to_predict)
+    return training.kept, predictions, log
 
 
 def train(job: Job, fold: int, stop: Stop) -> None:
@@ -180,11 +180,11 @@ def train(job: Job, fold: int, stop: Stop) -> None:
         module, normalize = compute.place(network.module), compute.normalize(network.preprocessing)
         if recipe.sync_batchnorm:
             module = ranks.synchronized(module, device)
-        batch_size = min(recipe.batch_size, num_images)
+        share = side_by_side_note() + ranks.description(min(recipe.batch_size, num_images))
         say(
             "train",
             f"fold {fold} of {job.run.name}: {recipe.model} on {num_images:,} images, {len(data.val_rows):,} to "
-            f"validate; {device}, {count_of(settled.threads, 'thread')}{beside()}{ranks.described(batch_size)}",
+            f"validate; {device}, {count_of(settled.threads, 'thread')}{share}",
         )
         if ranks.is_first:
             draw_augmented(folder / "augmented.png", data.train_images, data.train_rows["label"].tolist())
@@ -192,20 +192,20 @@ def train(job: Job, fold: int, stop: Stop) -> None:
         checkpoints = Checkpoints(folder / "checkpoints", {**tables.identity, "fold": fold}, ranks.is_first)
         store = FoldStore(fold, folder, checkpoints, stop, data.train_rows["image_id"].tolist())
         with stop:
-            kept, predictions, journal = train_fold(job, module, normalize, data, compute, store)
+            kept, predictions, log = train_fold(job, module, normalize, data, compute, store)
         known = predict([kept], normalize, data.known, data.task, [()], compute)[0]
         if not ranks.is_first:
             return
         train_score = data.task.score(job.competition.metric, data.known_targets, known)
         heading = f"{job.paths.competition}, {job.run.name}, fold {fold}"
-        journal.close(heading)
+        log.close(heading)
         draw_validation(folder, data.val_images, data.val_rows["label"].tolist(), predictions, data.task, heading)
         about = {"made_of": tables.identity, "fold": fold, "preprocessing": network.preprocessing._asdict()}
         about["pretrained_sha256"] = network.pretrained_sha256
         sha256 = save_weights(folder / "weights.safetensors", kept, about)
 
-        last, seconds = journal.history[-1], journal.table["seconds"].sum()
-        machine = {"device": str(device), "seconds": seconds, "beside": folds_beside(), **settled.as_dict()}
+        last, seconds = log.history[-1], log.table["seconds"].sum()
+        machine = {"device": str(device), "seconds": seconds, "beside": folds_at_once(), **settled.as_dict()}
         done = {"fold": fold, "last_epoch": last, "train_score": train_score, "weights_sha256": sha256}
         write_json(folder / "trained.json", {**done, "made_of": tables.identity, **machine, **provenance()})
         checkpoints.discard()

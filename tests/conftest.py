@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,11 +18,23 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.records.paths import Paths
 from pipeline.system import places
 from pipeline.system.console import run_stage
 from pipeline.system.signals import SIGNALS
+from tests.trainings import FOLD_0, SETTINGS, Trained, trained
+
+PLAIN_TOML = """
+title = "Pictures"
+recipe = "tiny"
+[train]
+images = "images"
+labels = "train.csv"
+[folds]
+n = 2
+"""
 
 #: Made absolute here, before a test moves to its own folder.
 SHARED_DATA = os.environ.get("FOLDWISE_SHARED_DATA", "") and str(Path(os.environ["FOLDWISE_SHARED_DATA"]).resolve())
@@ -207,3 +221,46 @@ def shared_competition(root: Path, shared_data: Path, monkeypatch: pytest.Monkey
         return Paths(name)
 
     return set_up
+
+
+def picture(number: int) -> np.ndarray:
+    """One of many pictures."""
+    return draw_shape("square", np.random.default_rng(number))
+
+
+def archive(path: Path, names: list[str], first: int = 0) -> None:
+    """A zip of pictures."""
+    with zipfile.ZipFile(path, "w") as file:
+        for number, name in enumerate(names, start=first):
+            buffer = io.BytesIO()
+            Image.fromarray(picture(number)).save(buffer, "PNG")
+            file.writestr(name, buffer.getvalue())
+
+
+@pytest.fixture
+def plain(root: Path) -> Paths:
+    """An unpacked folder of the user's that is called images, and a label CSV, in raw/ as they are."""
+    home = root / "data" / "shapes"
+    for number in range(20):
+        write_image(home / "raw" / "images" / f"Train_{number}.png", picture(number))
+    rows = "".join(f"Train_{number},{'ab'[number % 2]}\n" for number in range(20))
+    (home / "raw" / "train.csv").write_text("image_id,label\n" + rows)
+    (home / "competition.toml").write_text(PLAIN_TOML)
+    return Paths("shapes")
+
+
+Failure = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def undisturbed(split_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Fold 0 trained in one go, elsewhere, once for all tests."""
+    base = tmp_path_factory.mktemp("undisturbed")
+    shutil.copytree(split_once, base, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(places, "ROOT", base)
+        run(patched, "train", *FOLD_0, *SETTINGS)
+        return trained(Paths("shapes"))
+
+
+Edit = Callable[[str, str], None]

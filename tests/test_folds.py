@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,8 @@ from pipeline.folds import assign_folds, resolve_groups
 from pipeline.records.competition import Folds
 from pipeline.records.paths import Paths
 from pipeline.system.errors import FoldwiseError
-from tests.conftest import Stage
+from tests.conftest import Stage, picture, write_image
+from tests.driver.checkouts import make
 
 
 def rows(labels: list[str], groups: list[str] | None = None, hashes: list[str] | None = None) -> pd.DataFrame:
@@ -114,3 +116,42 @@ def test_a_users_own_folds(
     assert f"1 id missing (such as '{own['image_id'].iloc[0]}')" in failure("folds")
     own.assign(fold="0").to_csv(shapes.home / "my_folds.csv", index=False)
     assert "holds the folds 0, but [folds] n = 3" in failure("folds")
+
+
+def test_facts_change_under_trained_folds(drawn: Path) -> None:
+    """It stops before anything becomes invalid, and names the flag."""
+    checkout = drawn.parents[1]
+    words = ["COMPETITION=shapes", "SET=epochs=1", "FOLDS=0"]
+    assert make(checkout, "train", *words).returncode == 0
+    weights = next(drawn.rglob("weights.safetensors"))
+    trained, folds = weights.stat().st_mtime_ns, (drawn / "folds.csv").read_bytes()
+    write_image(drawn / "raw" / "train" / "circle_98.png", picture(5))
+    ended = make(checkout, "submit", *words)
+    assert ended.returncode == 2 and "FORCE=1" in ended.stderr and "tiny~epochs=1/fold0" in ended.stderr
+    assert "[manifest] runs again: data/shapes/raw/train/circle_98.png is new" in ended.stdout
+    assert (drawn / "folds.csv").read_bytes() == folds and weights.stat().st_mtime_ns == trained
+    (drawn / "raw" / "train" / "circle_98.png").unlink()
+    assert make(checkout, "submit", *words).returncode == 0 and weights.stat().st_mtime_ns == trained
+
+
+def test_row_25_one_image_under_two_names_shares_a_fold(split: Paths, stage: Stage) -> None:
+    for number in range(0, 20, 2):
+        shutil.copy(split.raw / "train" / f"circle_{number}.png", split.raw / "train" / f"circle_{500 + number}.png")
+    stage("manifest")
+    stage("folds")
+    fold = pd.read_csv(split.folds).set_index("image_id")["fold"]
+    assert all(fold[f"circle_{number}"] == fold[f"circle_{500 + number}"] for number in range(0, 20, 2))
+    assert "identical" in set(pd.read_csv(split.problems)["problem"])
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_row_26_a_class_smaller_than_the_folds(
+    shapes: Paths, stage: Stage, images: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(images):
+        write_image(shapes.raw / "train" / f"star_{number}.png", np.full((20, 20, 3), 90 + number, np.uint8))
+    for name in ("prepare", "manifest", "folds"):
+        stage(name)
+    assert "1 class with fewer images or groups than folds ('star')" in capsys.readouterr().out
+    folds = pd.read_csv(shapes.folds)
+    assert (folds["label"] == "star").sum() == images and set(folds["fold"]) == {0, 1, 2}

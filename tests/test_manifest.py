@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.records.paths import Paths
 from pipeline.records.tables import read_manifest
-from tests.conftest import Stage
+from tests.conftest import Failure, Stage
 
 Edit = Callable[[str, str], None]
 TRAIN_PATTERN = r"pattern = '^(?P<label>.*?)_(?P<id>\d+)\.png$'"
@@ -187,3 +187,11 @@ def test_images_that_change_after_training_are_noticed(
     shutil.copy(one, shapes.raw / "train" / "square_1.png")
     stage("manifest")
     assert "train_images_sha256 differs" in failure("predict", "--folds", "0")
+
+
+def test_too_many_bad_files(shapes: Paths, failure: Failure) -> None:
+    for number in range(0, 8, 2):
+        (shapes.raw / "train" / f"circle_{number}.png").write_bytes(b"")
+    message = failure("manifest")
+    assert "4 of 60 train files cannot be used (4 unreadable)" in message and "max_bad" in message
+    assert shapes.problems.read_text().count("the file is empty") == 4

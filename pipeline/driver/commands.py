@@ -10,7 +10,7 @@ from pipeline.driver.plan import Plan, Step
 from pipeline.system.threads import cores
 
 
-def which(plan: Plan, run: bool = False) -> list[str]:
+def selection_options(plan: Plan, run: bool = False) -> list[str]:
     """Options that name the competition and, for a ``run``, its recipe and settings."""
     options = plan.options
     words = [f"--competition={options.competition}", *(["--dry-run"] if options.dry_run else [])]
@@ -40,20 +40,25 @@ def folds_option(folds: list[int]) -> list[str]:
 def command(plan: Plan, stage: str, folds: list[int]) -> list[str]:
     """What runs a stage other than train; folds: those that predict predicts."""
     if stage == "predict":
-        words = [*as_ranks(plan, stage), *which(plan, run=True), *folds_option(folds), *machine(plan.options)]
+        words = [
+            *as_ranks(plan, stage),
+            *selection_options(plan, run=True),
+            *folds_option(folds),
+            *machine(plan.options),
+        ]
     elif stage in ("ensemble", "submit"):
         partial = folds_option(plan.chosen) if len(plan.chosen) < plan.num_folds else []
-        words = [f"pipeline.{stage}", *which(plan, run=True), *partial]
+        words = [f"pipeline.{stage}", *selection_options(plan, run=True), *partial]
     else:
         forced = ["--force"] if stage == "folds" and plan.options.force else []
-        words = [f"pipeline.{stage}", *which(plan), *forced]
+        words = [f"pipeline.{stage}", *selection_options(plan), *forced]
     return ["-m", *words]
 
 
 def train_command(plan: Plan, fold: int) -> list[str]:
     """What trains a fold on this machine."""
     threads = plan.threads[fold] if plan.jobs == plan.beside else max(1, cores() // plan.jobs)
-    words = [*as_ranks(plan, "train"), *which(plan, run=True), "--fold", str(fold), *machine(plan.options)]
+    words = [*as_ranks(plan, "train"), *selection_options(plan, run=True), "--fold", str(fold), *machine(plan.options)]
     words += ["--threads", str(threads)]
     return ["-m", *words, *(["--until", f"{plan.until:.0f}"] if plan.until is not None else [])]
 
@@ -61,7 +66,12 @@ def train_command(plan: Plan, fold: int) -> list[str]:
 def cluster_command(plan: Plan, folds: list[int]) -> list[str]:
     """What trains folds on a Ray cluster."""
     options = plan.options
-    words = ["pipeline.driver.cluster", *which(plan, run=True), *folds_option(folds), f"--address={options.cluster}"]
+    words = [
+        "pipeline.driver.cluster",
+        *selection_options(plan, run=True),
+        *folds_option(folds),
+        f"--address={options.cluster}",
+    ]
     words += ["--gpus", options.gpus] if options.gpus else []
     words += ["--cpus", options.cpus] if options.cpus else []
     words += machine(options)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.records.command_line import Call
-from pipeline.system.errors import FoldwiseError, nearest
+from pipeline.system.errors import FoldwiseError, suggestion
 from pipeline.system.places import is_no_text
 from pipeline.system.threads import cores, most_workers
 from pipeline.system.toml import split_settings
@@ -86,7 +86,7 @@ def read_options(words: Sequence[str], environment: Mapping[str, str]) -> Option
         if name in VARIABLES and not equals:
             raise FoldwiseError(f"{name} has no value; write {name}=..., without a space")
         if name not in VARIABLES:
-            raise FoldwiseError(f"'{word}' is no NAME=value such as FOLD=0{nearest(name, VARIABLES)}")
+            raise FoldwiseError(f"'{word}' is no NAME=value such as FOLD=0{suggestion(name, VARIABLES)}")
         if name in typed:
             raise FoldwiseError(f"{name} is given twice; give it once")
         typed[name] = value

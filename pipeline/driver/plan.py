@@ -206,7 +206,7 @@ def steps(plan: Plan, verb: str, index: Index) -> Iterator[Step]:
         if stage == "train":
             if todo := plan.untrained:
                 begun = "".join(f"; fold {fold} goes on after step {step:,}" for fold, step in saved_steps(plan, todo))
-                yield Step(stage, f"{listed(todo)} {'is' if len(todo) == 1 else 'are'} not trained{begun}", todo)
+                yield Step(stage, f"{fold_list(todo)} {'is' if len(todo) == 1 else 'are'} not trained{begun}", todo)
                 after = stage
             elif not after and (fault := misfit(plan, index)):
                 yield Step(stage, fault, [])
@@ -215,12 +215,12 @@ def steps(plan: Plan, verb: str, index: Index) -> Iterator[Step]:
             todo = [fold for fold in plan.chosen if fold in stale or fold in plan.untrained or after in STAGES[:3]]
             if todo:
                 reason = f"after {after}" if after else stale[todo[0]]
-                yield Step(stage, f"{listed(todo)}: {reason}", todo)
+                yield Step(stage, f"{fold_list(todo)}: {reason}", todo)
                 after = stage
         elif stage != "submit" or plan.has_test:
             reason = f"after {after}" if after else why(plan, stage, index)
             if reason:
-                yield Step(stage, reason + (at_stake(plan) if stage == "folds" else ""), [])
+                yield Step(stage, reason + (warn_of_trained_folds(plan) if stage == "folds" else ""), [])
                 after = stage
 
 
@@ -232,7 +232,7 @@ def saved_steps(plan: Plan, folds: list[int]) -> Iterator[tuple[int, int]]:
             yield fold, max(steps)
 
 
-def at_stake(plan: Plan) -> str:
+def warn_of_trained_folds(plan: Plan) -> str:
     """What new folds would make invalid; "" if nothing is trained."""
     trained = len(list(plan.paths.runs.glob("*/fold*/trained.json")))
     if not trained or plan.options.force or plan.paths.dry_run:
@@ -240,7 +240,7 @@ def at_stake(plan: Plan) -> str:
     return f"; if they would change, it stops there, since {count_of(trained, 'trained fold')} would become invalid"
 
 
-def listed(folds: list[int]) -> str:
+def fold_list(folds: list[int]) -> str:
     """``"fold 3"`` or ``"folds 0, 1, 4"``."""
     return f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))}"
 

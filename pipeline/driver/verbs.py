@@ -11,15 +11,15 @@ import sys
 import time
 from dataclasses import replace
 
-from pipeline.driver.commands import cluster_command, command, commands_of, machine, train_command, which
+from pipeline.driver.commands import cluster_command, command, commands_of, machine, selection_options, train_command
 from pipeline.driver.options import STAGES, VERBS, read_options
-from pipeline.driver.plan import Plan, listed, make_plan, steps, unpredicted, up_to_date, why
+from pipeline.driver.plan import Plan, fold_list, make_plan, steps, unpredicted, up_to_date, why
 from pipeline.driver.processes import Processes
 from pipeline.driver.view import View
 from pipeline.records.paths import Paths, known_competitions, known_recipes
 from pipeline.records.up_to_date import NOT_YET
 from pipeline.system.console import say
-from pipeline.system.errors import FoldwiseError, nearest
+from pipeline.system.errors import FoldwiseError, suggestion
 from pipeline.system.index import Index
 from pipeline.system.places import shown
 from pipeline.system.processes import end_with_parent
@@ -27,7 +27,7 @@ from pipeline.system.processes import end_with_parent
 # --- running ----------------------------------------------------------------------------------------------------
 
 
-def company(plan: Plan, fold: int) -> int:
+def folds_at_once_with(plan: Plan, fold: int) -> int:
     """How many folds train beside each other while this one does, it counted."""
     return len(plan.last_round) if plan.jobs == plan.beside and fold in plan.last_round else plan.jobs
 
@@ -65,8 +65,8 @@ def train_here(plan: Plan, verb: str) -> None:
                     failed += [child.fold] if status == 1 and child.fold is not None else []
     processes.require_unasked()
     if failed and len(plan.chosen) > 1:
-        not_begun = f"; {listed(left)} {'was' if len(left) == 1 else 'were'} not begun" if left else ""
-        sys.stderr.write(f"error: {listed(sorted(failed))} failed, as said above{not_begun}\n")
+        not_begun = f"; {fold_list(left)} {'was' if len(left) == 1 else 'were'} not begun" if left else ""
+        sys.stderr.write(f"error: {fold_list(sorted(failed))} failed, as said above{not_begun}\n")
     if failed:
         sys.exit(1)
 
@@ -78,7 +78,7 @@ def start_fold(plan: Plan, processes: Processes, fold: int, verb: str) -> None:
         return
     if processes.view is None:
         say("train", f"starting fold {fold} of {plan.run}")
-    environment = {"FOLDWISE_BESIDE": str(company(plan, fold))} if company(plan, fold) > 1 else {}
+    environment = {"FOLDWISE_BESIDE": str(folds_at_once_with(plan, fold))} if folds_at_once_with(plan, fold) > 1 else {}
     if verb == "train" and len(plan.chosen) == 1:
         environment["FOLDWISE_NEXT"] = "1"
     processes.start(train_command(plan, fold), environment, f"fold {fold}", fold)
@@ -105,7 +105,7 @@ def bring_up_to_date(plan: Plan, verb: str) -> None:
                 plan = with_trained_folds(plan)
         else:
             if stage == "predict":
-                say(stage, f"starting {listed(folds)} of {plan.run}")
+                say(stage, f"starting {fold_list(folds)} of {plan.run}")
             next_too = {"FOLDWISE_NEXT": "1"} if stage == verb else {}
             run_one(command(plan, stage, folds), f"the stage {stage}", next_too)
         index, ran = Index(plan.paths.home), stage
@@ -216,7 +216,7 @@ def main() -> None:
         show_help()
         return
     if verb not in VERBS:
-        raise FoldwiseError(f"there is no '{verb}'{nearest(verb, VERBS)}")
+        raise FoldwiseError(f"there is no '{verb}'{suggestion(verb, VERBS)}")
     options = read_options(words, os.environ)
     if os.environ.get("FORCE") and "FORCE" not in os.environ.get("FOLDWISE_MAKE", "FORCE").split():
         say(verb, "note: FORCE is set in the environment and has no effect; type it after make")
@@ -235,7 +235,7 @@ def main() -> None:
     plan = make_plan(options)
     if verb == "classify":
         image = [f"--image={options.image}"] if options.image else []
-        words = ["-m", "pipeline.tools.classify", *which(plan, run=True), *image, *machine(options)]
+        words = ["-m", "pipeline.tools.classify", *selection_options(plan, run=True), *image, *machine(options)]
         if options.plan_only:
             print(f"    python {shlex.join(words)}")
         else:

@@ -15,7 +15,7 @@ from pathlib import Path
 from pipeline.formats.cifar import cifar_parts
 from pipeline.formats.hdf5 import hdf5_parts
 from pipeline.formats.listing import CIFAR_NAMES, HDF5
-from pipeline.formats.parts import Part, reading
+from pipeline.formats.parts import Part, reading_file
 from pipeline.system.errors import FoldwiseError
 from pipeline.system.places import shown
 
@@ -28,7 +28,7 @@ def holds_images(path: Path) -> bool:
 
     if not path.name.lower().endswith(HDF5):
         return True
-    with reading(path), h5py.File(path, "r") as file:
+    with reading_file(path), h5py.File(path, "r") as file:
         return any(f"{split}_set_x" in file for split in ("train", "test"))
 
 
@@ -55,7 +55,7 @@ def write_images(files: Iterable[Path], folder: Path, watched: Callable[[list, s
         for part in parts:
             (folder / part.split).mkdir(exist_ok=True)
             for start in watched(list(range(0, len(part.pixels), BLOCK)), f"writing the images of {part.path.name}"):
-                with reading(part.path):
+                with reading_file(part.path):
                     block = part.pixels[start : start + BLOCK]
                 for row, pixels in enumerate(block, start):
                     label = "" if part.labels is None else f"{part.labels[row]}_"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.formats.parts import Part, checked_part, class_names, labels_of, reading, text_of
+from pipeline.formats.parts import Part, checked_part, class_names, labels_of, reading_file, text_of
 from pipeline.system.errors import FoldwiseError
 from pipeline.system.places import shown
 
@@ -78,7 +78,7 @@ class PlainUnpickler(pickle.Unpickler):
 
 def read_batch(path: Path, *keys: str) -> dict[str, Any]:
     """The dictionary in one pickle of Python 2 or 3, its keys as text."""
-    with reading(path), path.open("rb") as file:
+    with reading_file(path), path.open("rb") as file:
         loaded = PlainUnpickler(file, encoding="bytes").load()
         content = {text_of(key): getattr(value, "value", value) for key, value in loaded.items()}
         for key in keys:
@@ -92,7 +92,7 @@ def cifar_parts(batches: list[Path]) -> Iterator[Part]:
     by_name = {path.name: path for path in batches}
     names: list[str] = []
     if meta := by_name.pop("batches.meta", None):
-        with reading(meta):
+        with reading_file(meta):
             names = class_names(read_batch(meta, "label_names")["label_names"])
     if not by_name:
         raise FoldwiseError(f"{shown(batches[0].parent)} holds batches.meta and no batch; put data_batch_1 beside it")
@@ -100,7 +100,7 @@ def cifar_parts(batches: list[Path]) -> Iterator[Part]:
     for path in sorted(by_name.values(), key=lambda path: (len(path.name), path.name)):
         split = "test" if path.name == "test_batch" else "train"
         content = read_batch(path, "data", "labels")
-        with reading(path):
+        with reading_file(path):
             rows = np.asarray(content["data"])
             if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 3072:
                 raise FoldwiseError(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.formats.parts import Part, checked_part, class_names, labels_of, reading
+from pipeline.formats.parts import Part, checked_part, class_names, labels_of, reading_file
 from pipeline.system.errors import FoldwiseError
 from pipeline.system.places import shown
 
@@ -19,7 +19,7 @@ def hdf5_parts(path: Path, opened: ExitStack) -> Iterator[Part]:
     """Keys train_set_x, train_set_y, test_set_x, test_set_y, list_classes, as in the Coursera sets."""
     import h5py
 
-    with reading(path):
+    with reading_file(path):
         file = opened.enter_context(h5py.File(path, "r"))
         listed = dataset_of(file, "list_classes", path)[:] if "list_classes" in file else []
         names = class_names(list(np.ravel(listed)))

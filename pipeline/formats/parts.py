@@ -32,7 +32,7 @@ class Part(NamedTuple):
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading_file(path: Path) -> Iterator[None]:
     """Turns what the readers raise for a damaged file into one sentence."""
     try:
         yield

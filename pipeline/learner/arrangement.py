@@ -19,7 +19,7 @@ from torch import nn
 from pipeline.learner.device import Arrangement, Precision, choose_workers
 from pipeline.learner.inputs import Normalize
 from pipeline.learner.optimizer import build_optimizer
-from pipeline.learner.ranks import ALONE, Ranks, joined
+from pipeline.learner.ranks import ALONE, Ranks, join_ranks
 from pipeline.pixels.preprocessing import Preprocessing
 from pipeline.records.command_line import Machine
 from pipeline.records.job import Job
@@ -143,5 +143,5 @@ class Compute:
 @contextmanager
 def computing(job: Job, num_images: int) -> Iterator[Compute]:
     """The device and the ranks that the job asks for, for ``num_images`` train images an epoch (0 to predict)."""
-    with joined(job.machine.device) as (ranks, device):
+    with join_ranks(job.machine.device) as (ranks, device):
         yield Compute(device, choose_arrangement(job.recipe, device, job.machine, num_images, ranks), ranks)

@@ -96,7 +96,7 @@ def load_weights(path: Path, sha256: str) -> tuple[dict[str, torch.Tensor], dict
         ) from error
 
 
-class Refused(Exception):
+class InvalidCheckpoint(Exception):
     """A checkpoint that cannot be used; the message says why."""
 
 
@@ -150,7 +150,7 @@ class Checkpoints:
                 continue
             try:
                 training.restore(*self.read(place), device)
-            except Refused as reason:
+            except InvalidCheckpoint as reason:
                 say("train", f"note: the checkpoint {shown(place)} is refused and removed: {reason}")
                 self.remove(place)
                 continue
@@ -158,11 +158,11 @@ class Checkpoints:
             return
 
     def read(self, place: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
-        """Weights and trainer state of one checkpoint; raises Refused when a file is not what was written."""
+        """Weights and trainer state of one checkpoint; raises InvalidCheckpoint when a file is not what was written."""
         try:
             manifest = read_record(place / "manifest.json", "made_of", "files")
         except FoldwiseError as fault:
-            raise Refused(str(fault).partition(";")[0]) from fault
+            raise InvalidCheckpoint(str(fault).partition(";")[0]) from fault
         differing = differences(manifest["made_of"], self.made_of)
         if differing:
             raise FoldwiseError(
@@ -173,13 +173,13 @@ class Checkpoints:
             contents = {name: (place / name).read_bytes() for name in manifest["files"]}
             for name, sha256 in manifest["files"].items():
                 if fingerprint(contents[name]) != sha256:
-                    raise Refused(f"{name} has changed since it was written")
+                    raise InvalidCheckpoint(f"{name} has changed since it was written")
             trainer = torch.load(io.BytesIO(contents["trainer.pt"]), map_location="cpu", weights_only=True)
             return {name.partition(".")[0]: content for name, content in contents.items()}, trainer
         except OSError as error:
-            raise Refused(f"it is incomplete ({error})") from error
+            raise InvalidCheckpoint(f"it is incomplete ({error})") from error
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise Refused(str(error).splitlines()[0]) from error
+            raise InvalidCheckpoint(str(error).splitlines()[0]) from error
 
     def remove(self, place: Path) -> None:
         """Removes one, its manifest first, so that a half removed one is none."""

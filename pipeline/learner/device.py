@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.learner.small_maps import by_products
+from pipeline.learner.small_maps import use_kernel_products
 from pipeline.system.errors import FoldwiseError
 
 
@@ -88,7 +88,7 @@ class Arrangement:
         """The module on the device, its weights laid out as its input will be; on a CPU, with fast small maps."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         placed = module.to(device).to(memory_format=layout)
-        return by_products(placed) if device.type == "cpu" else placed
+        return use_kernel_products(placed) if device.type == "cpu" else placed
 
 
 class Precision:

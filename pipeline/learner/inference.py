@@ -48,7 +48,7 @@ def apply_view(inputs: torch.Tensor, view: View) -> torch.Tensor:
     return inputs
 
 
-def folded(module: nn.Module) -> nn.Module:
+def fuse_batchnorm(module: nn.Module) -> nn.Module:
     """The module for inference, each BatchNorm folded into the convolution before it (Jacob et al., 2018): the same
     probabilities but for rounding. A module that torch.fx cannot trace is given back as it is."""
     module.eval()

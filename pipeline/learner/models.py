@@ -20,7 +20,7 @@ from pipeline.learner.networks import REGISTERED
 from pipeline.learner.transfer import fetch_timm, fetch_torchvision, load_file
 from pipeline.pixels.preprocessing import IMAGENET, Preprocessing
 from pipeline.records.recipe import Recipe
-from pipeline.system.errors import FoldwiseError, nearest
+from pipeline.system.errors import FoldwiseError, suggestion
 from pipeline.system.files import fingerprint
 
 TORCHVISION = "torchvision/"
@@ -47,7 +47,7 @@ def build_model(recipe: Recipe, num_classes: int, pretrained: bool | str = False
     if isinstance(pretrained, str):
         told = load_file(Path(pretrained), name, module)
         if told is None:
-            told = of_timm(module) if hasattr(module, "pretrained_cfg") else preprocessing
+            told = timm_preprocessing(module) if hasattr(module, "pretrained_cfg") else preprocessing
         return Network(module, told, fingerprint(Path(pretrained)))
     if not pretrained:
         return Network(module, preprocessing)
@@ -55,8 +55,8 @@ def build_model(recipe: Recipe, num_classes: int, pretrained: bool | str = False
         raise FoldwiseError(f"there are no pretrained weights of '{name}'; set pretrained = false, or to a file's path")
     if name.startswith(TORCHVISION):
         return Network(module, fetch_torchvision(name, module))
-    module = fetch_timm(name, num_classes, with_side(recipe))
-    return Network(module, of_timm(module))
+    module = fetch_timm(name, num_classes, with_image_size(recipe))
+    return Network(module, timm_preprocessing(module))
 
 
 def from_scratch(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Preprocessing]:
@@ -66,9 +66,9 @@ def from_scratch(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Preproces
     if name.startswith(TORCHVISION):
         known = torchvision.models.list_models(module=torchvision.models)
         if vision_name not in known:
-            raise FoldwiseError(f"unknown model '{name}'{nearest(vision_name, known)}")
+            raise FoldwiseError(f"unknown model '{name}'{suggestion(vision_name, known)}")
     elif name not in REGISTERED and not timm.is_model(name.split(".")[0]):
-        raise FoldwiseError(f"unknown model '{name}'{nearest(name, [*timm.list_models(), *REGISTERED])}")
+        raise FoldwiseError(f"unknown model '{name}'{suggestion(name, [*timm.list_models(), *REGISTERED])}")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Initializing zero-element tensors")
@@ -79,8 +79,8 @@ def from_scratch(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Preproces
                 module = torchvision.models.get_model(vision_name, weights=None, num_classes=num_classes, **model_args)
                 preprocessing = IMAGENET
             else:
-                module = timm.create_model(name, num_classes=num_classes, **with_side(recipe))
-                told = of_timm(module)
+                module = timm.create_model(name, num_classes=num_classes, **with_image_size(recipe))
+                told = timm_preprocessing(module)
                 preprocessing = Preprocessing(told.mean, told.std)
     except (TypeError, ValueError, KeyError, AssertionError, ZeroDivisionError) as error:
         raise FoldwiseError(f"model '{name}' does not take model_args {model_args}: {error}") from error
@@ -95,13 +95,13 @@ def from_scratch(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Preproces
     return module, preprocessing
 
 
-def of_timm(module: nn.Module) -> Preprocessing:
+def timm_preprocessing(module: nn.Module) -> Preprocessing:
     """What timm knows of the weights of a module."""
     config = resolve_model_data_config(module)
     return Preprocessing(tuple(config["mean"]), tuple(config["std"]), config["interpolation"], config["crop_pct"])
 
 
-def with_side(recipe: Recipe) -> dict[str, Any]:
+def with_image_size(recipe: Recipe) -> dict[str, Any]:
     """The recipe's model_args, with the image's side for a network of timm's that must know it, such as a vision
     transformer."""
     told = timm.get_pretrained_cfg(recipe.model)

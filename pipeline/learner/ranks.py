@@ -60,7 +60,7 @@ class Ranks:
                 "larger batch_size"
             )
 
-    def described(self, batch_size: int) -> str:
+    def description(self, batch_size: int) -> str:
         """``", 4 processes, 64 images a step"``, or nothing of a process by itself."""
         return f", {self.size} processes, {batch_size} images a step" if self.size > 1 else ""
 
@@ -115,7 +115,7 @@ class Ranks:
         with those of a later part of the batch."""
         return nullcontext() if now or not isinstance(replica, DistributedDataParallel) else replica.no_sync()
 
-    def whole_step(
+    def gather_step(
         self, loss: torch.Tensor, logits: torch.Tensor, rows: torch.Tensor, batch_size: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Loss (scalar), logits (B, C) and rows (B,) of a whole batch from the ranks' parts, in the batch's order.
@@ -168,7 +168,7 @@ def device_of(name: str, here: Ranks, local_rank: int) -> torch.device:
 
 
 @contextmanager
-def joined(name: str) -> Iterator[tuple[Ranks, torch.device]]:
+def join_ranks(name: str) -> Iterator[tuple[Ranks, torch.device]]:
     """This process's ranks and its device of the kind ``name``. Raises FoldwiseError when another of them ends."""
     here = ALONE
     if is_of_ranks():
@@ -184,7 +184,7 @@ def joined(name: str) -> Iterator[tuple[Ranks, torch.device]]:
         yield here, device
         here.wait()
     except (dist.DistError, RuntimeError) as error:
-        if not has_lost_one(error):
+        if not lost_a_rank(error):
             raise
         raise FoldwiseError(
             "another process of this fold ended or is out of reach; the same command goes on after the last checkpoint "
@@ -193,7 +193,7 @@ def joined(name: str) -> Iterator[tuple[Ranks, torch.device]]:
     dist.destroy_process_group()
 
 
-def has_lost_one(error: Exception) -> bool:
+def lost_a_rank(error: Exception) -> bool:
     """Whether an error of torch's says that another rank is gone."""
     words = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting", "gloo")
     return isinstance(error, dist.DistError) or any(word in str(error) for word in words)

@@ -20,7 +20,7 @@ MEMORY_SHARE = 0.25
 KEPT_ON_CPU = 2**28
 
 
-def fits(num_bytes: int, device: torch.device) -> bool:
+def fits_in_memory(num_bytes: int, device: torch.device) -> bool:
     """Whether this much may stay on the device for the whole run."""
     if device.type == "cuda":
         return num_bytes <= MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]
@@ -76,7 +76,7 @@ class ResidentLoader:
     image by image, and the pictures the same but for rounding."""
 
     def __init__(self, dataset: ImageDataset, batches: EpochBatches, device: torch.device) -> None:
-        assert self.serves(dataset, device)
+        assert self.can_apply(dataset, device)
         self.dataset, self.batches, self.device = dataset, batches, device
         store = dataset.pixels
         flat = torch.from_file(str(store.cached), size=int(store.starts[-1]), dtype=torch.uint8)
@@ -85,10 +85,10 @@ class ResidentLoader:
         self.widths = torch.from_numpy(store.shapes[:, 1].copy())
 
     @staticmethod
-    def serves(dataset: ImageDataset, device: torch.device) -> bool:
+    def can_apply(dataset: ImageDataset, device: torch.device) -> bool:
         """Whether crops and turns are all that is done to the pictures, and they fit the device."""
         plain = all(isinstance(transform, CropAndTurn) for transform in dataset.transforms)
-        return plain and dataset.pixels.cached is not None and fits(int(dataset.pixels.starts[-1]), device)
+        return plain and dataset.pixels.cached is not None and fits_in_memory(int(dataset.pixels.starts[-1]), device)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -142,7 +142,7 @@ class KeptLoader:
 
 def train_batches(dataset: ImageDataset, order: EpochBatches, workers: int, device: torch.device) -> Batches:
     """Batches to learn from: made on the device where that can be, else by the host's loader."""
-    if device.type != "cpu" and ResidentLoader.serves(dataset, device):
+    if device.type != "cpu" and ResidentLoader.can_apply(dataset, device):
         return ResidentLoader(dataset, order, device)
     return Loader(dataset, order, workers, device.type == "cuda")
 
@@ -154,7 +154,7 @@ def val_batches(
     they fit."""
     order = EpochBatches(len(dataset), recipe.batch_size, share=share)
     loader = Loader(dataset, order, workers, device.type == "cuda")
-    return KeptLoader(loader, device) if fits(len(dataset) * recipe.image_size**2 * 3, device) else loader
+    return KeptLoader(loader, device) if fits_in_memory(len(dataset) * recipe.image_size**2 * 3, device) else loader
 
 
 def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:

@@ -84,8 +84,8 @@ class ResNet(nn.Module):
     """A stem, four stages of blocks, each halving the maps and doubling the channels, and a linear head.
 
     width: channels of the first stage
-    stem: "large" is the 7x7 convolution and the pooling that bring 224 px to 56; "small" is a 3x3 convolution that keeps
-    the size, for images of about 32 px
+    stem: "large" is the 7x7 convolution and the pooling that bring 224 px to 56; "small", for images of about 32 px, is
+    a 3x3 convolution that keeps the size
     dropout: share of the features that are left out before the head
     """
 

@@ -92,7 +92,7 @@ class SmallMapConv2d(nn.Conv2d):
         return result if self.bias is None else result + self.bias.view(-1, 1, 1)
 
 
-def by_products(module: nn.Module) -> nn.Module:
+def use_kernel_products(module: nn.Module) -> nn.Module:
     """The module, its plain convolutions made ``SmallMapConv2d``; their weights stay what and where they are."""
     for part in module.modules():
         is_plain = type(part) is nn.Conv2d and part.groups == 1 and set(part.dilation) == {1}

@@ -71,7 +71,7 @@ def load_file(path: Path, name: str, module: nn.Module) -> Preprocessing | None:
     about: dict[str, Any] = {}
     with path.open("rb") as opened:
         start = opened.read(2)
-    with damage_told(path):
+    with reading_weights(path):
         if path.suffix == ".safetensors":
             with safetensors.safe_open(path, "pt") as file:
                 about = json.loads((file.metadata() or {}).get("foldwise", "{}"))
@@ -86,12 +86,12 @@ def load_file(path: Path, name: str, module: nn.Module) -> Preprocessing | None:
         told = Preprocessing(**about["preprocessing"]) if "preprocessing" in about else None
         if told and not all(isinstance(value, float) and value > 0 for value in (*told.std, told.crop_share)):
             raise ValueError(f"its preprocessing cannot be {about['preprocessing']}")
-    adapt(state, module, name, f"the weights {shown(path)}")
+    load_backbone(state, module, name, f"the weights {shown(path)}")
     return told
 
 
 @contextmanager
-def damage_told(path: Path) -> Iterator[None]:
+def reading_weights(path: Path) -> Iterator[None]:
     """Turns what the readers of weights raise for a damaged file into one sentence."""
     try:
         yield
@@ -105,7 +105,7 @@ def damage_told(path: Path) -> Iterator[None]:
         ) from error
 
 
-def adapt(state: dict[str, torch.Tensor], module: nn.Module, name: str, what: str) -> None:
+def load_backbone(state: dict[str, torch.Tensor], module: nn.Module, name: str, what: str) -> None:
     """Loads a state dict into the module, all but the head, which stays new; a first convolution for other channels,
     such as those of grey images, is spread evenly over ours. Raises FoldwiseError when anything else does not fit."""
     head = head_of(module)
@@ -139,12 +139,12 @@ def fetch_timm(name: str, num_classes: int, model_args: dict[str, Any]) -> nn.Mo
     place = WEIGHTS / (".".join(filter(None, (config.architecture, config.tag))) + Path(file).suffix)
     arguments = {"pretrained": True, "num_classes": num_classes, **model_args}
     if place.exists():
-        with damage_told(place):
+        with reading_weights(place):
             return timm.create_model(
                 name, pretrained_cfg_overlay={"file": str(place), "custom_load": False}, **arguments
             )
     url = hf_hub_url(config.hf_hub_id, file) if config.hf_hub_id else config.url
-    with failure_told(name, url, place):
+    with downloading(name, url, place):
         return timm.create_model(name, **arguments)
 
 
@@ -156,16 +156,16 @@ def fetch_torchvision(name: str, module: nn.Module) -> Preprocessing:
     if place.exists():
         load_file(place, name, module)
     else:
-        with failure_told(name, weights.url, place):
+        with downloading(name, weights.url, place):
             state = weights.get_state_dict(check_hash=True, progress=False)
-        adapt(dict(state), module, name, "the weights of the hub")
+        load_backbone(dict(state), module, name, "the weights of the hub")
     told = weights.transforms()
     share = told.crop_size[0] / told.resize_size[0]
     return Preprocessing(tuple(told.mean), tuple(told.std), told.interpolation.value, share)
 
 
 @contextmanager
-def failure_told(name: str, url: str | None, place: Path) -> Iterator[None]:
+def downloading(name: str, url: str | None, place: Path) -> Iterator[None]:
     """Turns a hub that cannot be reached into one sentence that says which file to fetch and where to put it."""
     if not url:
         raise FoldwiseError(f"there are no pretrained weights of '{name}'; set pretrained = false, or to a file's path")

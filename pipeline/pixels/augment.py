@@ -23,7 +23,7 @@ import numpy as np
 
 from pipeline.pixels.preprocessing import IMAGENET, Preprocessing
 from pipeline.records.recipe import Recipe
-from pipeline.system.errors import FoldwiseError, nearest
+from pipeline.system.errors import FoldwiseError, suggestion
 
 AUGMENTATIONS: dict[str, Callable[..., A.BasicTransform]] = {}
 
@@ -119,7 +119,7 @@ SYMMETRIES: dict[str, Callable[[], A.BasicTransform]] = {
 INTERPOLATIONS = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC, "nearest": cv2.INTER_NEAREST}
 
 
-def whole_picture(recipe: Recipe, side: int, preprocessing: Preprocessing = IMAGENET) -> list[A.BasicTransform]:
+def resize_steps(recipe: Recipe, side: int, preprocessing: Preprocessing = IMAGENET) -> list[A.BasicTransform]:
     """The fixed steps from a picture to a square, as validation and prediction see it."""
     how: dict[str, Any] = {"interpolation": INTERPOLATIONS.get(preprocessing.interpolation, cv2.INTER_LINEAR)}
     if how["interpolation"] == cv2.INTER_LINEAR:
@@ -134,7 +134,7 @@ def whole_picture(recipe: Recipe, side: int, preprocessing: Preprocessing = IMAG
 
 def eval_transforms(recipe: Recipe, preprocessing: Preprocessing = IMAGENET) -> list[Augmenter]:
     """uint8 (H, W, 3) -> uint8 (image_size, image_size, 3), without chance."""
-    return [Augmenter(whole_picture(recipe, recipe.image_size, preprocessing), recipe.image_size)]
+    return [Augmenter(resize_steps(recipe, recipe.image_size, preprocessing), recipe.image_size)]
 
 
 def train_transforms(
@@ -153,21 +153,21 @@ def train_transform(
 
     Raises FoldwiseError for an unknown function or argument, naming the nearest.
     """
-    steps = [] if "random_resized_crop" in recipe.augment else whole_picture(recipe, side, preprocessing)
+    steps = [] if "random_resized_crop" in recipe.augment else resize_steps(recipe, side, preprocessing)
     for name, arguments in recipe.augment.items():
         if name not in AUGMENTATIONS:
-            raise FoldwiseError(f"unknown augmentation '{name}'{nearest(name, AUGMENTATIONS)}")
+            raise FoldwiseError(f"unknown augmentation '{name}'{suggestion(name, AUGMENTATIONS)}")
         known = list(inspect.signature(AUGMENTATIONS[name]).parameters)[1:]
         for argument in arguments:
             if argument not in known:
-                raise FoldwiseError(f"augmentation '{name}' has no argument '{argument}'{nearest(argument, known)}")
+                raise FoldwiseError(f"augmentation '{name}' has no argument '{argument}'{suggestion(argument, known)}")
         try:
             steps.append(AUGMENTATIONS[name](side, **arguments))
         except (TypeError, ValueError) as error:
             reason = str(error).replace("\n", " ")
             raise FoldwiseError(f"augmentation '{name}' does not take {arguments}: {reason}") from error
     steps += [SYMMETRIES[name]() for name in random_symmetries(recipe, symmetries)]
-    return (CropAndTurn if CropAndTurn.serves(steps) else Augmenter)(steps, side)
+    return (CropAndTurn if CropAndTurn.can_apply(steps) else Augmenter)(steps, side)
 
 
 def alternates(recipe: Recipe, granted: Sequence[str]) -> bool:
@@ -272,7 +272,7 @@ class CropAndTurn(Augmenter):
     _NAMES = {A.HorizontalFlip: "hflip", A.VerticalFlip: "vflip", A.RandomRotate90: "rot90", A.Transpose: "transpose"}
 
     @classmethod
-    def serves(cls, transforms: Sequence[A.BasicTransform]) -> bool:
+    def can_apply(cls, transforms: Sequence[A.BasicTransform]) -> bool:
         """Whether the transforms are of this kind."""
         first, *others = map(type, transforms)
         return first is A.RandomResizedCrop and all(kind in cls._NAMES for kind in others)

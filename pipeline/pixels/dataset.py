@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.pixels.augment import Augmenter, draw_key
 from pipeline.pixels.cache import Pixels
-from pipeline.pixels.workers import AHEAD, PATIENCE, affordable, end_of_worker, start_worker
+from pipeline.pixels.workers import AHEAD, PATIENCE, limit_workers, start_worker, worker_error
 from pipeline.system.console import progress
 from pipeline.system.errors import FoldwiseError
 from pipeline.system.processes import end_children
@@ -170,7 +170,7 @@ class Loader:
         cv2.setNumThreads(0)  # images are many and small: one thread each
         self.dataset, self.batches = dataset, batches
         side = max(transform.side for transform in dataset.transforms)
-        self.workers = affordable(workers, batches.batch_size * side * side * 3)
+        self.workers = limit_workers(workers, batches.batch_size * side * side * 3)
         self.loader: DataLoader | None = None  # none: the batches are made right here, in 0.93 of the time
         if self.workers or pin:
             self.loader = DataLoader(
@@ -201,7 +201,7 @@ class Loader:
             _, first = next(iter(self.batches))[0]
             last = made + AHEAD * self.workers
             what = f"batches {made + 1} to {last} of epoch {epoch + 1}, from image '{self.dataset.ids[first]}' on"
-            fault = end_of_worker(error, what)
+            fault = worker_error(error, what)
             if fault is None:
                 raise
             end_children()

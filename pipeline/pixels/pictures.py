@@ -58,7 +58,7 @@ def shortened(text: str, length: int = 20) -> str:
     return text if len(text) <= length else f"{text[: length // 2 - 1]}…{text[-(length // 2) :]}"
 
 
-def save_look(
+def save_classified(
     path: Path, image: np.ndarray, heat: np.ndarray | None, names: Sequence[str], probs: np.ndarray, heading: str
 ) -> None:
     """Saves one image (S, S, 3) uint8 as a network sees it, where it looks, heat (S, S) in 0..1, and its classes as

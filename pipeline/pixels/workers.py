@@ -36,7 +36,7 @@ def start_worker(_: int) -> None:
     cv2.setNumThreads(0)
 
 
-def affordable(workers: int, batch_bytes: int) -> int:
+def limit_workers(workers: int, batch_bytes: int) -> int:
     """As many of these loader processes as shared memory and open files allow, after the limit of open files was
     raised as far as it goes; says so when it is fewer."""
     if not workers:
@@ -61,7 +61,7 @@ def affordable(workers: int, batch_bytes: int) -> int:
     return workers
 
 
-def end_of_worker(error: Exception, making: str) -> FoldwiseError | None:
+def worker_error(error: Exception, making: str) -> FoldwiseError | None:
     """One sentence for a loader process that died or hangs; None for an error of another kind.
 
     Such a process shows as torch's RuntimeError, or as a connection that ended (a crash in native code).

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.records.metrics import METRICS
 from pipeline.records.paths import MAX_FOLDS, Paths
-from pipeline.system.errors import nearest
+from pipeline.system.errors import suggestion
 from pipeline.system.places import shown
 from pipeline.system.settings import Settings, validated
 from pipeline.system.toml import read_toml
@@ -165,7 +165,7 @@ class Competition(Settings):
     @classmethod
     def known_metric(cls, metric: str) -> str:
         if metric not in METRICS:
-            raise ValueError(f"unknown metric{nearest(metric, METRICS)}")
+            raise ValueError(f"unknown metric{suggestion(metric, METRICS)}")
         return metric
 
     @model_validator(mode="after")
@@ -179,7 +179,7 @@ class Competition(Settings):
             raise ValueError("[test] ids: say header = true or false of that CSV, whether its first line names columns")
         if form and form.positive and self.classes and form.positive not in self.classes:
             raise ValueError(
-                f"submission.positive = '{form.positive}' is not a class{nearest(form.positive, self.classes)}"
+                f"submission.positive = '{form.positive}' is not a class{suggestion(form.positive, self.classes)}"
             )
         return self
 

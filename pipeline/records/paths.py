@@ -11,7 +11,7 @@ from pathlib import Path
 from zlib import crc32
 
 from pipeline.system import places
-from pipeline.system.errors import FoldwiseError, nearest
+from pipeline.system.errors import FoldwiseError, suggestion
 from pipeline.system.places import CHECKOUT, is_no_text, shown
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -37,7 +37,7 @@ def known_recipes() -> list[str]:
 def recipe_path(name: str) -> Path:
     """Path of a recipe's TOML; raises FoldwiseError for an unknown name."""
     if name not in known_recipes():
-        raise FoldwiseError(f"unknown recipe '{name}'{nearest(name, known_recipes())}")
+        raise FoldwiseError(f"unknown recipe '{name}'{suggestion(name, known_recipes())}")
     return RECIPES / f"{name}.toml"
 
 
@@ -89,7 +89,7 @@ class Paths:
             raise FoldwiseError(
                 f"unknown competition '{self.competition}': there is no "
                 f"{shown(places.ROOT / 'data' / self.competition / 'competition.toml')}"
-                f"{nearest(self.competition, known_competitions() or known_competitions(CHECKOUT))}"
+                f"{suggestion(self.competition, known_competitions() or known_competitions(CHECKOUT))}"
             )
 
     @property

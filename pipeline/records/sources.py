@@ -160,7 +160,7 @@ def unmatched(names: Iterable[str], detail: str) -> list[Problem]:
     return [Problem(name, "name does not match", detail) for name in names]
 
 
-def settle_labels(table: pd.DataFrame, classes: list[str] | None) -> tuple[pd.DataFrame, list[Problem]]:
+def check_labels(table: pd.DataFrame, classes: list[str] | None) -> tuple[pd.DataFrame, list[Problem]]:
     """The rows whose label is one of the classes, spelled as there, and what was found about the others."""
     problems = [Problem(name, "no label", "its label is empty") for name in table["name"][table["label"] == ""]]
     table = table[table["label"] != ""]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.system.errors import FoldwiseError, count_of, nearest
+from pipeline.system.errors import FoldwiseError, count_of, suggestion
 from pipeline.system.files import atomic_path
 from pipeline.system.places import shown
 
@@ -46,7 +46,7 @@ def read_csv(path: Path, columns: Iterable[str] = (), header: list[str] | None =
         raise FoldwiseError(f"{shown(path)} has the column '{twice[0]}' twice")
     for column in columns:
         if column not in header:
-            raise FoldwiseError(f"{shown(path)} has no column '{column}'{nearest(column, header)}")
+            raise FoldwiseError(f"{shown(path)} has no column '{column}'{suggestion(column, header)}")
     return table
 
 

@@ -119,7 +119,7 @@ def difference(before: dict[str, str | None], now: dict[str, str | None], index:
     return f"{shown(index.file(first))} {fate}{more}"
 
 
-def told(facts: dict[str, Any], *keys: str) -> dict[str, Any]:
+def toml_facts(facts: dict[str, Any], *keys: str) -> dict[str, Any]:
     """Some keys of competition.toml, by names that a user recognizes."""
     return {f"'{key}' in competition.toml": facts.get(key) for key in keys}
 
@@ -172,7 +172,7 @@ def to_unpack(contents: Sequence[Path]) -> list[Path]:
 def prepare_target(paths: Paths, facts: dict[str, Any]) -> Target:
     """raw/ -> images/."""
     files = to_unpack(raw_contents(paths, facts))
-    return Target(paths, paths.prepared, told(facts, "builtin", "raw"), files, may_lose=True)
+    return Target(paths, paths.prepared, toml_facts(facts, "builtin", "raw"), files, may_lose=True)
 
 
 def manifest_target(paths: Paths, facts: dict[str, Any]) -> Target:
@@ -187,13 +187,13 @@ def manifest_target(paths: Paths, facts: dict[str, Any]) -> Target:
     ]
     keys = ["train", "test", "classes", "submission"]
     keys += ["folds"] if paths.dry_run else []  # which takes some images for each fold
-    return Target(paths, paths.manifest_record, told(facts, *keys), sources(paths, names), [paths.manifest])
+    return Target(paths, paths.manifest_record, toml_facts(facts, *keys), sources(paths, names), [paths.manifest])
 
 
 def folds_target(paths: Paths, facts: dict[str, Any]) -> Target:
     """manifest.csv -> folds.csv."""
     own = sources(paths, [in_table(facts, "folds", "file")])
-    return Target(paths, paths.folds_record, told(facts, "folds"), [paths.manifest, *own], [paths.folds])
+    return Target(paths, paths.folds_record, toml_facts(facts, "folds"), [paths.manifest, *own], [paths.folds])
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def ensemble_target(paths: Paths, facts: dict[str, Any], run: Run, chosen: list[
     folders = [paths.fold(run.name, fold) for fold in chosen]
     of_folds = [folder / name for folder in folders for name in ("trained.json", "oof.npz", "test.npz")]
     made = paths.predictions(run.name, chosen, num_folds)
-    of_run = told(facts, "metric", "classes", "symmetries") | run.facts
+    of_run = toml_facts(facts, "metric", "classes", "symmetries") | run.facts
     return Target(paths, made.record, of_run, [*of_folds, paths.folds, paths.manifest], [made.oof])
 
 
@@ -237,4 +237,4 @@ def submit_target(paths: Paths, facts: dict[str, Any], run: str, chosen: list[in
     files = [made.record, made.test, paths.manifest, paths.test_labels, *sources(paths, names)]
     csv = paths.submissions / partial_name(run, chosen, num_folds, ".csv")
     record = csv.with_name(f"{csv.stem}.json")
-    return Target(paths, record, told(facts, "submission", "test", "metric", "slug"), files, [csv])
+    return Target(paths, record, toml_facts(facts, "submission", "test", "metric", "slug"), files, [csv])

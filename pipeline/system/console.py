@@ -17,7 +17,7 @@ from typing import NoReturn, TypeVar
 from pipeline.system.errors import FoldwiseError
 from pipeline.system.places import error_log, shown
 from pipeline.system.processes import end_children, end_with_parent, rank
-from pipeline.system.signals import STOPPED, Stopped, ending_in_order
+from pipeline.system.signals import STOPPED, Stopped, stop_on_signals
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}; --help lists the options\n")
 
 
-def is_viewed() -> bool:
+def has_progress_view() -> bool:
     """Whether the driver shows how far this fold is (driver/view.py), so that it need not say it."""
     return "FOLDWISE_VIEW" in os.environ
 
@@ -102,7 +102,7 @@ def run_stage(main: Callable[[], object]) -> None:
     that names the log with its traceback, a signal in exit 75, the end of its time in exit 0 (see signals.py)."""
     plain_output()
     try:
-        with ending_in_order():
+        with stop_on_signals():
             main()
     except FoldwiseError as fault:
         if rank():  # the others found the same, and the first of them may say it
@@ -151,19 +151,19 @@ def go_silent() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def folds_beside() -> int:
+def folds_at_once() -> int:
     """How many folds the driver trains at once, this one counted."""
     return int(os.environ.get("FOLDWISE_BESIDE") or 1)
 
 
-def beside() -> str:
+def side_by_side_note() -> str:
     """``", one of 2 folds side by side"`` where several train at once, else nothing."""
-    return f", one of {folds_beside()} folds side by side" if folds_beside() > 1 else ""
+    return f", one of {folds_at_once()} folds side by side" if folds_at_once() > 1 else ""
 
 
 def progress(items: Iterable[T], total: int, stage: str, doing: str, every_s: float = 15) -> Iterator[T]:
     """Yields the items behind a bar with the time left, or, where no terminal looks, a line every ``every_s``."""
-    if sys.stderr.isatty() and not beside() and not rank():  # bars of processes side by side would mix
+    if sys.stderr.isatty() and not side_by_side_note() and not rank():  # bars of processes side by side would mix
         from tqdm import tqdm
 
         yield from tqdm(items, total=total, desc=f"[{stage}] {doing}", leave=False)

@@ -10,7 +10,7 @@ class FoldwiseError(Exception):
     """An expected fault. Its message says what is wrong, where, and what to do; it is shown without a traceback."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def suggestion(name: str, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for the known name closest to ``name``, else the known names listed."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)

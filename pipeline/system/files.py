@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.system.errors import FoldwiseError
 from pipeline.system.places import shown
-from pipeline.system.processes import HOST, is_alive, start_of
+from pipeline.system.processes import HOST, is_alive, start_time_of
 
 #: What a temporary file or folder is called: its final name between a dot and whose it is; the suffix stays last, since
 #: some writers choose the format by it.
@@ -29,7 +29,7 @@ _FORGOTTEN = 24 * 3600
 def temporary_beside(path: Path) -> Path:
     """Where this process writes what will be ``path``: in the same folder, so that a rename puts it in place."""
     pid = os.getpid()
-    return path.with_name(f".{path.stem[:LONGEST_STEM]}.tmp-{HOST}-{pid}-{start_of(pid)}{path.suffix}")
+    return path.with_name(f".{path.stem[:LONGEST_STEM]}.tmp-{HOST}-{pid}-{start_time_of(pid)}{path.suffix}")
 
 
 def is_left_behind(path: Path) -> bool:

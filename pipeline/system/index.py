@@ -93,7 +93,7 @@ class Index:
                 self.begin()
                 try:
                     self.asked[key] = sha256 = fingerprint(Path(file))
-                    self.learn(file, signature, sha256)
+                    self.remember(file, signature, sha256)
                 except OSError:
                     self.asked[key] = None
         return self.asked[key]
@@ -106,7 +106,7 @@ class Index:
         """The hash of the file of each key, by that."""
         return {key: self._sha256(key, self.name(key)) for key in keys}
 
-    def learn(self, file: str | Path, signature: Signature | None, sha256: str) -> None:
+    def remember(self, file: str | Path, signature: Signature | None, sha256: str) -> None:
         """Takes in a hash that was made elsewhere, of a file that had this signature before it was read; call ``begin``
         before the first of them."""
         key = self.key(file)

@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline.system.errors import FoldwiseError
 from pipeline.system.places import shown
-from pipeline.system.processes import HOST, is_alive, start_of
+from pipeline.system.processes import HOST, is_alive, start_time_of
 
 try:
     import fcntl
@@ -73,7 +73,7 @@ def owned(path: Path) -> Iterator[None]:
                 f"process {owner['pid']} on {owner['host']} is at work in {shown(path.parent)} already; wait for it, "
                 "or stop it and type the same again"
             )
-        me = {"host": HOST, "pid": os.getpid(), "start": start_of(os.getpid())}
+        me = {"host": HOST, "pid": os.getpid(), "start": start_time_of(os.getpid())}
         path.write_text(json.dumps(me), encoding="utf-8")
     done = threading.Event()
 

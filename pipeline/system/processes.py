@@ -48,7 +48,7 @@ def end_children() -> None:
         child.join()
 
 
-def start_of(pid: int) -> str:
+def start_time_of(pid: int) -> str:
     """What tells a process from a later one of the same number, where the system shows it: when it began. ``"dead"``
     for one that has ended and whose parent has not asked for its status."""
     with suppress(OSError, IndexError):
@@ -67,5 +67,5 @@ def is_alive(pid: int, start: str = "") -> bool:
         return False
     except (PermissionError, OverflowError):
         pass
-    now = start_of(pid)
+    now = start_time_of(pid)
     return now != "dead" and (not start or now in ("", start))

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.system.errors import FoldwiseError, nearest
+from pipeline.system.errors import FoldwiseError, suggestion
 
 
 class Settings(BaseModel):
@@ -32,7 +32,7 @@ def validated(kind: type[S], content: dict[str, Any], source: str) -> S:
                 table = table.model_fields[part].annotation
                 # Optional tables (`Submission | None`) are unions: take the member that is a table.
                 table = next((t for t in getattr(table, "__args__", ()) if hasattr(t, "model_fields")), table)
-            reason = f"unknown key '{where}'{nearest(str(first['loc'][-1]), table.model_fields)}"
+            reason = f"unknown key '{where}'{suggestion(str(first['loc'][-1]), table.model_fields)}"
         elif first["type"] == "missing":
             reason = f"the key '{where}' is missing"
         elif where:

@@ -60,7 +60,7 @@ class TimeOver(Stopped):
     status = 0
 
 
-def heeded() -> list[signal.Signals]:
+def unignored_signals() -> list[signal.Signals]:
     """The signals that the parent did not tell us to ignore (as nohup does)."""
     return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
@@ -71,7 +71,7 @@ def handling(handler: Handler) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in heeded()}
+    before = {number: signal.signal(number, handler) for number in unignored_signals()}
     try:
         yield
     finally:
@@ -79,7 +79,7 @@ def handling(handler: Handler) -> Iterator[None]:
             signal.signal(number, old)
 
 
-def leave_at_once(*_: object) -> NoReturn:
+def exit_at_once(*_: object) -> NoReturn:
     """The end of a process that was asked twice."""
     sys.stderr.write("\nleft at once; what was saved before is whole\n")
     sys.stderr.flush()
@@ -93,9 +93,9 @@ def end_now(number: int, frame: FrameType | None) -> None:
 
     def again(other: int, frame: FrameType | None) -> None:
         if not is_repeat(other):
-            leave_at_once()
+            exit_at_once()
 
-    for other in heeded():
+    for other in unignored_signals():
         signal.signal(other, again)
     stopped = Stopped(f"stopped by {signal.Signals(number).name}")
     stopped.number = number
@@ -103,7 +103,7 @@ def end_now(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def ending_in_order() -> Iterator[None]:
+def stop_on_signals() -> Iterator[None]:
     """The signals end what is within by ``Stopped``. Python drops an exception that meets a destructor; then the signal
     is sent once more, a moment later."""
     before = sys.unraisablehook
@@ -113,7 +113,7 @@ def ending_in_order() -> Iterator[None]:
         if not isinstance(dropped.exc_value, Stopped) or dropped.exc_value.number is None:
             before(dropped)
             return
-        for number in heeded():
+        for number in unignored_signals():
             signal.signal(number, end_now)
         forget_last()
         threading.Timer(0.01, os.kill, (os.getpid(), dropped.exc_value.number)).start()
@@ -162,7 +162,7 @@ class Stop:
         if is_repeat(number):
             return
         if self.reason:
-            leave_at_once()
+            exit_at_once()
         self.reason = f"stopped by {signal.Signals(number).name}"
 
     @property
@@ -172,7 +172,7 @@ class Stop:
             self.reason = TIME_OVER
         return bool(self.reason)
 
-    def keep_back(self, seconds: float) -> None:
+    def reserve(self, seconds: float) -> None:
         """The clock asks so much earlier, and a half more: what must still be done will take that long."""
         self.kept_back = 1.5 * seconds
 

@@ -52,7 +52,7 @@ from pipeline.pixels.augment import eval_transforms
 from pipeline.pixels.cache import Pixels
 from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader, WithProgress
 from pipeline.pixels.decode import Unreadable, inspect
-from pipeline.pixels.pictures import save_grid, save_look
+from pipeline.pixels.pictures import save_classified, save_grid
 from pipeline.pixels.preprocessing import Preprocessing
 from pipeline.records.job import Job, job_of
 from pipeline.records.runs import differences, made_of
@@ -123,7 +123,7 @@ def report_image(
     order = mean.argsort()[::-1][:MOST_CLASSES]
     picture = target.with_name(f"{target.name}.png")
     heading = f"{target.name}: {names[order[0]]} ({mean[order[0]]:.1%}), by {by}"
-    save_look(picture, image, heat, [names[position] for position in order], by_fold[:, order], heading)
+    save_classified(picture, image, heat, [names[position] for position in order], by_fold[:, order], heading)
     say("classify", f"{target.name}: {names[order[0]]}, by {by}")
     for position in order:
         print(f"    {names[position]:<16} {mean[position]:.4f}")

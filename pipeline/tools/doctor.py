@@ -228,7 +228,7 @@ def folds(paths: Paths) -> Iterator[Finding]:
         )
 
 
-def is_bare(paths: Paths) -> bool:
+def has_no_images(paths: Paths) -> bool:
     """Whether a competition has neither images nor anything made of them."""
     if paths.raw.exists() or paths.images.exists() or paths.manifest.exists():
         return False
@@ -243,7 +243,7 @@ def project() -> Iterator[Finding]:
     if importlib.util.find_spec("pandas") is None:
         return
     names = known_competitions()
-    bare = [name for name in names if is_bare(Paths(name))]
+    bare = [name for name in names if has_no_images(Paths(name))]
     if bare:
         text = f"{count_of(len(bare), 'competition')} without images so far: {', '.join(bare)}"
         where = shown(places.ROOT / "data" / "<name>" / "raw")

@@ -21,7 +21,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from pipeline.system.console import end_with_driver
-from pipeline.system.signals import STOPPED, heeded
+from pipeline.system.signals import STOPPED, unignored_signals
 
 
 def fault_of(failed: ChildFailedError, logs: Path, size: int) -> str:
@@ -54,7 +54,9 @@ def start(size: int, command: list[str]) -> int:
             max_restarts=0,  # the same command goes on, when someone has read why it ended
             logs_specs=DefaultLogsSpecs(logs, redirects=dict.fromkeys(range(1, size), Std.ERR)),
         )
-        config.signals_to_handle = ",".join(number.name for number in heeded())  # not those that nohup keeps out
+        config.signals_to_handle = ",".join(
+            number.name for number in unignored_signals()
+        )  # not those that nohup keeps out
         try:
             elastic_launch(config, sys.executable)("-m", *command)
         except SignalException:

@@ -35,7 +35,7 @@ import torch
 
 from pipeline.pixels.cache import open_pixels
 from pipeline.system.console import duration
-from pipeline.system.errors import count_of, nearest
+from pipeline.system.errors import count_of, suggestion
 from pipeline.system.files import write_json, write_text
 from pipeline.system.places import shown
 from pipeline.system.threads import cores
@@ -311,7 +311,7 @@ def main() -> None:
     names = args.only.replace(",", " ").split() or (list(PARTS) if args.full else QUICK)
     for name in names:
         if name not in PARTS:
-            sys.exit(f"error: unknown part '{name}'{nearest(name, PARTS)}")
+            sys.exit(f"error: unknown part '{name}'{suggestion(name, PARTS)}")
 
     began = time.monotonic()
     arena = Arena.open(OUT / "arena", Path(shared))

@@ -13,7 +13,7 @@ from typing import Any
 import pipeline.train
 from pipeline.learner.checkpoint import Checkpoints
 from pipeline.learner.inputs import Normalize
-from pipeline.learner.journal import Journal
+from pipeline.learner.training_log import TrainingLog
 
 spent = 0.0
 
@@ -48,7 +48,7 @@ def main() -> None:
     pipeline.train.on_device = counted_batches(pipeline.train.on_device)
     pipeline.train.seed_step = counted(pipeline.train.seed_step)
     Normalize.forward = counted(Normalize.forward)  # type: ignore[method-assign]
-    Journal.add = counted(Journal.add)  # type: ignore[method-assign]
+    TrainingLog.add = counted(TrainingLog.add)  # type: ignore[method-assign]
     ends: list[tuple[float, float]] = []
 
     def save_and_note(*args: Any) -> None:

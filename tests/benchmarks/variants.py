@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from pipeline.learner.arrangement import choose_arrangement
 from pipeline.learner.device import keep_freed_memory
-from pipeline.learner.inference import folded
+from pipeline.learner.inference import fuse_batchnorm
 from pipeline.learner.inputs import Normalize
 from pipeline.learner.optimizer import build_optimizer
 from pipeline.pixels.augment import Augmenter, train_transforms
@@ -219,7 +219,7 @@ def our_inference(side: int, threads: int) -> dict[str, Work]:
     torch.set_num_threads(threads)
     keep_freed_memory()
     arrangement = choose_arrangement(recipe_of(side), CPU, Machine(threads=threads), 1)
-    model = arrangement.place(folded(timm.create_model("resnet18", num_classes=2)), CPU)
+    model = arrangement.place(fuse_batchnorm(timm.create_model("resnet18", num_classes=2)), CPU)
     layout = torch.channels_last if arrangement.channels_last else torch.contiguous_format
     images = torch.randn(BATCH_SIZES[side], 3, side, side).contiguous(memory_format=layout)
 

@@ -1,19 +1,19 @@
-"""What is typed is taken literally, and obeyed or refused in one sentence; nothing of it is run."""
+"""What is typed is taken literally, obeyed or refused."""
 
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import pipeline.folds
+import pipeline.train
 from pipeline.driver.options import VARIABLES, Flags, make_flags, read_options
 from pipeline.driver.plan import make_plan
-from pipeline.records.paths import LONGEST_RUN, partial_name, run_name
 from pipeline.system.errors import FoldwiseError
-from tests.driver.checkouts import CHECKOUT, make, start
+from tests.driver.checkouts import make
 
 CODE = [
     "$(shell touch pwned)", "$(touch pwned)", "$$(touch pwned)", "`touch pwned`", "x; touch pwned", "'; touch pwned; '",
@@ -133,61 +133,16 @@ def test_flags_of_makes(text: str, flags: Flags) -> None:
     assert make_flags(text) == flags
 
 
-def test_a_long_set_makes_a_short_name_of_its_own() -> None:
-    settings = [f"augment.color_jitter.key{number}=0.{number}" for number in range(20)]
-    name = run_name("resnet18", settings)
-    assert len(name.encode()) <= LONGEST_RUN and name.startswith("resnet18~augment.color_jitter.key0=0.0")
-    assert run_name("resnet18", settings[::-1]) == name
-    others = {run_name("resnet18", [*settings[:19], f"z={number}"]) for number in range(100)}
-    assert len(others) == 100 and name not in others
-    assert len(run_name("x", ["größe=" + "ß" * 30] * 9).encode()) <= LONGEST_RUN
-    assert run_name("tiny", ["lr=1e-3", "epochs=2"]) == "tiny~epochs=2~lr=1e-3"
-    most = list(range(99))
-    assert len(partial_name(name, most, 100, ".csv")) < 200
-    assert partial_name(name, most, 100) != partial_name(name, [*most[1:], 99], 100)
-
-
-def test_a_run_that_was_made_under_a_longer_name_is_not_trained_again(drawn: Path) -> None:
-    settings = [f"augment.color_jitter.key{number}=0.{number}" for number in range(6)]
-    older = drawn / "runs" / "~".join(["tiny", *sorted(settings)])
-    older.mkdir(parents=True)
-    with pytest.raises(FoldwiseError, match="was made before names were shortened; rename it to tiny~augment"):
-        make_plan(read_options(["COMPETITION=shapes", f"SET={' '.join(settings)}"], {}))
-
-
-def test_a_wrong_name_or_python_is_said_before_set_up(checkout: Path) -> None:
-    (checkout / ".venv" / "ready").unlink()
-    for words in (["COMPETITION=digts"], ["RECIPE=x"], ["FOLDS=9"], ["SET=x"]):
-        ended = make(checkout, "submit", *words)
-        assert ended.returncode == 2 and "error: " in ended.stderr and "installing" not in ended.stdout
-    old = checkout / "old python"
-    old.write_text("#!/bin/sh\necho 'error: Foldwise needs Python 3.11 to 3.14, this is 3.9' >&2; exit 1\n")
-    old.chmod(0o755)
-    ended = make(checkout, "submit", f"PYTHON={old}")
-    assert ended.returncode == 2 and "this is 3.9" in ended.stderr and "installing" not in ended.stdout
-
-
-def test_help_why_and_doctor_answer_without_set_up(checkout: Path) -> None:
-    (checkout / ".venv" / "ready").unlink()
-    (checkout / ".venv" / "bin" / "python").unlink()
-    bare = f"PYTHON={sys.executable}"
-    assert "make submit" in make(checkout, bare).stdout
-    assert "prepare: not done yet" in make(checkout, "why", bare).stdout
-    assert "installing" not in make(checkout, "doctor", bare).stdout
-    assert not (checkout / ".venv" / "ready").exists()
-
-
-def test_a_python_that_is_too_old_gets_one_sentence() -> None:
-    """The two files that it reads have no newer syntax, and the check comes before any other import."""
-    source = (CHECKOUT / "pipeline" / "__main__.py").read_text()
-    code = source.replace("import sys\n", "import sys\nsys.version_info = (3, 9, 1)\n", 1)
-    ended = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True)
-    assert ended.returncode == 1 and ended.stderr.count("\n") == 1
-    assert "Foldwise needs Python 3.11 to 3.14, this is 3.9; name another: make PYTHON=python3.12" in ended.stderr
-
-
-def test_without_make(checkout: Path) -> None:
-    process = start(checkout, [sys.executable, "-m", "pipeline", "trian"])
-    assert "there is no 'trian'; did you mean 'train'?" in process.communicate()[1]
-    process = start(checkout, [sys.executable, "-m", "pipeline", "train", "FOLD=1", "-n"], SET="x", FOLD="7")
-    assert "pipeline.train --competition=digits --fold 1" in process.communicate()[0]
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["COMPETITION=digts"], "did you mean 'digits'?"),
+        (["RECIPE=resnet19"], "did you mean 'resnet18'?"),
+        (["FOLDS=0,7"], "fold 7 is out of range"),
+    ],
+)
+def test_make_refuses_before_it_does_anything(arguments: list[str], expected: str) -> None:
+    checkout = Path(pipeline.train.__file__).parents[1]
+    answer = subprocess.run(["make", "--dry-run", "submit", *arguments], cwd=checkout, capture_output=True, text=True)
+    assert answer.returncode != 0
+    assert expected in answer.stderr and "Traceback" not in answer.stderr

@@ -1,4 +1,4 @@
-"""How folds share a machine: a fixed rule, so that an interrupted call shares as it did before."""
+"""The plan of a call."""
 
 from __future__ import annotations
 
@@ -6,78 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.driver import plan, share
-from pipeline.driver.options import Options
-from pipeline.records import paths
+from pipeline.driver.options import read_options
+from pipeline.driver.plan import make_plan
 from pipeline.system.errors import FoldwiseError
-from pipeline.system.threads import share_cores
 
 
-@pytest.mark.parametrize(
-    ("folds", "cores", "beside", "threads"),
-    [
-        (1, 2, 1, [2]),
-        (5, 1, 1, [1] * 5),
-        (5, 2, 2, [1, 1, 1, 1, 2]),
-        (4, 2, 2, [1] * 4),
-        (5, 4, 4, [1, 1, 1, 1, 4]),
-        (5, 5, 5, [1] * 5),
-        (5, 16, 5, [3] * 5),
-        (2, 16, 2, [8, 8]),
-    ],
-)
-def test_folds_share_the_cores(folds: int, cores: int, beside: int, threads: list[int]) -> None:
-    assert share_cores(folds, cores) == (beside, threads)
-
-
-@pytest.mark.parametrize("cores", range(1, 20))
-@pytest.mark.parametrize("folds", range(1, 12))
-def test_no_round_asks_for_more_cores_than_there_are(folds: int, cores: int) -> None:
-    beside, threads = share_cores(folds, cores)
-    assert len(threads) == folds and min(threads) >= 1
-    for start in range(0, folds, beside):
-        assert sum(threads[start : start + beside]) <= cores
-
-
-def test_a_recipe_that_is_no_toml_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "broken.toml").write_text("epochs = = 3")
-    monkeypatch.setattr(paths, "RECIPES", tmp_path)
-    with pytest.raises(FoldwiseError, match=r"broken\.toml is not valid TOML"):
-        plan.make_plan(Options("digits", "broken"))
-
-
-@pytest.mark.parametrize(
-    ("gpus", "cpus", "cluster", "said"),
-    [
-        ("", "", "", 1), ("4", "", "", 4), ("0.5", "", "auto", 1), ("4", "8", "auto", 1), ("0", "1", "auto", 1),
-        ("0.5", "", "", "no number of GPUs"), ("0", "", "", "no number"), ("x", "", "auto", "no number"),
-        ("1.5", "", "auto", "no number"), ("-1", "", "", "no number"), ("6", "", "", "too many: .* has 4 GPUs"),
-        ("", "2", "", "goes with CLUSTER"), ("", "0", "auto", "a whole number"), ("", "x", "auto", "a whole number"),
-    ],
-)  # fmt: skip
-def test_gpus_are_ranks_but_on_a_cluster(
-    gpus: str, cpus: str, cluster: str, said: int | str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(share, "gpu_memory", lambda: [24_000] * 4)
-    if isinstance(said, int):
-        assert share.ranks_of(gpus, cpus, cluster, "auto") == said
-    else:
-        with pytest.raises(FoldwiseError, match=said):
-            share.ranks_of(gpus, cpus, cluster, "auto")
-
-
-def test_without_gpus_the_cores_are_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(share, "cores", lambda: 3)
-    assert share.ranks_of("3", "", "", "cpu") == 3
-    with pytest.raises(FoldwiseError, match="no GPU and 3 cores"):
-        share.ranks_of("4", "", "", "cpu")
-
-
-def test_a_gpu_trains_several_small_folds_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(share, "gpu_memory", lambda: [24_000])
-    monkeypatch.setattr(share, "cores", lambda: 16)
-    assert share.share_machine(5, 64, "auto") == (5, [3] * 5)
-    assert share.share_machine(5, 224, "auto") == (1, [16] * 5)
-    assert share.share_machine(5, 64, "cpu") == share_cores(5, 16)
-    monkeypatch.setattr(share, "gpu_memory", lambda: [9_000])
-    assert share.share_machine(5, 64, "cuda") == (2, [8] * 5)
+def test_a_run_that_was_made_under_a_longer_name_is_not_trained_again(drawn: Path) -> None:
+    settings = [f"augment.color_jitter.key{number}=0.{number}" for number in range(6)]
+    older = drawn / "runs" / "~".join(["tiny", *sorted(settings)])
+    older.mkdir(parents=True)
+    with pytest.raises(FoldwiseError, match="was made before names were shortened; rename it to tiny~augment"):
+        make_plan(read_options(["COMPETITION=shapes", f"SET={' '.join(settings)}"], {}))

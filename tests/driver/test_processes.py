@@ -21,7 +21,7 @@ import pytest
 from pipeline.system.locks import living_owner
 from pipeline.system.signals import LEFT_AT_ONCE, STOPPED
 from pipeline.system.threads import cores
-from tests.conftest import heed_signals
+from tests.conftest import PLAIN_TOML, archive, heed_signals
 from tests.driver.checkouts import at_work, environment, make, start, start_make
 
 ON_SHAPES = ["COMPETITION=shapes", "DEVICE=cpu"]
@@ -204,3 +204,20 @@ def test_the_time_is_over_and_what_is_done_is_submitted(drawn: Path) -> None:
     assert json.loads(about.read_text())["score"]["folds"] == [1]
     nothing = make(checkout, "submit", "HOURS=0.008", "COMPETITION=shapes", "SET=epochs=3")
     assert nothing.returncode == 2 and "no fold is trained after 0.008 hours" in nothing.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_in_the_instant_when_prepare_ends(checkout: Path, number: int) -> None:
+    home = checkout / "data" / "shapes"
+    (home / "raw").mkdir(parents=True)
+    archive(home / "raw" / "all.zip", [f"train/{'ab'[n % 2]}/{n}.png" for n in range(20)])
+    (home / "competition.toml").write_text(
+        PLAIN_TOML.replace('"train.csv"', '"folders"').replace('"images"', '"train"')
+    )
+    process = start_make(checkout, "prepare", "COMPETITION=shapes")
+    while not (home / "prepared.json").exists() and process.poll() is None:
+        time.sleep(0.0005)
+    os.killpg(process.pid, number)
+    process.communicate()
+    again = make(checkout, "prepare", "COMPETITION=shapes")
+    assert again.returncode == 0 and len(list(home.rglob("images/**/*.png"))) == 20

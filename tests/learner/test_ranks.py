@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from torch import nn
 from pipeline.learner.arrangement import Compute, choose_arrangement
 from pipeline.learner.inference import predict
 from pipeline.learner.inputs import Normalize
-from pipeline.learner.ranks import Ranks, device_of, joined
+from pipeline.learner.ranks import Ranks, device_of, join_ranks
 from pipeline.learner.resident import val_batches
 from pipeline.pixels.augment import eval_transforms
 from pipeline.pixels.cache import open_pixels, readable_rows
@@ -38,12 +37,15 @@ from pipeline.system import places
 from pipeline.system.console import run_stage
 from pipeline.system.errors import FoldwiseError
 from pipeline.system.signals import STOPPED
-from tests.conftest import Stage, heed_signals, wait_for
+from tests.conftest import Stage
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["pipeline.train", "pipeline.predict"])  # imported once for all of them
-CHECKOUT = Path(__file__).parents[2]
+
+
 FOLD_0 = ["--fold", "0", "--threads", "2", "--set"]
+
+
 #: BatchNorm, mixing, dropout, a moving average, and images that grow.
 ALL = ["model_args.dropout=0.2", "mixup=0.4", "ema_decay=0.9", "augment.affine.degrees=5", "start_scale=0.5"]
 
@@ -88,9 +90,6 @@ def weights_of(paths: Paths, run: str) -> dict[str, torch.Tensor]:
     return load_file(paths.fold(run, 0) / "weights.safetensors")
 
 
-# --- the same work ----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("size", "more"),
     [(2, ["epochs=1"]), (3, ["epochs=1", "accumulate=4"]), (2, ["freeze=true", "unfreeze_after=1", "epochs=2"])],
@@ -129,7 +128,7 @@ def test_every_picture_is_drawn_for_one_rank() -> None:
 def predict_seven(paths: Paths, batch_size: int, out: Path) -> None:
     """Probabilities of seven pictures by a network with BatchNorm, whose buffers differ from rank to rank."""
     torch.manual_seed(0)
-    with joined("cpu") as (ranks, device):
+    with join_ranks("cpu") as (ranks, device):
         recipe = load_recipe("tiny", [f"batch_size={batch_size}"])
         rows = readable_rows(read_manifest(paths.manifest))
         dataset = ImageDataset(open_pixels(paths, rows, 24, "train"), rows[:7], eval_transforms(recipe, IMAGENET))
@@ -163,9 +162,6 @@ def test_predictions_of_two_ranks_are_those_of_one(split: Paths, stage: Stage) -
     assert (folder / "predicted.json").exists()
 
 
-# --- an end in the middle -----------------------------------------------------------------------------------------
-
-
 def test_the_same_bits_whatever_ends_a_rank(split: Paths, tmp_path: Path) -> None:
     """kill -9 of one of two ranks ends the other with an error, and a signal to one stops both. The same command goes
     on to the weights of an undisturbed run."""
@@ -194,32 +190,6 @@ def test_the_same_bits_whatever_ends_a_rank(split: Paths, tmp_path: Path) -> Non
     again = weights_of(split, run.name)
     assert all(torch.equal(again[name], undisturbed[name]) for name in undisturbed)
     assert list((run / "fold0").glob("events*")) and not (run / "fold0" / "checkpoints").exists()
-
-
-def test_the_launcher_ends_as_its_ranks_do(split: Paths) -> None:
-    """One sentence, from the rank that knows."""
-    command = [sys.executable, "-m", "pipeline.tools.ranks", "2", "train", "--competition", "shapes", "--fold", "0"]
-    environment = {**os.environ, "FOLDWISE_ROOT": str(places.ROOT)}
-    picture = split.home / "raw" / "train" / "circle_0.png"
-    started = subprocess.Popen(
-        [*command, "--set", "epochs=2000"], cwd=CHECKOUT, env=environment, stderr=subprocess.PIPE, text=True,
-        preexec_fn=heed_signals,
-    )  # fmt: skip
-    folder = split.fold("tiny~epochs=2000", 0)
-    wait_for(lambda: list(folder.glob("checkpoints/*/manifest.json")), started)
-    started.send_signal(signal.SIGINT)
-    _, said = started.communicate(timeout=60)
-    assert started.returncode == STOPPED and said.startswith("\nstopped by SIGINT; ") and said.count("\n") == 2
-
-    picture.write_bytes(b"")
-    for cache in split.cache.glob("*"):
-        cache.unlink()
-    ended = subprocess.run([*command], cwd=CHECKOUT, env=environment, capture_output=True, text=True)
-    assert ended.returncode == 1 and ended.stderr.count("error: ") == 1
-    assert "circle_0.png has changed since the manifest was made" in ended.stderr
-
-
-# --- what is refused ------------------------------------------------------------------------------------------------
 
 
 def test_ranks_need_an_image_and_a_gpu_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def test_only_what_the_device_can_make_is_made_there(shapes: Paths, rows: pd.Dat
     recipe = recipe_of(augment={"random_resized_crop": {}, "erase": {}})
     pixels = open_pixels(shapes, rows, recipe.cache_side, "train")
     dataset = ImageDataset(pixels, rows, train_transforms(recipe, []))
-    assert not ResidentLoader.serves(dataset, CPU)
+    assert not ResidentLoader.can_apply(dataset, CPU)
     assert isinstance(train_batches(dataset, EpochBatches(60, 16, seed=0), 0, CPU), Loader)
 
 

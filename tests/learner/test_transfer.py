@@ -22,7 +22,7 @@ from pipeline.pixels.preprocessing import HALVES
 from pipeline.records.paths import Paths
 from pipeline.records.recipe import Recipe
 from pipeline.system.errors import FoldwiseError
-from tests.conftest import Stage
+from tests.conftest import Failure, Stage, start_stage
 
 
 def recipe(model: str = "resnet18", **changes: object) -> Recipe:
@@ -213,3 +213,23 @@ def test_a_fold_trained_from_the_checkpoint_of_another(split: Paths, stage: Stag
     other[-1] ^= 1
     source.write_bytes(other)  # weights, but others: the folds of one run would not be alike
     assert "start from the same weights" in failure("train", "--fold", "2", "--set", *settings)
+
+
+def test_row_31_no_network(
+    split: Paths, failure: Failure, root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": "hf",
+        "TORCH_HOME": "torch",
+        "https_proxy": "nowhere:1",
+    }.items():
+        monkeypatch.setenv(name, str(tmp_path / value) if name.endswith("HOME") else value)
+    for model in ("resnet18", "torchvision/resnet18"):
+        process = start_stage(
+            root, "train", "--fold", "0", "--set", f"model={model}", "pretrained=true", "model_args={}"
+        )
+        _, err = process.communicate(timeout=90)
+        assert process.returncode == 1, err
+        assert f"the pretrained weights of '{model}' cannot be fetched" in err and "Traceback" not in err
+        assert 'SET="pretrained=false"' in err

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
 from pipeline.pixels import decode as decode_module
+from pipeline.pixels.cache import open_pixels, readable_rows
 from pipeline.pixels.decode import Unreadable, decode, decode_to_side, inspect
+from pipeline.records.paths import Paths
+from pipeline.records.tables import read_manifest
+from pipeline.system.places import CHECKOUT
+from tests.conftest import Failure, Stage, start_stage
+from tests.mutations import damaged, empty_competition
 
 GRADIENT = np.dstack([np.tile(np.arange(48, dtype=np.uint8) * 5, (32, 1))] * 2 + [np.full((32, 48), 90, np.uint8)])
 
@@ -99,3 +113,163 @@ def test_a_picture_of_another_size_than_the_manifest_says_is_refused() -> None:
     for content in (PNG, JPEG):
         with pytest.raises(Unreadable, match="another size"):
             decode_to_side(content, 16, 64, 64)
+
+
+def encoded_photo(image: Image.Image, format: str, **options: Any) -> bytes:
+    """An image file's bytes."""
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+PHOTO = Image.fromarray(
+    np.indices((40, 30)).sum(0).astype(np.uint8)[..., None].repeat(3, 2) * np.array([1, 2, 3], np.uint8)
+)
+
+
+PHOTO_JPEG, PHOTO_PNG = encoded_photo(PHOTO, "JPEG"), encoded_photo(PHOTO, "PNG")
+
+
+DAMAGED_PHOTOS = {
+    "empty": b"",
+    "html": b"<html><body>404</body></html>",
+    "text": b"not an image",
+    "half a JPEG": PHOTO_JPEG[: len(PHOTO_JPEG) // 2],
+    "JPEG without its end": PHOTO_JPEG[:-20],
+    "JPEG header": PHOTO_JPEG[:30],
+    "half a PNG": PHOTO_PNG[: len(PHOTO_PNG) // 2],
+    "PNG header": PHOTO_PNG[:20],
+    "PNG with a flipped byte": PHOTO_PNG[:60] + bytes([PHOTO_PNG[60] ^ 255]) + PHOTO_PNG[61:],
+    "half a GIF": encoded_photo(PHOTO, "GIF")[:200],
+    "half a WebP": encoded_photo(PHOTO, "WEBP")[:60],
+    "half a BMP": encoded_photo(PHOTO, "BMP")[:900],
+}
+
+
+def test_row_18_damaged_images(split: Paths, failure: Failure, edit: Callable[[str, str], None], stage: Stage) -> None:
+    for number, content in enumerate(DAMAGED_PHOTOS.values()):
+        (split.raw / "train" / f"circle_{1000 + number}.png").write_bytes(content)
+    assert f"{len(DAMAGED_PHOTOS)} of 72 train files cannot be used" in failure("manifest")
+    edit("[test]", "max_bad = 0.5\n[test]")
+    stage("manifest")
+    named = pd.read_csv(split.problems)
+    assert (named["problem"] == "unreadable").sum() == len(DAMAGED_PHOTOS)
+    assert named["detail"].str.len().min() > 8
+    assert (read_manifest(split.manifest)["split"] == "train").sum() == 60
+
+
+def test_row_19_a_png_with_a_flipped_byte_never_kills_the_process(split: Paths, root: Path) -> None:
+    """One byte after another; which of them are noticed is the decoder's affair, that it lives is ours."""
+    for at in range(8, len(PHOTO_PNG), 3):
+        content = PHOTO_PNG[:at] + bytes([PHOTO_PNG[at] ^ 0x55]) + PHOTO_PNG[at + 1 :]
+        (split.raw / "test" / f"{100 + at}.png").write_bytes(content)
+    sample = split.raw / "sample_submission.csv"
+    sample.write_text("id,label\n" + "".join(f"{path.stem},circle\n" for path in (split.raw / "test").iterdir()))
+    process = start_stage(root, "manifest")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "note: unreadable" in out
+
+
+def test_row_20_a_decompression_bomb(split: Paths, root: Path) -> None:
+    """A 1-bit PNG of 40,000 x 30,000 pixels, 146 KB: named by its header, in little memory."""
+    bomb = encoded_photo(Image.new("1", (40000, 30000)), "PNG")
+    (split.raw / "test" / "5.png").write_bytes(bomb)
+    code = (
+        "import sys; from pipeline.pixels.decode import inspect, Unreadable; from pathlib import Path\n"
+        "try: inspect(Path(sys.argv[1]))\n"
+        "except Unreadable as fault: print(fault)\n"
+        "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, split.raw / "test" / "5.png"], cwd=CHECKOUT, capture_output=True, text=True
+    )
+    said, peak = done.stdout.splitlines()
+    assert said.startswith("40000 x 30000 pixels are more than") and int(peak) < 200_000, done.stdout
+    process = start_stage(root, "manifest")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and "40000 x 30000 pixels" in out, err
+
+
+ORIENTED = Image.Exif()
+ORIENTED[0x0112] = 6
+
+
+ALPHA = Image.fromarray(np.dstack([np.asarray(PHOTO), np.full((40, 30), 128, np.uint8)]))
+
+
+#: sha256 of the RGB pixels that each file must give, whatever the stage: with the versions of constraints.txt.
+GOLDEN = {
+    "RGB": (PHOTO_PNG, "c47834452cc0"),
+    "grey": (encoded_photo(PHOTO.convert("L"), "PNG"), "3e6871052898"),
+    "palette": (encoded_photo(PHOTO.quantize(16), "PNG"), "c8fe55e6d622"),
+    "alpha": (encoded_photo(ALPHA, "PNG"), "c47834452cc0"),
+    "16 bits": (
+        encoded_photo(Image.fromarray(np.indices((40, 30)).sum(0).astype(np.uint16) * 900), "PNG"),
+        "2495fae08590",
+    ),
+    "CMYK": (encoded_photo(PHOTO.convert("CMYK"), "JPEG", quality=95), "370127c38a0c"),
+    "EXIF": (encoded_photo(PHOTO, "JPEG", quality=95, exif=ORIENTED), "6abd2cfc9742"),
+}
+
+
+@pytest.mark.parametrize("kind", GOLDEN)
+def test_row_21_every_mode_gives_the_same_rgb_in_every_stage(
+    split: Paths, stage: Stage, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, sha256 = GOLDEN[kind]
+    pixels = decode(content)
+    assert hashlib.sha256(pixels.tobytes()).hexdigest().startswith(sha256), kind
+    assert pixels.shape == ((30, 40, 3) if kind == "EXIF" else (40, 30, 3))
+    (split.raw / "test" / "5.png").write_bytes(content)
+    stage("manifest")
+    rows = readable_rows(read_manifest(split.manifest))
+    row = int(rows.query("split == 'test' and image_id == '5'")["position"].iloc[0])
+    trained_on = open_pixels(split, rows, 64, "train")[row]
+    monkeypatch.setattr("pipeline.pixels.cache.DISK_SHARE", 0)
+    monkeypatch.setattr(Paths, "cache", split.home / "elsewhere")
+    predicted_on = open_pixels(split, rows, 64, "predict")[row]
+    np.testing.assert_array_equal(trained_on, pixels)
+    np.testing.assert_array_equal(predicted_on, pixels)
+
+
+FORMATS = {".png": "PNG", ".gif": "GIF", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".jpg": "JPEG", ".ppm": "PPM"}
+
+
+def odd_name(number: int, suffix: str, rng: random.Random) -> str:
+    """A file name that may have another extension, none, or letters that trip up careless code."""
+    label = rng.choice(["cat", "dog", "CAT", "", "ca t", "größe", "日本", "=1+1", "a,b", 'q"', "x" * 180, "nan", "-"])
+    suffix = rng.choice([suffix, suffix, suffix.upper(), ".jpg", ".png", "", ".txt", ".jpg.exe"])
+    return f"{label}{rng.choice('_._. ') if label else '_'}{number}{suffix}"  # a name with a dot first is no image's
+
+
+def test_a_thousand_damaged_images_are_read_alike_everywhere_or_named(
+    root: Path, originals: list[tuple[str, bytes]]
+) -> None:
+    """Damaged before the manifest, which runs as a process, so that a crash would show."""
+    rng, home = random.Random(0), empty_competition(root)
+    for number in range(1000):
+        suffix, content = rng.choice(originals)
+        named = (
+            odd_name(number, suffix, rng) if rng.random() < 0.3 else f"{rng.choice(['cat', 'dog'])}_{number}{suffix}"
+        )
+        (home / "raw" / "train" / named).write_bytes(damaged(content, originals, rng))
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.manifest", "--competition", "mutated"], cwd=CHECKOUT, timeout=300,
+        env={**os.environ, "FOLDWISE_ROOT": str(root)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr[-2000:]
+
+    paths = Paths("mutated")
+    manifest, problems = read_manifest(paths.manifest), pd.read_csv(paths.problems, keep_default_na=False)
+    files = {f"raw/train/{path.name}" for path in (home / "raw" / "train").iterdir()}
+    dropped = set(problems.loc[~problems["path"].isin(manifest["path"]), "path"])
+    assert set(manifest["path"]) | dropped == files and 200 < len(manifest) < 700
+    rows = readable_rows(manifest)
+    cached = open_pixels(paths, rows, 48, "train")
+    for row, (path, height, width) in enumerate(zip(rows["path"], rows["height"], rows["width"], strict=True)):
+        content = (home / path).read_bytes()
+        np.testing.assert_array_equal(cached[row], decode_to_side(content, 48, height, width))
+        with Image.open(io.BytesIO(content)) as image:  # another decoder sees the same picture: no black square
+            seen = np.asarray(ImageOps.exif_transpose(image).convert("RGB")).astype(int)
+        assert np.abs(seen - decode(content)).mean() < 3, path

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from pipeline.pixels.cache import open_pixels, readable_rows
 from pipeline.records.paths import Paths
 from pipeline.records.tables import read_manifest
 from pipeline.system.locks import owned
+from pipeline.system.places import CHECKOUT
 from pipeline.system.processes import HOST
 from pipeline.system.signals import Stopped
 from pipeline.tools.doctor import Finding, packages, project
@@ -92,3 +95,29 @@ def test_packages_beside_the_constraints(tmp_path: Path, monkeypatch: pytest.Mon
     assert drift.text.endswith("for 0.9/1.0") and "make setup" in drift.advice
     monkeypatch.setattr("pipeline.tools.doctor.installed", lambda _: None)
     assert list(packages()) == [Finding("mend", "the packages are not installed yet", "make setup")]
+
+
+def run_doctor(*paths: Path, root: Path, **environment: str) -> str:
+    """What the doctor says with these folders before the installed packages."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.tools.doctor"], cwd=CHECKOUT, capture_output=True, text=True,
+        env={**os.environ, "FOLDWISE_ROOT": str(root), "PYTHONPATH": os.pathsep.join(map(str, paths)), **environment},
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == ("mend  " in done.stdout)
+    return done.stdout
+
+
+def test_row_40_the_doctor_sees_a_wrong_opencv(shapes: Paths, root: Path, tmp_path: Path) -> None:
+    """Both wheels of different versions, by a made-up record of one; and a build whose library is missing."""
+    assert "nothing to mend" in run_doctor(root=root)
+    fake = tmp_path / "fake" / "opencv_python_headless-4.9.0.80.dist-info"
+    fake.mkdir(parents=True)
+    (fake / "METADATA").write_text("Metadata-Version: 2.1\nName: opencv-python-headless\nVersion: 4.9.0.80\n")
+    said = run_doctor(fake.parent, root=root)
+    assert "opencv-python-headless 4.9.0.80: two versions in one folder" in said and "pip uninstall -y opencv" in said
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    said = run_doctor(broken, root=root)
+    assert "cannot be imported: ImportError: libGL.so.1" in said and "make setup" in said

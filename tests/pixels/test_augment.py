@@ -1,11 +1,6 @@
-"""What the model is fed: the cache changes no bit, draws depend on (seed, epoch, image) alone."""
+"""Augmentations, symmetries and resize policies."""
 
 from __future__ import annotations
-
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,122 +9,13 @@ import torch
 from torchvision.transforms import v2
 
 from pipeline.pixels.augment import Augmenter, CropAndTurn, draw_key, eval_transforms, train_transform, train_transforms
-from pipeline.pixels.cache import Pixels, open_pixels, readable_rows
+from pipeline.pixels.cache import open_pixels
 from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader
 from pipeline.pixels.preprocessing import IMAGENET
 from pipeline.records.paths import Paths
 from pipeline.records.recipe import Recipe, load_recipe
-from pipeline.records.tables import read_manifest
-from pipeline.system.errors import FoldwiseError
-from tests.conftest import Stage, write_image
 
 RECIPE = load_recipe("tiny", ["augment.random_resized_crop.scale=[0.3,1.0]", "augment.color_jitter.p=1"])
-
-
-@pytest.fixture
-def rows(shapes: Paths, stage: Stage) -> pd.DataFrame:
-    """Readable rows of pictures of different sizes."""
-    rng = np.random.default_rng(0)
-    for number in range(1, 12):
-        size = (int(rng.integers(9, 70)), int(rng.integers(9, 70)), 3)
-        write_image(shapes.raw / "test" / f"{number}.png", rng.integers(0, 255, size, dtype=np.uint8))
-    stage("manifest")
-    return readable_rows(read_manifest(shapes.manifest))
-
-
-def test_with_the_cache_or_without_it_the_pixels_are_the_same(
-    shapes: Paths, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cached = open_pixels(shapes, rows, 24, "train")
-    monkeypatch.setattr("pipeline.pixels.cache.DISK_SHARE", 0)
-    monkeypatch.setattr(Paths, "cache", shapes.home / "elsewhere")
-    direct = open_pixels(shapes, rows, 24, "train")
-    assert cached.cached is not None and direct.cached is None
-    for row in range(len(rows)):
-        np.testing.assert_array_equal(cached[row], direct[row])
-    assert {min(cached[row].shape[:2]) for row in range(len(rows))} <= set(range(9, 25))
-
-
-def test_a_cache_is_built_once_and_again_for_other_images(shapes: Paths, rows: pd.DataFrame) -> None:
-    first = open_pixels(shapes, rows, 24, "train").cached
-    assert open_pixels(shapes, rows, 24, "train").cached == first
-    assert open_pixels(shapes, rows, 16, "train").cached != first
-    assert open_pixels(shapes, rows.iloc[:-1], 24, "train").cached != first
-
-
-def test_a_cache_may_lie_on_another_disk(
-    shapes: Paths, rows: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FOLDWISE_CACHE", str(tmp_path / "fast"))
-    cached = open_pixels(shapes, rows, 24, "train").cached
-    assert cached is not None and cached.parent == tmp_path / "fast" / "shapes" and cached.exists()
-
-
-def test_of_two_that_want_a_cache_one_builds_it_and_the_other_waits(
-    shapes: Paths, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    decoded: list[int] = []
-    both_want_it = threading.Barrier(2)
-    decode = Pixels.decode
-
-    def counted(pixels: Pixels, row: int) -> np.ndarray:
-        if not decoded:
-            both_want_it.wait(10)
-            time.sleep(0.2)  # the other one comes to the lock meanwhile
-        decoded.append(row)
-        return decode(pixels, row)
-
-    def second() -> Path | None:
-        both_want_it.wait(10)
-        return open_pixels(shapes, rows, 24, "train").cached
-
-    monkeypatch.setattr(Pixels, "decode", counted)
-    monkeypatch.setattr("pipeline.system.threads.cores", lambda: 1)
-    with ThreadPoolExecutor(1) as pool:
-        other = pool.submit(second)
-        first = open_pixels(shapes, rows, 24, "train").cached
-        assert other.result() == first
-    assert sorted(decoded) == list(range(len(rows)))
-    assert "waiting for another process" in capsys.readouterr().out
-
-
-def test_a_picture_that_changed_after_the_manifest_is_named(shapes: Paths, rows: pd.DataFrame) -> None:
-    write_image(shapes.raw / "test" / "3.png", np.zeros((5, 90, 3), np.uint8))
-    with pytest.raises(FoldwiseError, match=r"test/3\.png has changed"):
-        open_pixels(shapes, rows, 24, "train")
-
-
-def epoch_of(loader: Loader, epoch: int, start: int = 0) -> dict[int, bytes]:
-    """Bytes of each augmented image by row."""
-    seen: dict[int, bytes] = {}
-    for images, numbers in loader.epoch(epoch, start):
-        assert images.shape[1:] == (16, 16, 3) and images.dtype.is_floating_point is False
-        seen |= {int(n): image.numpy().tobytes() for n, image in zip(numbers, images, strict=True)}
-    return seen
-
-
-def test_draws_differ_by_epoch_and_image_but_not_by_workers_or_start(shapes: Paths, rows: pd.DataFrame) -> None:
-    pixels = open_pixels(shapes, rows, RECIPE.cache_side, "train")
-    train = rows[rows["split"] == "train"].assign(position=0)  # one picture under sixty ids: only draws differ
-    dataset = ImageDataset(pixels, train, train_transforms(RECIPE, ["hflip"]), seed=3)
-    alone, helped = (Loader(dataset, EpochBatches(60, 8, seed=3), workers, False) for workers in (0, 2))
-    epochs = [epoch_of(alone, epoch) for epoch in (0, 1)]
-    assert [epoch_of(helped, epoch) for epoch in (0, 1)] == epochs
-    assert len(epochs[0]) == 56  # the short batch is left out
-    assert len(set(epochs[0].values()) | set(epochs[1].values())) == 112
-    assert epoch_of(alone, 1, start=5) == dict(list(epochs[1].items())[40:])
-
-
-def test_orders_are_permutations_that_depend_on_seed_and_epoch() -> None:
-    def order(seed: int | None, epoch: int) -> list[int]:
-        batches = EpochBatches(100, 7, seed, None)
-        batches.epoch = epoch
-        return [row for batch in batches for _, row in batch]
-
-    assert len(order(0, 0)) == 98 == len(set(order(0, 0)))
-    assert order(0, 0) != order(0, 1) != order(1, 1)
-    assert order(0, 1) == order(0, 1)
-    assert order(None, 5) == list(range(100))
 
 
 def test_two_flips_and_a_transpose_draw_apart() -> None:
@@ -228,17 +114,3 @@ def test_images_grow_with_the_epochs(shapes: Paths, rows: pd.DataFrame) -> None:
     assert [smaller.side_at(epoch) for epoch in range(2)] == [40, 51]
     larger = load_recipe("tiny", ["image_size=64", "start_scale=0.75", "epochs=10"])
     assert [larger.side_at(epoch) for epoch in range(10)] == [48] * 4 + [64] * 6
-
-
-def test_an_alternating_flip_shows_both_sides_of_every_picture_in_turn(shapes: Paths, rows: pd.DataFrame) -> None:
-    recipe = load_recipe("tiny", ["alternating_flip=true", "epochs=4"])
-    train = rows[rows["split"] == "train"]
-    pixels = open_pixels(shapes, rows, recipe.cache_side, "train")
-    dataset = ImageDataset(pixels, train, train_transforms(recipe, ["hflip"]), alternating_flip=True)
-    first_sides = set()
-    for row in range(20):
-        epochs = [dataset[epoch, row] for epoch in range(3)]
-        np.testing.assert_array_equal(epochs[0], epochs[2])
-        np.testing.assert_array_equal(epochs[0][:, ::-1], epochs[1])
-        first_sides.add(dataset.is_mirrored(0, row))
-    assert first_sides == {True, False}

@@ -1,9 +1,11 @@
-"""Class folders, with a labelled test split or without one."""
+"""Which file is which row."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 
 from pipeline.records.paths import Paths
 from pipeline.records.tables import read_manifest
-from tests.conftest import Stage, draw_shape, write_image
+from tests.conftest import Edit, Failure, Stage, draw_shape, write_image
 
 TOML = """
 title = "Shapes in class folders"
@@ -111,3 +113,42 @@ def test_facts_that_contradict_each_other(
     assert old in TOML
     folders.toml.write_text(TOML.replace(old, new))
     assert said in failure("prepare")
+
+
+@pytest.mark.parametrize("pattern", [r"^(?P<label>(a+)+)$", r"^(?P<label>(\w*)*)\.jpg$", r"(?P<label>(x|xx)+)y"])
+def test_row_38_a_pattern_that_takes_forever(
+    shapes: Paths, failure: Failure, edit: Callable[[str, str], None], pattern: str
+) -> None:
+    for letter in "ax":
+        write_image(shapes.raw / "train" / (letter * 60 + ".png"), np.zeros((9, 9, 3), np.uint8))
+    edit(r"^(?P<label>.*?)_(?P<id>\d+)\.png$", pattern)
+    began = time.process_time()
+    assert "takes forever on the name" in failure("manifest")
+    assert time.process_time() - began < 4
+
+
+def test_a_pattern_that_matches_nothing_shows_three_names(shapes: Paths, failure: Failure, edit: Edit) -> None:
+    edit(r"\d+)\.png$'", r"\d+)\.jpeg$'")
+    message = failure("manifest")
+    assert "matches none of the 60 files" in message and message.count(".png'") == 3
+
+
+def test_an_empty_and_a_missing_folder(shapes: Paths, failure: Failure) -> None:
+    for path in (shapes.raw / "train").iterdir():
+        path.unlink()
+    assert "is empty" in failure("manifest")
+    (shapes.raw / "train").rmdir()
+    assert "names 'train', which is neither in" in failure("manifest")
+
+
+def test_two_test_files_with_one_id(shapes: Paths, failure: Failure, edit: Edit) -> None:
+    edit(r"^(?P<id>\d+)\.png$", r"^0*(?P<id>\d+)\.png$")
+    shutil.copy(shapes.raw / "test" / "7.png", shapes.raw / "test" / "007.png")
+    message = failure("manifest")
+    assert "id '7'" in message and "'007.png' and '7.png'" in message
+
+
+def test_a_csv_without_the_named_column(shapes: Paths, failure: Failure, edit: Edit) -> None:
+    (shapes.raw / "labels.csv").write_text("image,class\nsquare_1,square\n")
+    edit(r"pattern = '^(?P<label>.*?)_(?P<id>\d+)\.png$'", 'labels = "labels.csv"\nlabel_column = "clas"')
+    assert "no column 'clas'; did you mean 'class'?" in failure("manifest")

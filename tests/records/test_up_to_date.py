@@ -1,13 +1,11 @@
-"""What is up to date, by content alone: every kind of edit is named, and runs what follows from it and nothing else."""
+"""What is up to date, and what an edit leads to."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +22,8 @@ from pipeline.system.index import NAME, Index
 from tests.conftest import Stage, draw_shape, draw_shapes, run, write_image
 
 SETTINGS = ["epochs=1"]
+
+
 CHEAP = ("prepare", "manifest", "folds")
 
 
@@ -71,6 +71,8 @@ def submitted(root: Path, submitted_once: Path) -> Paths:
 
 
 RUN = "data/shapes/runs/tiny~epochs=1"
+
+
 CSV = "submissions/shapes/tiny~epochs=1.csv"
 
 
@@ -247,46 +249,6 @@ def test_an_edited_label_or_fold_of_the_users_is_seen_at_once(labelled: Paths, s
     assert would_run("folds") == {}  # no stage up to there reads the title
     labelled.toml.write_text(LABELLED.replace('file = "mine.csv"', "seed = 3"))
     assert would_run("folds") == {"folds": "'folds' in competition.toml changed"}
-
-
-def test_an_edit_in_the_same_tick_of_the_clock_is_seen(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a file system whose clock ticks once a second: same size, same inode, same times."""
-    draw_shapes(root / "data" / "shapes")
-    paths, file, stat = Paths("shapes"), root / "data" / "shapes" / "labels.csv", os.stat
-
-    def coarse(path: str, **options: bool) -> SimpleNamespace:
-        found = stat(path, **options)
-        times = {name: getattr(found, name) // 10**9 * 10**9 for name in ("st_mtime_ns", "st_ctime_ns")}
-        others = {name: getattr(found, name) for name in ("st_size", "st_mode", "st_ino", "st_mtime", "st_dev")}
-        return SimpleNamespace(**others, **times)
-
-    monkeypatch.setattr(os, "stat", coarse)
-    seen_alike = 0
-    for turn in range(100, 150):
-        file.write_text(f"{turn}{turn + 1}")
-        index = Index(paths.home)
-        before, first = index.signature(file), index.sha256(file)
-        index.save()
-        file.write_text(f"{turn + 1}{turn}")
-        seen_alike += index.signature(file) == before
-        assert Index(paths.home).sha256(file) != first
-    assert seen_alike > 25
-
-
-def test_a_hash_is_remembered_and_a_lost_index_costs_only_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw_shapes(root / "data" / "shapes")
-    paths, file = Paths("shapes"), root / "data" / "shapes" / "raw" / "train" / "circle_0.png"
-    os.utime(file, (1, 1))
-    time.sleep(0.02)  # the file is older than the index
-    index = Index(paths.home)
-    expected = index.sha256(file)
-    index.save()
-    monkeypatch.setattr("pipeline.system.index.fingerprint", lambda path: "hashed again")
-    assert Index(paths.home).sha256(file) == expected
-    for damage in (b"", b"{", b'{"began": "x", "files": {}}', b'{"began": 1, "files": {"a": [1]}}', b"\xff"):
-        (paths.home / NAME).write_bytes(damage)
-        assert Index(paths.home).sha256(file) == "hashed again"
-    assert Index(paths.home).sha256(paths.raw) is None and Index(paths.home).sha256(paths.raw / "nothing") is None
 
 
 def test_what_the_version_before_made_is_adopted(submitted: Paths, root: Path, stage: Stage) -> None:

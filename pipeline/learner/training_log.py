@@ -12,13 +12,13 @@ from torch.utils.tensorboard import SummaryWriter
 from pipeline.learner.saving import FoldStore
 from pipeline.pixels.pictures import save_curves
 from pipeline.records.tables import write_csv
-from pipeline.system.console import duration, is_viewed, progress, say
+from pipeline.system.console import duration, has_progress_view, progress, say
 from pipeline.system.progress import Pace, forget_progress, write_progress
 
 T = TypeVar("T")
 
 
-class Journal:
+class TrainingLog:
     """The rows of all epochs so far: epoch (from 1), lr, train_loss, train_score, val_loss, val_score, seconds."""
 
     def __init__(
@@ -31,13 +31,13 @@ class Journal:
         self.writer = SummaryWriter(store.folder, purge_step=len(history) + 1) if writes else None
         self.pace: Pace | None = None
 
-    def watched(self, batches: Iterable[T], steps: int, done: int) -> Iterator[T]:
+    def with_progress(self, batches: Iterable[T], steps: int, done: int) -> Iterator[T]:
         """Yields the batches that are left of an epoch of ``steps``, after the ``done`` ones, and shows the progress of
         the fold: in a file for the driver's view; else as a bar in a terminal, and a line a minute elsewhere."""
         epoch = len(self.history)
         self.pace = pace = self.pace or Pace(self.epochs * steps, epoch * steps + done)
         doing = f"fold {self.fold}, epoch {epoch + 1} of {self.epochs}"
-        items = batches if is_viewed() else progress(batches, steps - done, "train", doing, 60)
+        items = batches if has_progress_view() else progress(batches, steps - done, "train", doing, 60)
         for step, batch in enumerate(items, start=epoch * steps + done):
             if self.writer is not None and pace.is_due():
                 last = self.history[-1] if self.history else {}
@@ -60,7 +60,7 @@ class Journal:
             self.writer.add_scalar(name, value, len(self.history))
         self.writer.flush()
         done = len(self.history)
-        if is_viewed():
+        if has_progress_view():
             return
         if now - self.last_said > 10 or done in (self.began_with + 1, self.epochs):
             self.last_said = now

@@ -1,0 +1,27 @@
+"""Devices by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.learner.device import find_device
+from pipeline.records.paths import Paths
+from pipeline.system.errors import FoldwiseError
+from tests.conftest import Failure, start_stage
+
+
+def test_a_device_that_is_not_here() -> None:
+    assert find_device("cpu").type == "cpu"
+    with pytest.raises(FoldwiseError, match="no device 'cuda:99'"):
+        find_device("cuda:99")
+
+
+def test_row_30_no_gpu(split: Paths, failure: Failure, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    said = failure("train", "--fold", "0", "--device", "cuda:7")
+    assert "there is no device 'cuda:7' on this machine; leave DEVICE out" in said
+    process = start_stage(root, "train", "--fold", "0")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and "to validate; cpu" in out, err
