@@ -134,7 +134,7 @@ def test_facts_change_under_trained_folds(drawn: Path) -> None:
     assert make(checkout, "submit", *words).returncode == 0 and weights.stat().st_mtime_ns == trained
 
 
-def test_row_25_one_image_under_two_names_shares_a_fold(split: Paths, stage: Stage) -> None:
+def test_one_image_under_two_names_shares_a_fold(split: Paths, stage: Stage) -> None:
     for number in range(0, 20, 2):
         shutil.copy(split.raw / "train" / f"circle_{number}.png", split.raw / "train" / f"circle_{500 + number}.png")
     stage("manifest")
@@ -145,7 +145,7 @@ def test_row_25_one_image_under_two_names_shares_a_fold(split: Paths, stage: Sta
 
 
 @pytest.mark.parametrize("images", [1, 2])
-def test_row_26_a_class_smaller_than_the_folds(
+def test_a_class_smaller_than_the_folds(
     shapes: Paths, stage: Stage, images: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(images):

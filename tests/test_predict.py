@@ -11,7 +11,7 @@ from pipeline.records.paths import Paths
 from tests.conftest import Stage
 
 
-def test_row_22_an_unreadable_test_image_keeps_its_row(shapes: Paths, stage: Stage, root: Path) -> None:
+def test_an_unreadable_test_image_keeps_its_row(shapes: Paths, stage: Stage, root: Path) -> None:
     """Its prediction is the share of each class."""
     (shapes.raw / "test" / "4.png").write_bytes(b"<html>not found</html>")
     (shapes.raw / "train" / "circle_0.png").unlink()  # 29 circles, 30 squares

@@ -10,7 +10,7 @@ from tests.conftest import Stage
 from tests.trainings import FOLD_0, SETTINGS, Trained, forget, trained
 
 
-def test_row_10_another_number_of_workers(split: Paths, stage: Stage, undisturbed: Trained) -> None:
+def test_another_number_of_workers(split: Paths, stage: Stage, undisturbed: Trained) -> None:
     """In mid-epoch, too: begun without loader processes, gone on with two."""
     stage("train", *FOLD_0, *SETTINGS, "--workers", "2")
     assert trained(split) == undisturbed

@@ -41,7 +41,7 @@ def link_member() -> zipfile.ZipInfo:
         (["train", "train/a.png"], "both as a file and as a folder"),
     ],
 )
-def test_row_36_archives(shapes: Paths, failure: Failure, members: list, expected: str) -> None:
+def test_unsafe_archives(shapes: Paths, failure: Failure, members: list, expected: str) -> None:
     archive_of(shapes.raw / "bad.zip", "train/good.png", *members)
     before = {path for path in shapes.home.parent.rglob("*")}
     assert expected in failure("prepare")

@@ -48,7 +48,7 @@ class Greedy(nn.Module):
         return self.linear(inputs.mean((2, 3)))
 
 
-def test_row_29_gpu_memory(
+def test_gpu_memory(
     split: Paths, stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Batches of 16 in four parts make the weights that whole ones make, and a resumed fold keeps to them."""

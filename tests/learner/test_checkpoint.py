@@ -95,7 +95,7 @@ print(training.step)
 """
 
 
-def test_row_01_sigkill_while_saving(tmp_path: Path) -> None:
+def test_sigkill_while_saving(tmp_path: Path) -> None:
     """Twelve kills of a process that saves all the time: what it had told to be saved is there, and whole."""
     done = subprocess.run(
         [sys.executable, "-c", SAVER, tmp_path / "checkpoints"], cwd=CHECKOUT, capture_output=True, text=True
@@ -104,7 +104,7 @@ def test_row_01_sigkill_while_saving(tmp_path: Path) -> None:
     assert int(done.stdout.split()[-1]) > 12 and "refused" not in done.stdout
 
 
-def test_row_02_an_exception_inside_saving(tmp_path: Path) -> None:
+def test_an_exception_inside_saving(tmp_path: Path) -> None:
     class Raises:
         def __reduce__(self) -> str:
             raise RuntimeError("while pickling")
@@ -123,7 +123,7 @@ def test_row_02_an_exception_inside_saving(tmp_path: Path) -> None:
     assert path.read_text() == "old" and not list(tmp_path.glob(".*"))
 
 
-def test_row_04_a_full_disk_while_saving(
+def test_a_full_disk_while_saving(
     split: Paths,
     stage: Stage,
     undisturbed: Trained,
@@ -154,7 +154,7 @@ def test_row_04_a_full_disk_while_saving(
     assert trained(split) == undisturbed
 
 
-def test_row_05_a_flipped_bit_in_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_flipped_bit_in_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("module.safetensors", "trainer.pt", "manifest.json"):
         folder = tmp_path / name
         _, first, _ = saved_twice(folder)
@@ -169,7 +169,7 @@ def test_row_05_a_flipped_bit_in_a_checkpoint(tmp_path: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("name", ["module.safetensors", "trainer.pt", "manifest.json"])
-def test_row_06_a_truncated_or_empty_checkpoint(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_truncated_or_empty_checkpoint(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     for tenth in range(10):
         folder = tmp_path / str(tenth)
         _, first, _ = saved_twice(folder)
@@ -184,7 +184,7 @@ def test_row_06_a_truncated_or_empty_checkpoint(tmp_path: Path, name: str, capsy
     assert restored(only).step == 0  # from the start
 
 
-def test_row_07_a_checkpoint_of_other_things(
+def test_a_checkpoint_of_other_things(
     split: Paths, stage: Stage, failure: Failure, edit: Callable[[str, str], None], tmp_path: Path
 ) -> None:
     saved_twice(tmp_path / "checkpoints")
@@ -216,7 +216,7 @@ class Malicious:
         return os.system, (f"touch {self.mark}",)
 
 
-def test_row_08_a_malicious_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_malicious_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the sha256 that belongs to it, and torch told to trust everything."""
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     _, first, _ = saved_twice(tmp_path / "checkpoints")

@@ -18,7 +18,7 @@ def test_a_device_that_is_not_here() -> None:
         find_device("cuda:99")
 
 
-def test_row_30_no_gpu(split: Paths, failure: Failure, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_gpu(split: Paths, failure: Failure, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     said = failure("train", "--fold", "0", "--device", "cuda:7")
     assert "there is no device 'cuda:7' on this machine; leave DEVICE out" in said

@@ -16,7 +16,7 @@ from tests.conftest import Failure, Stage
 from tests.trainings import tiny_training
 
 
-def test_row_28_numbers_that_are_none(split: Paths, stage: Stage, failure: Failure, tmp_path: Path) -> None:
+def test_numbers_that_are_none(split: Paths, stage: Stage, failure: Failure, tmp_path: Path) -> None:
     """A loss that is not a number, an infinite gradient behind a finite loss, and a finite run with bad weights."""
     settings = ["lr=1e30", "optimizer=sgd", "epochs=4"]
     message = failure("train", "--fold", "0", "--set", *settings)

@@ -17,7 +17,7 @@ from tests.trainings import FOLD_0, SETTINGS, Trained, trained
 
 
 @pytest.mark.parametrize("where", ["step 1", "step 4", "end of epoch", "validation", "last validation"])
-def test_row_09_a_stop_in_mid_epoch(
+def test_a_stop_in_mid_epoch(
     split: Paths, stage: Stage, undisturbed: Trained, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """A real signal in the middle of a step or of validation; the same command then ends with the same weights.

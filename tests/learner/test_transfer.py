@@ -215,7 +215,7 @@ def test_a_fold_trained_from_the_checkpoint_of_another(split: Paths, stage: Stag
     assert "start from the same weights" in failure("train", "--fold", "2", "--set", *settings)
 
 
-def test_row_31_no_network(
+def test_no_network(
     split: Paths, failure: Failure, root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name, value in {

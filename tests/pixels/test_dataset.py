@@ -62,7 +62,7 @@ def test_an_alternating_flip_shows_both_sides_of_every_picture_in_turn(shapes: P
     assert first_sides == {True, False}
 
 
-def test_row_11_augmentation_repeated_per_epoch_or_worker(split: Paths) -> None:
+def test_augmentation_repeated_per_epoch_or_worker(split: Paths) -> None:
     """Eight rows of one picture through two loader processes and two epochs: all sixteen draws differ."""
     rows = readable_rows(read_manifest(split.manifest))
     recipe = load_recipe("tiny", ["augment.random_resized_crop.scale=[0.2,0.9]", "augment.color_jitter.p=1"])

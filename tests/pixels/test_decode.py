@@ -146,7 +146,7 @@ DAMAGED_PHOTOS = {
 }
 
 
-def test_row_18_damaged_images(split: Paths, failure: Failure, edit: Callable[[str, str], None], stage: Stage) -> None:
+def test_damaged_images(split: Paths, failure: Failure, edit: Callable[[str, str], None], stage: Stage) -> None:
     for number, content in enumerate(DAMAGED_PHOTOS.values()):
         (split.raw / "train" / f"circle_{1000 + number}.png").write_bytes(content)
     assert f"{len(DAMAGED_PHOTOS)} of 72 train files cannot be used" in failure("manifest")
@@ -158,7 +158,7 @@ def test_row_18_damaged_images(split: Paths, failure: Failure, edit: Callable[[s
     assert (read_manifest(split.manifest)["split"] == "train").sum() == 60
 
 
-def test_row_19_a_png_with_a_flipped_byte_never_kills_the_process(split: Paths, root: Path) -> None:
+def test_a_png_with_a_flipped_byte_never_kills_the_process(split: Paths, root: Path) -> None:
     """One byte after another; which of them are noticed is the decoder's affair, that it lives is ours."""
     for at in range(8, len(PHOTO_PNG), 3):
         content = PHOTO_PNG[:at] + bytes([PHOTO_PNG[at] ^ 0x55]) + PHOTO_PNG[at + 1 :]
@@ -171,7 +171,7 @@ def test_row_19_a_png_with_a_flipped_byte_never_kills_the_process(split: Paths, 
     assert "note: unreadable" in out
 
 
-def test_row_20_a_decompression_bomb(split: Paths, root: Path) -> None:
+def test_a_decompression_bomb(split: Paths, root: Path) -> None:
     """A 1-bit PNG of 40,000 x 30,000 pixels, 146 KB: named by its header, in little memory."""
     bomb = encoded_photo(Image.new("1", (40000, 30000)), "PNG")
     (split.raw / "test" / "5.png").write_bytes(bomb)
@@ -214,7 +214,7 @@ GOLDEN = {
 
 
 @pytest.mark.parametrize("kind", GOLDEN)
-def test_row_21_every_mode_gives_the_same_rgb_in_every_stage(
+def test_every_mode_gives_the_same_rgb_in_every_stage(
     split: Paths, stage: Stage, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content, sha256 = GOLDEN[kind]

@@ -67,7 +67,7 @@ def run_into_memory_limit() -> None:
     ],
     ids=["SIGKILL", "SIGSEGV", "hang"],
 )
-def test_row_14_a_loader_process_dies_or_hangs(
+def test_a_loader_process_dies_or_hangs(
     split: Paths, monkeypatch: pytest.MonkeyPatch, deed: Callable[[], object]
 ) -> None:
     monkeypatch.setattr("pipeline.pixels.dataset.PATIENCE", 5)
@@ -98,14 +98,14 @@ os._exit(130)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch's own watch has to do")
 @pytest.mark.parametrize("died", ["before", "after"])
-def test_row_14_a_loader_process_ends_with_its_parent(died: str) -> None:
+def test_a_loader_process_ends_with_its_parent(died: str) -> None:
     """Also one whose parent was gone before it began, which torch takes for the child of whoever inherited it."""
     # It comes back once nobody holds its pipes any more, so that an orphan shows as TimeoutExpired.
     left = subprocess.run([sys.executable, "-c", ORPHAN, died], capture_output=True, text=True, timeout=30)
     assert (left.returncode, left.stdout, left.stderr) == (130, "", "")
 
 
-def test_row_15_a_loader_process_runs_out_of_memory(split: Paths, stage: Stage, failure: Failure) -> None:
+def test_a_loader_process_runs_out_of_memory(split: Paths, stage: Stage, failure: Failure) -> None:
     with pytest.raises(MemoryError):
         list(loader_with(split, run_into_memory_limit))
     assert not multiprocessing.active_children()
@@ -118,7 +118,7 @@ def test_row_15_a_loader_process_runs_out_of_memory(split: Paths, stage: Stage, 
         assert "the memory is full" in failure("train", "--fold", "0")
 
 
-def test_row_16_little_shared_memory(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_little_shared_memory(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(workers_module.shutil, "disk_usage", lambda _: usage._replace(free=64_000_000))
     assert workers_module.limit_workers(4, 64 * 224 * 224 * 3) == 2
@@ -127,7 +127,7 @@ def test_row_16_little_shared_memory(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert workers_module.limit_workers(4, 10**9) == 0
 
 
-def test_row_17_too_many_open_files(split: Paths, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_open_files(split: Paths, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that may open 64 files does without loader processes; one that may raise its limit raises it."""
 
     def limited() -> None:

@@ -13,7 +13,7 @@ from pipeline.records.paths import Paths
 from tests.conftest import Failure, Stage
 
 
-def test_row_27_folds_that_changed_after_training(split: Paths, stage: Stage, failure: Failure) -> None:
+def test_folds_that_changed_after_training(split: Paths, stage: Stage, failure: Failure) -> None:
     stage("train", "--fold", "0")
     folds = split.folds.read_text()
     swapped = folds.replace(",0\n", ",9\n").replace(",1\n", ",0\n").replace(",9\n", ",1\n")

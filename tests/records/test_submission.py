@@ -39,7 +39,7 @@ STRANGE_IDS = [
 ]
 
 
-def test_row_23_strange_ids_are_kept_byte_for_byte(shapes: Paths, stage: Stage, root: Path) -> None:
+def test_strange_ids_are_kept_byte_for_byte(shapes: Paths, stage: Stage, root: Path) -> None:
     """From a sample submission of a hidden test set through every stage to the CSV."""
     sample = pd.DataFrame({"id": STRANGE_IDS, "label": "circle"})
     sample.to_csv(shapes.raw / "sample_submission.csv", index=False, lineterminator="\n")
@@ -62,9 +62,7 @@ def test_row_23_strange_ids_are_kept_byte_for_byte(shapes: Paths, stage: Stage, 
         (lambda rows: [*rows, "1,a"], "the id '1' more than once"),
     ],
 )
-def test_row_24_ids_missing_extra_or_twice(
-    tmp_path: Path, change: Callable[[list[str]], list[str]], expected: str
-) -> None:
+def test_ids_missing_extra_or_twice(tmp_path: Path, change: Callable[[list[str]], list[str]], expected: str) -> None:
     form = Submission(value="class")
     table = format_submission(pd.Series(["1", "2", "3"]), np.eye(3, 2, dtype=float), Classification(["a", "b"]), form)
     sample = tmp_path / "sample.csv"

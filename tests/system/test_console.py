@@ -28,7 +28,7 @@ def test_an_output_that_cannot_print_a_letter(drawn: Path) -> None:
     assert "nothing to do" in make(strange.parents[1], "folds", f"COMPETITION={strange.name}").stdout
 
 
-def test_row_39_a_read_only_or_full_folder_is_said_before_training(
+def test_a_read_only_or_full_folder_is_said_before_training(
     split: Paths, failure: Failure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Before the first step. (Root writes into folders that forbid it, so the refusals are the system's, made here.)"""

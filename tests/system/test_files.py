@@ -30,7 +30,7 @@ def test_an_error_while_writing_keeps_the_old_file_and_leaves_nothing(tmp_path: 
     assert fingerprint(path) == fingerprint("old") == fingerprint(b"old")
 
 
-def test_row_03_stale_temporary_files(shapes: Paths, stage: Stage) -> None:
+def test_stale_temporary_files(shapes: Paths, stage: Stage) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()
     home = shapes.home

@@ -17,7 +17,7 @@ from tests.conftest import Failure, Stage, start_stage, wait_for
 MANY_EPOCHS = ["epochs=4000", "ema_decay=0.9"]
 
 
-def test_row_32_two_runs_in_one_folder(split: Paths, stage: Stage, failure: Failure, root: Path) -> None:
+def test_two_runs_in_one_folder(split: Paths, stage: Stage, failure: Failure, root: Path) -> None:
     process = start_stage(root, "train", "--fold", "0", "--set", *MANY_EPOCHS)
     wait_for(lambda: list(split.runs.glob("*/fold0/checkpoints/*/manifest.json")), process)
     message = failure("train", "--fold", "0", "--set", *MANY_EPOCHS)

@@ -26,7 +26,7 @@ from tests.conftest import Failure
         ("unknown = 1", "unknown key 'unknown'"),
     ],
 )
-def test_row_37_settings(
+def test_damaged_toml_and_wrong_settings(
     split: Paths, failure: Failure, text: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """TOML has no tags and no aliases; what is left of the row: depth, length, repeats, types, unknown keys. And

@@ -22,9 +22,7 @@ MANY_EPOCHS = ["epochs=4000", "ema_decay=0.9"]
 
 
 @pytest.mark.parametrize(("number", "whole_group"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
-def test_row_12_a_signal_saves_and_a_second_leaves_at_once(
-    split: Paths, root: Path, number: int, whole_group: bool
-) -> None:
+def test_a_signal_saves_and_a_second_leaves_at_once(split: Paths, root: Path, number: int, whole_group: bool) -> None:
     """Real processes, once with loader processes that the signal reaches too; then another that is asked twice."""
     settings = ["--fold", "0", "--threads", "1", "--workers", "2" if whole_group else "0", "--set", *MANY_EPOCHS]
     process = start_stage(root, "train", *settings)
@@ -51,7 +49,7 @@ def test_row_12_a_signal_saves_and_a_second_leaves_at_once(
     assert f"going on after step {step:,}" in out
 
 
-def test_row_12_a_signal_that_meets_a_destructor_is_not_lost() -> None:
+def test_a_signal_that_meets_a_destructor_is_not_lost() -> None:
     """Python drops what is raised there."""
     code = """
 import os, signal, time
@@ -70,7 +68,7 @@ run_stage(main)
     assert "stopped by SIGTERM; the same command goes on" in done.stderr and "ignored" not in done.stderr
 
 
-def test_row_13_the_time_is_over(
+def test_the_time_is_over(
     split: Paths,
     stage: Stage,
     monkeypatch: pytest.MonkeyPatch,

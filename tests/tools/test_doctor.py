@@ -108,7 +108,7 @@ def run_doctor(*paths: Path, root: Path, **environment: str) -> str:
     return done.stdout
 
 
-def test_row_40_the_doctor_sees_a_wrong_opencv(shapes: Paths, root: Path, tmp_path: Path) -> None:
+def test_the_doctor_sees_a_wrong_opencv(shapes: Paths, root: Path, tmp_path: Path) -> None:
     """Both wheels of different versions, by a made-up record of one; and a build whose library is missing."""
     assert "nothing to mend" in run_doctor(root=root)
     fake = tmp_path / "fake" / "opencv_python_headless-4.9.0.80.dist-info"

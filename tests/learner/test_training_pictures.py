@@ -1,0 +1,39 @@
+"""The pictures of a training show what was predicted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import confusion_matrix
+
+from pipeline.learner import training_pictures
+from pipeline.pixels.augment import eval_transforms
+from pipeline.pixels.cache import open_pixels, readable_rows
+from pipeline.pixels.dataset import ImageDataset
+from pipeline.records.paths import Paths
+from pipeline.records.recipe import load_recipe
+from pipeline.records.tables import read_manifest
+from pipeline.records.task import Classification
+
+
+def test_wrong_predictions_are_marked_and_counted(
+    split: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = readable_rows(read_manifest(split.manifest)).head(30)
+    dataset = ImageDataset(open_pixels(split, readable_rows(read_manifest(split.manifest)), 24, "train"), rows,
+                           eval_transforms(load_recipe("tiny", [])))  # fmt: skip
+    labels, task = rows["label"].tolist(), Classification(["circle", "square"])
+    predictions = np.random.default_rng(0).dirichlet([1, 1], 30)
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr(training_pictures, "save_grid", lambda *arguments: drawn.update(grid=arguments))
+    monkeypatch.setattr(training_pictures, "save_confusion", lambda *arguments: drawn.update(confusion=arguments))
+    training_pictures.draw_validation(tmp_path, dataset, labels, predictions, task, "heading")
+    best = [task.target_names[position] for position in predictions.argmax(1)]
+    np.testing.assert_array_equal(drawn["confusion"][1], confusion_matrix(labels, best, labels=task.target_names))
+    shown = training_pictures.rows_to_show(30)
+    assert list(drawn["grid"][5]) == [best[row] != labels[row] for row in shown]
+    for row, title in zip(shown, drawn["grid"][2], strict=True):
+        assert title.startswith(f"{best[row]} (") and ("\nis " in title) == (best[row] != labels[row])

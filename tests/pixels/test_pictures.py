@@ -1,0 +1,41 @@
+"""Pictures for people: nothing is cut off, and odd names are drawn as text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.pixels.pictures import save_classified, save_confusion, save_curves, save_grid, shortened
+
+
+def drawn(path: Path) -> np.ndarray:
+    """The picture, which must not be blank."""
+    picture = cv2.imread(str(path))
+    assert picture is not None and picture.std() > 5
+    return picture
+
+
+def test_long_names_keep_both_ends() -> None:
+    assert shortened("cat") == "cat" and shortened("x" * 20) == "x" * 20
+    assert shortened("abcdefghijklmnopqrstuvwxyz") == "abcdefghi…qrstuvwxyz"
+
+
+@pytest.mark.parametrize("title", ["$cat$", "Größe\nis klein", "猫"])
+def test_a_grid(tmp_path: Path, title: str) -> None:
+    images = [np.full((8, 12, 3), value, np.uint8) for value in (0, 90, 180)]
+    save_grid(tmp_path / "grid.png", images, [title] * 3, 2, "heading", [True, False, False])
+    picture = drawn(tmp_path / "grid.png")
+    assert (picture[:, :, 2].astype(int) - picture[:, :, 0] > 80).any()  # the red title of the wrong one
+
+
+def test_the_other_pictures(tmp_path: Path) -> None:
+    names = ["cat", "dog"]
+    save_confusion(tmp_path / "confusion.png", np.array([[5, 1], [0, 4]]), names, "heading")
+    save_curves(tmp_path / "curves.png", [1, 2], {"loss": {"train": [1, 0.5], "validation": [1, 0.6]}}, "heading")
+    image, heat, predictions = np.full((16, 16, 3), 99, np.uint8), np.eye(16), np.array([[0.9, 0.1], [0.7, 0.3]])
+    save_classified(tmp_path / "one.png", image, heat, names, predictions, "heading")
+    for name in ("confusion", "curves", "one"):
+        drawn(tmp_path / f"{name}.png")
