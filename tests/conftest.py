@@ -6,12 +6,11 @@ import importlib
 import io
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from PIL import Image
 from pipeline.records.paths import Paths
 from pipeline.system import places
 from pipeline.system.console import run_stage
-from pipeline.system.signals import SIGNALS
+from tests.checkouts import heed_signals, new_checkout
 from tests.trainings import FOLD_0, SETTINGS, Trained, trained
 
 PLAIN_TOML = """
@@ -139,13 +138,6 @@ def split(root: Path, split_once: Path) -> Paths:
 def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     """``stage("folds", "--force")`` runs a stage of the shapes as its command line would."""
     return partial(run, monkeypatch)
-
-
-def heed_signals() -> None:
-    """For a new process: it heeds signals even where the tests were told to ignore them, as a shell's background job
-    is."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
 
 
 def start_stage(root: Path, *arguments: str, prepare: Callable[[], object] = lambda: None) -> subprocess.Popen:
@@ -264,3 +256,20 @@ def undisturbed(split_once: Path, tmp_path_factory: pytest.TempPathFactory) -> T
 
 
 Edit = Callable[[str, str], None]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Path]:
+    """The Makefile and the code, with the digits' facts and nothing made yet, in a folder with a space in its name."""
+    folder = new_checkout(tmp_path / "my checkout")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(places, "ROOT", folder)
+        patched.chdir(folder)
+        yield folder
+
+
+@pytest.fixture
+def drawn(checkout: Path) -> Path:
+    """A checkout with the 71 images of the shapes in data/shapes/raw; its folder."""
+    draw_shapes(checkout / "data" / "shapes")
+    return checkout / "data" / "shapes"

@@ -15,8 +15,8 @@ from pipeline.folds import assign_folds, resolve_groups
 from pipeline.records.competition import Folds
 from pipeline.records.paths import Paths
 from pipeline.system.errors import FoldwiseError
+from tests.checkouts import make
 from tests.conftest import Stage, picture, write_image
-from tests.driver.checkouts import make
 
 
 def rows(labels: list[str], groups: list[str] | None = None, hashes: list[str] | None = None) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.driver.checkouts import CHECKOUT, make, start
+from tests.checkouts import CHECKOUT, make, start
 
 
 def test_a_wrong_name_or_python_is_said_before_set_up(checkout: Path) -> None:

@@ -22,7 +22,7 @@ from pipeline.driver.plan import Plan, make_plan, run_of, target_of
 from pipeline.records.up_to_date import Target, predict_target
 from pipeline.system import places
 from pipeline.system.files import write_json
-from tests.driver.checkouts import environment, new_checkout
+from tests.checkouts import environment, new_checkout
 
 TOML = """
 title = "Many"

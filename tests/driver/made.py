@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.driver.plan import Plan, target_of
 from pipeline.records.up_to_date import Target, prepare_target
 from pipeline.system.files import write_json
-from tests.driver.checkouts import make
+from tests.checkouts import make
 
 
 def commands(checkout: Path, *words: str) -> list[str]:

@@ -13,7 +13,7 @@ import pipeline.train
 from pipeline.driver.options import VARIABLES, Flags, make_flags, read_options
 from pipeline.driver.plan import make_plan
 from pipeline.system.errors import FoldwiseError
-from tests.driver.checkouts import make
+from tests.checkouts import make
 
 CODE = [
     "$(shell touch pwned)", "$(touch pwned)", "$$(touch pwned)", "`touch pwned`", "x; touch pwned", "'; touch pwned; '",

@@ -21,8 +21,8 @@ import pytest
 from pipeline.system.locks import living_owner
 from pipeline.system.signals import LEFT_AT_ONCE, STOPPED
 from pipeline.system.threads import cores
-from tests.conftest import PLAIN_TOML, archive, heed_signals
-from tests.driver.checkouts import at_work, environment, make, start, start_make
+from tests.checkouts import at_work, environment, heed_signals, make, start, start_make
+from tests.conftest import PLAIN_TOML, archive
 
 ON_SHAPES = ["COMPETITION=shapes", "DEVICE=cpu"]
 LONG = [*ON_SHAPES, "SET=epochs=4000 ema_decay=0.9"]

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.driver.options import Options
 from pipeline.driver.plan import make_plan
-from tests.driver.checkouts import make
+from tests.checkouts import make
 from tests.driver.made import commands, split, trained
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.driver.view import View
 from pipeline.system.progress import forget_progress, write_progress
-from tests.driver.checkouts import environment
+from tests.checkouts import environment
 
 
 def test_a_line_for_each_fold(

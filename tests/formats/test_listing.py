@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.driver.checkouts import make
+from tests.checkouts import make
 
 
 def test_names_that_are_no_text(drawn: Path) -> None:

@@ -69,7 +69,7 @@ import os, random, signal, sys, time
 from pathlib import Path
 import torch
 from pipeline.learner.checkpoint import Checkpoints
-from tests.test_fault_matrix import restored, tiny_training
+from tests.learner.test_checkpoint import restored, tiny_training
 
 torch.set_num_threads(1)
 folder, rng = Path(sys.argv[1]), random.Random(0)

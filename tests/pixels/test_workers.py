@@ -55,7 +55,7 @@ def run_into_memory_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + 10_000_000, hard))
-    np.ones(2**28, np.uint8)
+    np.ones(2**33, np.uint8)  # more than the allocator can have kept
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ import pipeline.prepare
 import pipeline.train
 from pipeline.learner import checkpoint
 from pipeline.records.paths import Paths
+from tests.checkouts import make
 from tests.conftest import Failure, Stage
-from tests.driver.checkouts import make
 from tests.trainings import forget
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests.driver.checkouts import make
+from tests.checkouts import make
 
 
 def test_foldwise_root_is_where_everything_is_made(checkout: Path, tmp_path: Path, drawn: Path) -> None:

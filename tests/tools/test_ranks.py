@@ -11,7 +11,8 @@ from pipeline.records.paths import Paths
 from pipeline.system import places
 from pipeline.system.places import CHECKOUT
 from pipeline.system.signals import STOPPED
-from tests.conftest import heed_signals, wait_for
+from tests.checkouts import heed_signals
+from tests.conftest import wait_for
 
 
 def test_the_launcher_ends_as_its_ranks_do(split: Paths) -> None:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import heed_signals
+from pipeline.system.places import CHECKOUT
+from pipeline.system.signals import SIGNALS
 
-CHECKOUT = Path(__file__).parents[2]
 OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "FOLDWISE_MAKE", "FOLDWISE_ROOT")
+
+
+def heed_signals() -> None:
+    """For a new process: it heeds signals even where the tests were told to ignore them, as a shell's background job
+    is."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def environment(**more: str) -> dict[str, str]:
