@@ -1,5 +1,5 @@
-# Foldwise: from a folder of images to a checked Kaggle submission. `make` alone tells what can be done.
-# This file sets up .venv and hands its variables to the driver, python -m pipeline, which decides what has to run.
+# Foldwise: from a folder of images to a checked Kaggle submission. `make` alone prints all commands.
+# This file sets up .venv and passes its variables to the driver, python -m pipeline, which decides what must run.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -10,15 +10,15 @@ VERBS  := $(STAGES) classify results why doctor clean help
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .NOTPARALLEL:
-# What is imported ten times is compiled once, whatever the shell says.
+# Let Python write bytecode even if the shell forbids it: each stage is a process that imports the same modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Values are data. make would expand what is typed on its command line, also on the way into the environment: each is
-# made final, as it was typed, and reaches Python through the environment, never as part of a shell's command.
+# Values are data. make would expand a value that is typed on its command line, also when it exports it. So each
+# variable is overridden with its literal text. It reaches Python in the environment, never as part of a shell command.
 KNOWN := COMPETITION RECIPE SET FOLD FOLDS DRY FORCE HOURS DEVICE WORKERS GPUS CPUS CLUSTER DETERMINISTIC IMAGE PYTHON TESTS KILLS FULL ONLY PAIRS
 TYPED := $(strip $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 ifneq ($(filter-out $(KNOWN) MAKEFLAGS,$(TYPED)),)
-  $(error there is no variable $(filter-out $(KNOWN) MAKEFLAGS,$(TYPED)); known: $(KNOWN))
+  $(error unknown variable $(filter-out $(KNOWN) MAKEFLAGS,$(TYPED)); known: $(KNOWN))
 endif
 $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
 export PYTHON $(TYPED)
@@ -29,19 +29,19 @@ $(VERBS): # "+": the driver also runs for make -n, and then prints its plan
 	+@$(RUN) $@
 $(STAGES) classify results: $(READY)
 
-setup: $(READY) # install into .venv what constraints.txt names (the other targets do it too)
+setup: $(READY) # install the packages of constraints.txt into .venv (the other targets do it too)
 
 $(READY): pyproject.toml constraints.txt
-	@# A wrong name, or a wrong Python, is said before 6 GB are installed.
+	@# Report a wrong name or a wrong Python before 6 GB are installed.
 	@FOLDWISE_MAKE='$(TYPED)' "$$PYTHON" -m pipeline why >/dev/null
 	@echo "[setup] installing about 6 GB of packages into $(VENV), once"
 	@test -x $(PY) || "$$PYTHON" -m venv $(VENV)
-	@# uv from the system, else uv from its wheel, else plain pip: the same packages, sooner or later.
+	@# Use the system's uv, else install uv, else use pip: the same packages, only more slowly.
 	@uv=$$(command -v uv) || { $(PY) -m pip install --quiet --disable-pip-version-check uv && uv=$(VENV)/bin/uv; }; \
 	if [ -n "$$uv" ]; then "$$uv" pip install --quiet --compile-bytecode --python $(PY) -c constraints.txt -e '.[dev]'; \
 	else $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; fi
 	@$(PY) -c 'import cv2' 2>/dev/null || { \
-	  echo "[setup] OpenCV's window build finds no libGL here; putting the headless build of the same version on top"; \
+	  echo "[setup] OpenCV cannot be imported (is libGL missing?); installing its headless build of the same version"; \
 	  $(PY) -m pip install --quiet --force-reinstall --no-deps $$(grep '^opencv-python-headless==' constraints.txt) && $(PY) -c 'import cv2'; }
 	@touch $@
 
@@ -51,7 +51,7 @@ check: $(READY) # ruff and mypy
 test chaos bench: export FOLDWISE_SHARED_DATA ?= $(wildcard ../shared/data)
 test: $(READY) # the tests, in a few minutes (TESTS=tests/test_folds.py)
 	@$(PY) -m pytest -n auto --maxprocesses 8 --dist loadgroup $$TESTS
-chaos: $(READY) # kill a five-fold run at 20 random moments and compare its CSV with that of an undisturbed one
+chaos: $(READY) # kill a five-fold run at 20 random moments and compare its CSV with that of an uninterrupted one
 	@$(PY) -m tests.chaos $${KILLS:+--kills "$$KILLS"}
-bench: $(READY) # how fast this machine trains, as ratios to a notebook (FULL=1: everything, hours; ONLY=loader,step)
+bench: $(READY) # measure the training speed relative to a notebook (FULL=1: everything, in hours; ONLY=loader,step)
 	@$(PY) -m tests.benchmarks.bench $${FULL:+--full} $${ONLY:+--only "$$ONLY"} $${PAIRS:+--pairs "$$PAIRS"}

@@ -1,6 +1,6 @@
-"""Foldwise: from a folder of images to a checked Kaggle submission, in seven stages that meet in files."""
+"""Foldwise: from a folder of images to a checked Kaggle submission, in seven stages that exchange files."""
 
 import os
 
-# albumentations asks the package index for news at import; worker processes inherit the answer "no".
+# Keeps albumentations from checking the package index for a new version at import; worker processes inherit this.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

@@ -37,11 +37,11 @@ def test_a_python_that_is_too_old_gets_one_sentence() -> None:
     code = source.replace("import sys\n", "import sys\nsys.version_info = (3, 9, 1)\n", 1)
     ended = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True)
     assert ended.returncode == 1 and ended.stderr.count("\n") == 1
-    assert "Foldwise needs Python 3.11 to 3.14, this is 3.9; name another: make PYTHON=python3.12" in ended.stderr
+    assert "Foldwise needs Python 3.11 to 3.14, this is 3.9; use another: make PYTHON=python3.12" in ended.stderr
 
 
 def test_without_make(checkout: Path) -> None:
     process = start(checkout, [sys.executable, "-m", "pipeline", "trian"])
-    assert "there is no 'trian'; did you mean 'train'?" in process.communicate()[1]
+    assert "there is no command 'trian'; did you mean 'train'?" in process.communicate()[1]
     process = start(checkout, [sys.executable, "-m", "pipeline", "train", "FOLD=1", "-n"], SET="x", FOLD="7")
     assert "pipeline.train --competition=digits --fold 1" in process.communicate()[0]

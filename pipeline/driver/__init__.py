@@ -1,1 +1,1 @@
-"""The driver: what is up to date and why, what runs next, and the folds side by side here or on a Ray cluster."""
+"""The driver: decides which stages must run, and trains folds side by side on this machine or on a Ray cluster."""

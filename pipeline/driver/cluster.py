@@ -1,15 +1,15 @@
-"""The folds of a run on the machines of a Ray cluster, each as the process that ``make train FOLD=k`` starts.
+"""Trains the folds of a run on a Ray cluster, each in a process like that of ``make train FOLD=k``.
 
     make train CLUSTER=auto
     make submit COMPETITION=dogs-vs-cats CLUSTER=host:6379 GPUS=0.5 CPUS=4
     python -m pipeline.driver.cluster --address auto --competition dogs-vs-cats --gpus 0.5 --cpus 4
 
-All machines see one checkout, with its data/ and runs, at the same path (NFS or the like). Folds that are trained are
-skipped. Ray places the others, and begins a fold again elsewhere, from its checkpoint, when its machine is lost; one
-that ends with a fault is not tried again. Ctrl-C stops all of them, saved.
+All machines must see the same checkout, with its data/ and runs, at the same path (for example on NFS). Trained folds
+are skipped. Ray distributes the others. If a machine is lost, its fold starts again on another machine, from its last
+checkpoint. A fold that fails is not tried again. Ctrl-C saves and stops all folds.
 
 Reads   what train reads
-Writes  what train writes, and runs/<run>/fold<k>/console.log: what it said
+Writes  what train writes, and runs/<run>/fold<k>/console.log: the output of the fold
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pipeline.records.command_line import parser_for
 from pipeline.system.console import answer_early
 
 PARSER = parser_for(__doc__, run=True, folds=True, device=True)
-PARSER.add_argument("--address", default="auto", help="host:port of the cluster's head (default: the one here)")
-PARSER.add_argument("--gpus", type=float, metavar="N", help="GPUs for each fold, also 0.5 (default: 1, if any)")
-PARSER.add_argument("--cpus", type=int, metavar="N", help="CPUs, and so threads, for each fold")
+PARSER.add_argument("--address", default="auto", help="host:port of the cluster's head (default: this machine's)")
+PARSER.add_argument("--gpus", type=float, metavar="N", help="GPUs for each fold, such as 0.5 (default: 1 if any)")
+PARSER.add_argument("--cpus", type=int, metavar="N", help="CPUs for each fold, which is also its number of threads")
 PARSER.add_argument("--until", type=float, metavar="S", help="save and stop at this time (seconds since 1970)")
 if __name__ == "__main__":  # before the imports that take seconds
     answer_early(PARSER)
@@ -45,16 +45,22 @@ from pipeline.system.locks import living_owner, owned
 from pipeline.system.places import CHECKOUT, shown
 from pipeline.system.signals import TIME_OVER, Stop
 
-#: Number of times that a fold is started again after its machine, or its process, was lost.
+#: Number of times that a fold is restarted after its machine or its process was lost.
 RETRIES = 3
-#: Seconds between two looks at the folds, and for a fold to save and end.
+#: Seconds between two checks of the folds, and seconds that they get to save and exit.
 LOOK_EVERY, LAST_WORDS = 1.0, 60
 
 
 def train_in_task(command: list[str], checkout: str, folder: str, environment: dict[str, str]) -> str:
-    """Trains a fold in a process that ends with this one; returns this machine's name.
+    """Trains a fold in a child process that ends if this process ends; returns this machine's name.
 
-    Raises ChildProcessError when that process was ended from outside, RuntimeError with its sentence when it failed.
+    Raises ChildProcessError if the child was ended by a signal or was stopped, and RuntimeError with its last line of
+    output if it failed.
+
+    command: arguments for Python
+    checkout: working directory of the child
+    folder: folder of the fold, for its lock and console.log
+    environment: variables that are added to those of this process
     """
     import platform
     import signal
@@ -65,18 +71,18 @@ def train_in_task(command: list[str], checkout: str, folder: str, environment: d
     from pipeline.system.processes import end_with_parent
     from pipeline.system.threads import cores
 
-    if "--threads" in command:  # Ray may have been told of more CPUs than there are
+    if "--threads" in command:  # Ray may be configured with more CPUs than there are
         at = command.index("--threads") + 1
         command = [*command[:at], str(min(int(command[at]), cores())), *command[at + 1 :]]
 
     lock, end = Path(folder, "lock"), time.monotonic() + DEAD_AFTER + BEAT
-    while living_owner(lock) and time.monotonic() < end:  # of a machine that is lost, or of a process that still saves
+    while living_owner(lock) and time.monotonic() < end:  # a lost machine, or a process that is still saving
         time.sleep(1)
 
     def begin() -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        end_with_parent()  # and save, when Ray's process dies
+        end_with_parent()  # saves first; for the case that Ray's process dies
 
     log = Path(folder, "console.log")
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +95,7 @@ def train_in_task(command: list[str], checkout: str, folder: str, environment: d
         try:
             while process.poll() is None:
                 time.sleep(0.1)
-        finally:  # also when Ray takes the task back
+        finally:  # also if Ray cancels the task
             if process.poll() is None:
                 process.terminate()
                 try:
@@ -97,7 +103,7 @@ def train_in_task(command: list[str], checkout: str, folder: str, environment: d
                 except subprocess.TimeoutExpired:
                     process.kill()
     if process.returncode in (75, *range(-64, 0)):
-        raise ChildProcessError(f"{platform.node()}: it was ended from outside ({process.returncode})")
+        raise ChildProcessError(f"{platform.node()}: stopped from outside (exit status {process.returncode})")
     if process.returncode:
         lines = log.read_bytes()[said:].decode(errors="replace").splitlines()
         last = [line for line in lines if line.strip()][-1:]
@@ -106,7 +112,7 @@ def train_in_task(command: list[str], checkout: str, folder: str, environment: d
 
 
 def command_of(job: Job, fold: int, gpus: float, cpus: int) -> list[str]:
-    """The command that trains one fold: the stage, or on several GPUs its ranks."""
+    """Arguments for Python that train one fold: the stage or, with several GPUs, the tool that starts its ranks."""
     call, machine = job.call, job.machine
     words = ["-m", "pipeline.tools.ranks", str(int(gpus)), "train"] if gpus > 1 else ["-m", "pipeline.train"]
     words += ["--competition", call.competition, "--fold", str(fold), "--threads", str(cpus)]
@@ -129,8 +135,11 @@ def epochs_done(job: Job, fold: int) -> int:
 class Tasks:
     """The folds that train on the cluster.
 
-    running: the fold of each Ray task that has not ended
-    faults: the error of each fold that failed
+    running: Ray task -> fold, for the tasks that have not ended
+    view: progress lines in a terminal, or None
+    faults: fold -> error message, for the folds that failed
+    places: fold -> (host, process id) of its training process, as printed last
+    epochs: fold -> number of finished epochs
     """
 
     def __init__(self, ray: Any, job: Job, running: dict[Any, int], view: View | None) -> None:
@@ -161,18 +170,18 @@ class Tasks:
                 self.view.draw()
 
     def say_where(self, fold: int) -> None:
-        """Says on which machine a fold runs, when that is new."""
+        """Prints on which machine a fold runs, if that has changed."""
         owner = living_owner(self.job.fold_folder(fold) / "lock")
         place = owner and (owner["host"], owner["pid"])
         if place and self.places.get(fold) != place:
-            again = "again, " if fold in self.places else ""
-            self.say(f"fold {fold}: {again}on {place[0]}, process {place[1]}")
+            again = "again " if fold in self.places else ""
+            self.say(f"fold {fold}: started {again}on {place[0]}, process {place[1]}")
             self.places[fold] = place
             if self.view is not None:
                 self.view.add(fold)
 
     def end(self, task: Any) -> None:
-        """Says how a task ended."""
+        """Prints how a task ended, and records its error if it failed."""
         fold = self.running.pop(task)
         if self.view is not None:
             self.view.remove(fold)
@@ -184,7 +193,7 @@ class Tasks:
             return
         record = self.job.fold_folder(fold) / "trained.json"
         if not record.exists():
-            self.say(f"fold {fold}: {TIME_OVER}; what was done is saved; the same command continues")
+            self.say(f"fold {fold}: {TIME_OVER}; its progress is saved; the same command continues")
             return
         facts = read_json(record, "last_epoch", "seconds")
         score = facts["last_epoch"]["val_score"]
@@ -192,8 +201,10 @@ class Tasks:
 
 
 def train_on(ray: Any, job: Job, folds: list[int], request: tuple[float, int], stop: Stop) -> None:
-    """Trains folds on the cluster, each with the requested GPUs and CPUs; raises FoldwiseError if one of them failed,
-    after the others have ended."""
+    """Trains folds on the cluster, each with the requested (GPUs, CPUs).
+
+    Raises FoldwiseError if a fold failed, after the other folds have ended.
+    """
     gpus, cpus = request
     remote = ray.remote(train_in_task).options(
         num_gpus=gpus, num_cpus=cpus, max_retries=RETRIES, retry_exceptions=[ChildProcessError]
@@ -213,18 +224,22 @@ def train_on(ray: Any, job: Job, folds: list[int], request: tuple[float, int], s
     for _ in epochs:
         pass
     if stop.asked:
-        say("cluster", f"stopping {count_of(len(running), 'fold')}, which save first")
+        say("cluster", f"saving and stopping {count_of(len(running), 'fold')}")
         for task in running:
             ray.cancel(task)
         ray.wait(list(running), num_returns=len(running), timeout=LAST_WORDS)
-        stop.leave("what the folds had done is saved")
+        stop.leave("the progress of the folds is saved")
     if tasks.faults:
         named = "; ".join(f"fold {fold} on {fault}" for fold, fault in sorted(tasks.faults.items()))
         raise FoldwiseError(f"{count_of(len(tasks.faults), 'fold')} of {len(folds)} failed: {named}")
 
 
 def run(job: Job, address: str = "auto", gpus: float | None = None, cpus: int | None = None) -> None:
-    """Trains the folds of the job that are not trained, on the Ray cluster at this address."""
+    """Trains the untrained folds of the job on a Ray cluster.
+
+    address: host:port of the cluster's head, or "auto" for the cluster of this machine
+    gpus, cpus: resources of each fold; None to choose them
+    """
     folds = [fold for fold in job.folds if not (job.fold_folder(fold) / "trained.json").exists()]
     if len(folds) < len(job.folds):
         say("cluster", f"{count_of(len(job.folds) - len(folds), 'fold')} of {job.run.name} trained already")
@@ -232,7 +247,7 @@ def run(job: Job, address: str = "auto", gpus: float | None = None, cpus: int | 
         return
 
     ray = load_ray()
-    # A signal is only noted: it would leave Ray's own calls in disorder.
+    # Stop only notes a signal: an exception in the middle of a Ray call could leave Ray in an inconsistent state.
     with owned(job.run_folder / "cluster.lock"), connected(ray, address), Stop() as stop:
         nodes = [node for node in ray.nodes() if node["Alive"]]
         request = request_of(nodes, len(folds), gpus, cpus, job.machine.device)
@@ -240,11 +255,11 @@ def run(job: Job, address: str = "auto", gpus: float | None = None, cpus: int | 
             node for node in nodes if node["Resources"].get("GPU", 0) >= request[0] and node["Resources"].get("CPU", 0)
         ]
         require_alike(ray, able, job.paths)
-        stop.leave("no fold was begun")
+        stop.leave("no fold was started")
         say(
             "cluster",
-            f"{count_of(len(folds), 'fold')} of {job.run.name} on {count_of(len(able), 'machine')}, each with "
-            f"{request[0]:g} GPUs and {request[1]} CPUs of it; their output: {shown(job.run_folder)}/fold*/console.log",
+            f"{count_of(len(folds), 'fold')} of {job.run.name} on {count_of(len(able), 'machine')}, each fold with "
+            f"{request[0]:g} GPUs and {request[1]} CPUs; output: {shown(job.run_folder)}/fold*/console.log",
         )
         train_on(ray, job, folds, request, stop)
 

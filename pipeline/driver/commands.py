@@ -1,4 +1,4 @@
-"""The command line of each stage, for a plan."""
+"""Builds the command line of each stage from a plan; all functions return arguments for Python."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.system.threads import cores
 
 
 def selection_options(plan: Plan, run: bool = False) -> list[str]:
-    """Options that name the competition and, for a ``run``, its recipe and settings."""
+    """Options that select the competition and, if ``run`` is true, the recipe and the settings."""
     options = plan.options
     words = [f"--competition={options.competition}", *(["--dry-run"] if options.dry_run else [])]
     if run:
@@ -21,24 +21,24 @@ def selection_options(plan: Plan, run: bool = False) -> list[str]:
 
 
 def machine(options: Options) -> list[str]:
-    """Options that name the machine's parts."""
+    """Options for the device, the loader processes and determinism."""
     words = ["--device", options.device] if options.device else []
     words += ["--workers", options.workers] if options.workers else []
     return words + (["--deterministic"] if options.deterministic else [])
 
 
 def as_ranks(plan: Plan, stage: str) -> list[str]:
-    """The module of a stage, or the tool that starts it as several ranks."""
+    """The module of a stage or, with several ranks, the tool that starts them and its arguments."""
     return ["pipeline.tools.ranks", str(plan.ranks), stage] if plan.ranks > 1 else [f"pipeline.{stage}"]
 
 
 def folds_option(folds: list[int]) -> list[str]:
-    """``--folds 0,1``."""
+    """``["--folds", "0,1"]`` for folds 0 and 1."""
     return ["--folds", ",".join(map(str, folds))]
 
 
 def command(plan: Plan, stage: str, folds: list[int]) -> list[str]:
-    """What runs a stage other than train; folds: those that predict predicts."""
+    """The command of a stage other than train. Only predict uses ``folds``: the folds that predict."""
     if stage == "predict":
         words = [
             *as_ranks(plan, stage),
@@ -56,7 +56,7 @@ def command(plan: Plan, stage: str, folds: list[int]) -> list[str]:
 
 
 def train_command(plan: Plan, fold: int) -> list[str]:
-    """What trains a fold on this machine."""
+    """The command that trains a fold on this machine."""
     threads = plan.threads[fold] if plan.jobs == plan.beside else max(1, cores() // plan.jobs)
     words = [*as_ranks(plan, "train"), *selection_options(plan, run=True), "--fold", str(fold), *machine(plan.options)]
     words += ["--threads", str(threads)]
@@ -64,7 +64,7 @@ def train_command(plan: Plan, fold: int) -> list[str]:
 
 
 def cluster_command(plan: Plan, folds: list[int]) -> list[str]:
-    """What trains folds on a Ray cluster."""
+    """The command that trains folds on a Ray cluster."""
     options = plan.options
     words = [
         "pipeline.driver.cluster",
@@ -79,7 +79,7 @@ def cluster_command(plan: Plan, folds: list[int]) -> list[str]:
 
 
 def commands_of(plan: Plan, step: Step) -> Iterator[list[str]]:
-    """The commands of a step."""
+    """Yields the commands of a step."""
     if step.stage != "train":
         of_folds = step.folds or plan.chosen
         done = replace(plan, chosen=plan.trained) if plan.until is not None and plan.trained else plan

@@ -1,6 +1,6 @@
-"""What a user types, as ``make train FOLD=0`` or ``python -m pipeline train FOLD=0``, checked before anything runs.
+"""Reads and checks what the user types, as ``make train FOLD=0`` or ``python -m pipeline train FOLD=0``.
 
-make hands its variables over in the environment. They are data: none of them is ever part of a shell's command.
+make passes its variables in the environment. They are data: none of them becomes part of a shell command.
 Standard library only.
 """
 
@@ -17,34 +17,53 @@ from pipeline.system.places import is_no_text
 from pipeline.system.threads import cores, most_workers
 from pipeline.system.toml import split_settings
 
-#: The stages, in their order.
+#: The stages in the order in which they run.
 STAGES = ("prepare", "manifest", "folds", "train", "predict", "ensemble", "submit")
 VERBS = {
-    "prepare": "unpack what you put into data/<competition>/raw/",
-    "manifest": "check every image: manifest.csv, problems.csv, a contact sheet",
-    "folds": "split into stratified folds, once (FORCE=1 replaces folds that runs were made with)",
-    "train": "train FOLD=0, or all folds",
-    "predict": "out-of-fold and test probabilities of FOLD=0, or of all folds",
-    "ensemble": "average the folds, and print the out-of-fold score",
-    "submit": "everything up to submissions/<competition>/<run>.csv",
-    "why": "what make submit would run, and why",
-    "classify": "predict IMAGE=photo.jpg, or a folder, by the trained folds: label, bars, where they look",
-    "results": "the README's table of the five tutorials, from the runs that are here",
-    "doctor": "one page on this machine and this project: what is wrong, and what to type",
-    "clean": "remove the caches of pixels, and dry runs; runs and submissions stay",
-    "help": "this page",
+    "prepare": "unpack the files in data/<competition>/raw/",
+    "manifest": "check every image; write manifest.csv, problems.csv and a contact sheet",
+    "folds": "split the images into stratified folds, once (FORCE=1 replaces folds even if runs use them)",
+    "train": "train one fold (FOLD=0) or all folds",
+    "predict": "compute the out-of-fold and test predictions of one fold (FOLD=0) or all folds",
+    "ensemble": "combine the predictions of the folds, and print the out-of-fold score",
+    "submit": "run all stages up to submissions/<competition>/<run>.csv",
+    "why": "print what make submit would run, and why",
+    "classify": "classify an image (IMAGE=photo.jpg) or a folder with the trained folds, and draw the result",
+    "results": "update the table of the five tutorials in tests/benchmarks/README.md",
+    "doctor": "check this machine and this project; print what is wrong and what to do",
+    "clean": "delete pixel caches and dry runs; runs and submissions stay",
+    "help": "print this page",
 }
 VARIABLES = (
     "COMPETITION", "RECIPE", "SET", "FOLD", "FOLDS", "DRY", "FORCE", "HOURS", "DEVICE", "WORKERS", "GPUS", "CPUS",
     "CLUSTER", "DETERMINISTIC", "IMAGE",
 )  # fmt: skip
-#: These replace or skip something, and so count only where they are typed, not where the environment has them.
+#: Variables that replace files: they count only if they are typed, not if the environment has them.
 TYPED_ONLY = ("FORCE",)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What was typed. hours: None for no limit. jobs: folds side by side (make's -j), None if the driver chooses."""
+    """What the user typed; "" selects a default.
+
+    competition: a folder of data/
+    recipe: a file of pipeline/recipes/; "" for the recipe that competition.toml names
+    settings: ``key=value`` changes of the recipe
+    folds: fold numbers such as ``"0,1"``; "" for all folds
+    dry_run: True for a rehearsal on a few images
+    force: True to replace folds that runs use
+    hours: time limit in hours; None for no limit
+    device: such as "cpu", "cuda:1" or "auto"
+    workers: number of loader processes
+    gpus: number of GPUs for each fold; on a cluster also a fraction such as "0.5"
+    cpus: number of CPUs for each fold, on a cluster only
+    cluster: "auto" or host:port of a Ray cluster; "" to train on this machine
+    deterministic: True to use only CUDA algorithms that repeat bit for bit
+    image: the file or folder to classify
+    jobs: number of folds side by side (make's -j); 0 for all; None if the driver chooses
+    keep_going: True to start the other folds after one failed (make's -k)
+    plan_only: True to print what would run, and run nothing (make's -n)
+    """
 
     competition: str = "digits"
     recipe: str = ""
@@ -71,9 +90,9 @@ class Options:
 
 
 def read_options(words: Sequence[str], environment: Mapping[str, str]) -> Options:
-    """The options in ``NAME=value`` words and, where make called, in its environment.
+    """Options from ``NAME=value`` words and, if make is the caller, from the environment.
 
-    Raises FoldwiseError for an unknown or repeated name, or a value that cannot be obeyed.
+    Raises FoldwiseError for an unknown or repeated name, or an invalid value.
     """
     values = from_make(environment) if "FOLDWISE_MAKE" in environment else {}
     typed: dict[str, str] = {}
@@ -86,14 +105,14 @@ def read_options(words: Sequence[str], environment: Mapping[str, str]) -> Option
         if name in VARIABLES and not equals:
             raise FoldwiseError(f"{name} has no value; write {name}=..., without a space")
         if name not in VARIABLES:
-            raise FoldwiseError(f"'{word}' is no NAME=value such as FOLD=0{suggestion(name, VARIABLES)}")
+            raise FoldwiseError(f"'{word}' is not a known NAME=value, such as FOLD=0{suggestion(name, VARIABLES)}")
         if name in typed:
             raise FoldwiseError(f"{name} is given twice; give it once")
         typed[name] = value
     values |= typed
     for name, value in values.items():
         if is_no_text(value):
-            raise FoldwiseError(f"{name}={value!a} is no UTF-8 text")
+            raise FoldwiseError(f"{name}={value!a} is not UTF-8 text")
     if values.get("FOLD") and values.get("FOLDS"):
         raise FoldwiseError("FOLD and FOLDS are both given; give one of them")
     return Options(
@@ -118,7 +137,7 @@ def read_options(words: Sequence[str], environment: Mapping[str, str]) -> Option
 
 
 def from_make(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that make handed over; FOLDWISE_MAKE names those that were typed on its command line."""
+    """The variables that make passed in the environment; FOLDWISE_MAKE lists those typed on make's command line."""
     typed = environment["FOLDWISE_MAKE"].split()
     names = [name for name in VARIABLES if name in environment and (name in typed or name not in TYPED_ONLY)]
     return {name: environment[name] for name in names}
@@ -126,7 +145,12 @@ def from_make(environment: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Flags:
-    """make's own flags. jobs: of -j, 0 for one without a number; plan_only: -n, -q or -t."""
+    """make's own flags.
+
+    jobs: the number of -j; 0 for -j without a number; None without -j
+    keep_going: True for -k
+    plan_only: True for -n, -q or -t
+    """
 
     jobs: int | None = None
     keep_going: bool = False
@@ -134,7 +158,7 @@ class Flags:
 
 
 def make_flags(text: str) -> Flags:
-    """What MAKEFLAGS says: letters in its first word, then options, then after ``--`` the variables."""
+    """Parses MAKEFLAGS: letters in its first word, then options, then the variables after ``--``."""
     words = text.partition(" -- ")[0].split()
     letters = words[0] if words and not words[0].startswith("-") and "=" not in words[0] else ""
     jobs = [word[2:] for word in words if re.fullmatch(r"-j\d*", word)]
@@ -143,7 +167,7 @@ def make_flags(text: str) -> Flags:
 
 
 def switch(name: str, value: str) -> bool:
-    """Whether a switch is on; raises FoldwiseError for a value that says neither."""
+    """True if a switch is on; raises FoldwiseError for a value that is neither on nor off."""
     if value.lower() in ("1", "yes", "true", "on"):
         return True
     if value.lower() in ("", "0", "no", "false", "off"):
@@ -152,27 +176,27 @@ def switch(name: str, value: str) -> bool:
 
 
 def hours(value: str) -> float | None:
-    """A number of hours; raises FoldwiseError for anything that is none."""
+    """The number of hours, None for empty text; raises FoldwiseError for anything else."""
     if not value.strip():
         return None
     number = float(value) if re.fullmatch(r"[0-9]{0,9}\.?[0-9]{1,9}", value.strip()) else math.nan
-    if not 0 < number < 100_000:  # also not NaN
+    if not 0 < number < 100_000:  # also refuses NaN
         raise FoldwiseError(f"HOURS={value} is not a number of hours, such as HOURS=8.5")
     return number
 
 
 def workers(value: str) -> str:
-    """A number of loader processes, as text; raises FoldwiseError for one that cannot be."""
+    """The number of loader processes, as text; raises FoldwiseError for an invalid number."""
     if value and not (re.fullmatch("[0-9]{1,6}", value) and int(value) <= most_workers()):
         raise FoldwiseError(
-            f"WORKERS={value} is not a number of loader processes from 0 to {most_workers()}, which suits the "
-            f"{cores()} cores of this machine"
+            f"WORKERS={value} is not a number of loader processes from 0 to {most_workers()}, the maximum for a "
+            f"machine with {cores()} cores"
         )
     return value
 
 
 def device(value: str) -> str:
-    """A device's name as torch writes it; raises FoldwiseError for anything else."""
+    """The name of a torch device, "auto" or ""; raises FoldwiseError for anything else."""
     if value and not re.fullmatch(r"auto|(cpu|cuda|mps|xpu)(:[0-9]{1,3})?", value):
         raise FoldwiseError(f"unknown DEVICE={value}; known: auto, cpu, cuda, cuda:1, mps")
     return value

@@ -1,6 +1,6 @@
-"""What a call comes to: the run, its folds, how they share the machine, and which stages are out of date.
+"""Plans a call: its run and folds, how they share the machine, and which stages are out of date and why.
 
-Standard library only, so that it answers in a fraction of a second, and before anything is installed.
+Standard library only, so that a plan takes a fraction of a second and works before anything is installed.
 """
 
 from __future__ import annotations
@@ -41,17 +41,26 @@ from pipeline.system.places import shown
 from pipeline.system.threads import cores
 from pipeline.system.toml import read_toml
 
-#: Seconds of HOURS that are kept for the stages after training to begin and end.
+#: Seconds of HOURS that are reserved for the stages after training.
 KEPT_BACK = 30
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One call.
+    """The plan of one call.
 
-    facts: competition.toml as it is read, not yet validated. chosen: the folds asked for. beside: how many train at
-    once. threads: of each fold. last_round: folds that wait for all others, since they get other threads. ranks:
-    processes of each fold. until: seconds since 1970 at which training must end.
+    options: what the user typed
+    paths: where the files of the competition are
+    facts: content of competition.toml, not validated
+    recipe: name of the recipe
+    run: name of the run
+    num_folds: number of folds of the competition
+    chosen: the folds asked for
+    beside: number of folds to train at once; make's -j overrides it
+    threads: fold -> number of CPU threads
+    last_round: folds that start after all others have ended, since they get another number of threads
+    ranks: number of processes that train one fold
+    until: time (seconds since 1970) at which training must end; None for no limit
     """
 
     options: Options
@@ -69,26 +78,26 @@ class Plan:
 
     @property
     def jobs(self) -> int:
-        """Folds side by side: as arranged, or as make's -j says."""
+        """Number of folds to train at once: make's -j if it is given, else ``beside``."""
         if self.options.jobs is None:
             return self.beside
         return self.options.jobs or len(self.chosen)
 
     @property
     def csv(self) -> Path:
-        """The submission."""
+        """Path of the submission."""
         return self.paths.submissions / partial_name(self.run, self.chosen, self.num_folds, ".csv")
 
     @property
     def has_test(self) -> bool:
-        """Whether there are test images to submit, by competition.toml."""
+        """True if competition.toml has a test set; an optional one counts only if its images exist."""
         test = self.facts.get("test")
         if not isinstance(test, dict):
-            return "test" in self.facts  # wrong, and the stages say how
+            return "test" in self.facts  # an invalid table, which the stages report
         return not (test.get("optional") is True and self.paths.seek(str(test.get("images", "test"))) is None)
 
     def is_trained(self, fold: int) -> bool:
-        """Whether the fold is trained."""
+        """True if the fold is trained."""
         return (self.paths.fold(self.run, fold) / "trained.json").exists()
 
     @property
@@ -98,12 +107,12 @@ class Plan:
 
     @property
     def untrained(self) -> list[int]:
-        """The folds asked for that are not."""
+        """The folds asked for that are not trained."""
         return [fold for fold in self.chosen if not self.is_trained(fold)]
 
 
 def make_plan(options: Options) -> Plan:
-    """The plan of a call; raises FoldwiseError for a name or a number that cannot be, as the stages would."""
+    """The plan of a call; raises FoldwiseError for an invalid name or number, as the stages would."""
     paths = Paths(options.competition, options.dry_run)
     facts = read_toml(paths.toml)
     table = facts.get("folds", {})
@@ -121,7 +130,7 @@ def make_plan(options: Options) -> Plan:
     beside, threads = share_machine(
         len(chosen), int(sizes[-1]) if re.fullmatch("[0-9]{1,9}", sizes[-1]) else 224, device
     )
-    if ranks > 1 or options.cluster:  # each fold has the whole machine, or others
+    if ranks > 1 or options.cluster:  # each fold uses the whole machine, or other machines
         beside, threads = 1, [cores()] * len(chosen)
     until = None if options.hours is None else time.time() + options.hours * 3600 - KEPT_BACK
     last_round = chosen[len(chosen) - len(chosen) % beside :]
@@ -132,7 +141,7 @@ def make_plan(options: Options) -> Plan:
 
 
 def require_no_older_name(paths: Paths, recipe: str, settings: list[str]) -> None:
-    """Raises FoldwiseError where an earlier version made this run under a longer name: it is not trained again."""
+    """Raises FoldwiseError if an earlier version made this run under a longer name, so that it is not trained twice."""
     older = unshortened_run_name(recipe, settings)
     if LONGEST_RUN < len(older.encode()) <= 255 and paths.run(older).exists():
         now = paths.run(run_name(recipe, settings))
@@ -146,7 +155,7 @@ def require_no_older_name(paths: Paths, recipe: str, settings: list[str]) -> Non
 
 
 def target_of(plan: Plan, stage: str) -> Target:
-    """What a stage that is not about single folds reads and makes."""
+    """What a stage reads and makes; for all stages except train and predict, which work on single folds."""
     if stage == "prepare":
         return prepare_target(plan.paths, plan.facts)
     if stage == "manifest":
@@ -159,25 +168,25 @@ def target_of(plan: Plan, stage: str) -> Target:
 
 
 def run_of(plan: Plan) -> Run:
-    """The run as its stages know it."""
+    """The name, recipe and settings of the plan's run."""
     return Run(plan.run, plan.recipe, plan.options.settings)
 
 
 def why(plan: Plan, stage: str, index: Index) -> str:
-    """Why a stage that is not about single folds has to run, in a few words; "" if it is up to date."""
+    """Why a stage other than train and predict must run, in a few words; "" if it is up to date."""
     if stage == "folds" and plan.options.force:
         return "FORCE=1"
     return target_of(plan, stage).why(index)
 
 
 def unpredicted(plan: Plan, index: Index) -> dict[int, str]:
-    """The folds whose predictions are out of date, and why."""
+    """Fold -> reason, for the folds whose predictions are out of date."""
     reasons = {fold: predict_target(plan.paths, run_of(plan), fold).why(index) for fold in plan.chosen}
     return {fold: reason for fold, reason in reasons.items() if reason}
 
 
 def misfit(plan: Plan, index: Index) -> str:
-    """Why the trained folds would be refused, as far as it shows without their stage; "" if they fit the folds."""
+    """Why the stages would refuse a trained fold; "" if all were trained with the present folds.csv."""
     for fold in plan.trained:
         record = plan.paths.fold(plan.run, fold) / "trained.json"
         try:
@@ -191,7 +200,12 @@ def misfit(plan: Plan, index: Index) -> str:
 
 @dataclass(frozen=True)
 class Step:
-    """A stage that would run: on which folds, and why."""
+    """A stage that would run.
+
+    stage: its name
+    reason: why it would run
+    folds: the folds that train or predict would work on; empty for other stages
+    """
 
     stage: str
     reason: str
@@ -199,13 +213,15 @@ class Step:
 
 
 def steps(plan: Plan, verb: str, index: Index) -> Iterator[Step]:
-    """What a verb would run. What comes after a stage that runs is taken to run too; in truth it runs only if what it
-    reads has then changed."""
+    """Yields what a verb would run.
+
+    Assumes that all stages after one that runs will run too. In fact, each runs only if its input has changed by then.
+    """
     after = ""
     for stage in STAGES[: STAGES.index(verb) + 1]:
         if stage == "train":
             if todo := plan.untrained:
-                begun = "".join(f"; fold {fold} goes on after step {step:,}" for fold, step in saved_steps(plan, todo))
+                begun = "".join(f"; fold {fold} continues at step {step:,}" for fold, step in saved_steps(plan, todo))
                 yield Step(stage, f"{fold_list(todo)} {'is' if len(todo) == 1 else 'are'} not trained{begun}", todo)
                 after = stage
             elif not after and (fault := misfit(plan, index)):
@@ -225,7 +241,7 @@ def steps(plan: Plan, verb: str, index: Index) -> Iterator[Step]:
 
 
 def saved_steps(plan: Plan, folds: list[int]) -> Iterator[tuple[int, int]]:
-    """The step of the newest checkpoint of each of these folds that has one."""
+    """Yields (fold, step of its newest checkpoint) for each of these folds that has a checkpoint."""
     for fold in folds:
         saved = plan.paths.fold(plan.run, fold).glob("checkpoints/*/manifest.json")
         if steps := [int(path.parent.name) for path in saved if path.parent.name.isdecimal()]:
@@ -233,11 +249,11 @@ def saved_steps(plan: Plan, folds: list[int]) -> Iterator[tuple[int, int]]:
 
 
 def warn_of_trained_folds(plan: Plan) -> str:
-    """What new folds would make invalid; "" if nothing is trained."""
+    """A warning that new folds would make trained folds invalid; "" if this cannot happen, or with FORCE=1."""
     trained = len(list(plan.paths.runs.glob("*/fold*/trained.json")))
     if not trained or plan.options.force or plan.paths.dry_run:
         return ""
-    return f"; if they would change, it stops there, since {count_of(trained, 'trained fold')} would become invalid"
+    return f"; if the folds change, it stops there, since {count_of(trained, 'trained fold')} would become invalid"
 
 
 def fold_list(folds: list[int]) -> str:
@@ -246,7 +262,7 @@ def fold_list(folds: list[int]) -> str:
 
 
 def up_to_date(plan: Plan, verb: str) -> str:
-    """What is there where a verb has nothing to do."""
+    """A message for a verb that has nothing to do: what is up to date."""
     made = {
         "prepare": plan.paths.images,
         "manifest": plan.paths.manifest,

@@ -1,8 +1,8 @@
-"""The stages as processes: started side by side, watched, signalled once, and never left behind.
+"""Runs stages as child processes: starts them side by side, watches them, passes signals on, and leaves none behind.
 
-They stay in the driver's process group. A signal reaches the driver alone (``kill``), or all of them (Ctrl-C, a closed
-terminal); the driver hands each one on at once, and a stage that gets the same signal twice in a moment counts it as
-one (system/signals.py). When the driver dies, however it dies, Linux sends its stages SIGTERM.
+The stages stay in the driver's process group. A signal reaches the driver alone (``kill``) or the whole group (Ctrl-C,
+a closed terminal). The driver passes each signal on at once. A stage that gets the same signal twice within a second
+counts it as one (system/signals.py). If the driver dies for any reason, Linux sends SIGTERM to its stages.
 """
 
 from __future__ import annotations
@@ -25,13 +25,19 @@ from pipeline.system.errors import FoldwiseError
 from pipeline.system.places import CHECKOUT
 from pipeline.system.signals import LEFT_AT_ONCE, SIGNALS, STOPPED, Stopped, handling, is_repeat
 
-#: Seconds between two looks at the processes, and between two drawings of the view.
+#: Seconds between two checks of the processes, and between two updates of the view.
 LOOK_EVERY, DRAW_EVERY = 0.05, 0.5
 
 
 @dataclass
 class Child:
-    """A stage that runs. fold: the one it trains, if it trains one."""
+    """A running stage.
+
+    process: its process
+    name: its name in messages
+    fold: the fold that it trains, or None
+    reader: the thread that reads its output, if the view is drawn
+    """
 
     process: subprocess.Popen[str]
     name: str
@@ -40,7 +46,7 @@ class Child:
 
 
 def interpreter() -> str:
-    """A Python that has the packages; raises FoldwiseError where none is set up."""
+    """Path of a Python that has the packages; raises FoldwiseError if none is installed."""
     if importlib.util.find_spec("torch") is not None:
         return sys.executable
     installed = CHECKOUT / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -50,19 +56,32 @@ def interpreter() -> str:
 
 
 class Processes:
-    """The stages that run now."""
+    """The stages that run now.
+
+    running: the stages that have not ended
+    view: progress lines in a terminal, or None
+    asked: why to stop; "" until a signal arrives or a stage is stopped
+    spoke: True if a stage has printed that it was stopped
+    left_at_once: True if a stage was stopped by a second signal
+    said: lines of output that are not yet printed
+    number: number of the last signal, 0 for none
+    drawn: time.monotonic() of the last update of the view
+    """
 
     def __init__(self, view: View | None = None) -> None:
         self.running: list[Child] = []
         self.view = view
-        self.asked = ""  # the reason, once a signal asked to stop
-        self.spoke = self.left_at_once = False  # whether a stage has said that it was stopped, or was asked twice
+        self.asked = ""
+        self.spoke = self.left_at_once = False
         self.said: Queue[str] = Queue()
-        self.number = 0  # of the last signal
+        self.number = 0
         self.drawn = 0.0
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler: hands the signal on. make sends a second SIGTERM where the group has got one already."""
+        """The signal handler: passes the signal on.
+
+        Ignores a repeated one: if the whole group gets SIGTERM, make sends it once more.
+        """
         if is_repeat(number):
             return
         self.number = number
@@ -72,20 +91,20 @@ class Processes:
 
     @contextmanager
     def signalled(self) -> Iterator[None]:
-        """Within, signals are handed on, and nothing is left running at the end."""
+        """Context in which signals are passed on; at its end, no stage is left running."""
         try:
             with handling(self.note):
                 yield
         finally:
-            for child in self.running:  # only after an error of our own
-                if not self.asked:  # a second signal would not let them save
+            for child in self.running:  # not empty only after an error in the driver
+                if not self.asked:  # after a second signal they would exit without saving
                     child.process.terminate()
             for child in self.running:
                 child.process.wait()
             self.running.clear()
 
     def start(self, command: list[str], environment: dict[str, str], name: str, fold: int | None = None) -> None:
-        """Starts ``python <command>`` with these variables beside the driver's own."""
+        """Starts ``python <command>`` with the driver's variables and those of ``environment``."""
         viewed = self.view is not None and fold is not None
         given = {"FOLDWISE_PARENT": str(os.getpid()), "FOLDWISE_DRIVEN": "1", **environment}
         given |= {"FOLDWISE_VIEW": "1"} if viewed else {}
@@ -96,7 +115,7 @@ class Processes:
         )  # fmt: skip
         child = Child(process, name, fold)
         self.running.append(child)
-        if self.asked:  # the signal came while it started
+        if self.asked:  # a signal arrived while the process started
             process.send_signal(self.number or signal.SIGTERM)
         if viewed and self.view is not None and fold is not None:
             child.reader = Thread(target=self.read, args=(process,), daemon=True)
@@ -104,14 +123,17 @@ class Processes:
             self.view.add(fold)
 
     def read(self, process: subprocess.Popen[str]) -> None:
-        """Takes in the lines that a process prints."""
+        """Reads the lines that a process prints; runs in a thread."""
         assert process.stdout is not None
         for line in process.stdout:
             self.said.put(line.rstrip("\n"))
 
     def next_ended(self) -> tuple[Child, int]:
-        """Waits for one of them to end; returns it with its status: 0, STOPPED if it was stopped and can go on,
-        LEFT_AT_ONCE after a second signal, else 1, in which case it has said why."""
+        """Waits until one of the stages ends; returns it and its status.
+
+        The status is 0, STOPPED if the stage was stopped and can continue, LEFT_AT_ONCE after a second signal, or 1
+        after an error, which has been printed.
+        """
         while True:
             for child in self.running:
                 if child.process.poll() is not None:
@@ -126,25 +148,25 @@ class Processes:
             time.sleep(LOOK_EVERY)
 
     def status_of(self, child: Child) -> int:
-        """How a process ended; says it of one that was killed and so could not."""
+        """The status of an ended process, as in ``next_ended``; prints an error for a process that was killed."""
         code = child.process.returncode
         self.asked = self.asked or ("stopped" if code in (STOPPED, LEFT_AT_ONCE) else "")
         self.spoke = self.spoke or code in (STOPPED, LEFT_AT_ONCE)
         self.left_at_once = self.left_at_once or code == LEFT_AT_ONCE
         if code in (0, STOPPED, LEFT_AT_ONCE):
             return code
-        if self.asked and -code in SIGNALS:  # before it could heed signals
+        if self.asked and -code in SIGNALS:  # before it could handle signals
             return STOPPED
         if code < 0:
             name = signal.Signals(-code).name
-            most_often = "; most often the memory is full: end what else runs there" if -code == 9 else ""
+            most_often = "; usually the memory is full: close other programs" if -code == 9 else ""
             sys.stderr.write(
-                f"error: {child.name} was ended by {name}{most_often}; the same command goes on after what it saved\n"
+                f"error: {child.name} was killed by {name}{most_often}; the same command continues from what is saved\n"
             )
         return 1
 
     def require_unasked(self) -> None:
-        """Ends the driver if a signal asked to stop: as the stages did, or in words of its own where none could."""
+        """Exits if a signal asked to stop: with the status of the stages or, if none reported the stop, by Stopped."""
         if self.left_at_once:
             sys.exit(LEFT_AT_ONCE)
         if self.asked and self.spoke:
@@ -153,7 +175,7 @@ class Processes:
             raise Stopped(self.asked)
 
     def show(self) -> None:
-        """Prints what they said since, and draws the view."""
+        """Prints new output of the stages, and updates the view."""
         lines = []
         with suppress(Empty):
             while True:

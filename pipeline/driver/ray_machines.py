@@ -1,4 +1,4 @@
-"""The machines of a Ray cluster: the connection, the share of each fold, and the check that all are alike."""
+"""Connects to a Ray cluster, computes the GPUs and CPUs of each fold, and checks that all machines are alike."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from pipeline.system.errors import FoldwiseError, count_of
 from pipeline.system.places import CHECKOUT
 from pipeline.system.provenance import PACKAGES
 
-#: Seconds in which Ray and each machine must answer.
+#: Seconds within which Ray and each machine must answer.
 ANSWER = 30
 
 
 def load_ray() -> Any:
-    """The package, which tells nobody that it is used; raises FoldwiseError where it is not installed."""
+    """Imports Ray, with its usage statistics turned off; raises FoldwiseError if it is not installed."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "."  # what it says of a lost machine, a page long; we say it in a line
-    # The head asks for a token if it had one when it started.
+    os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "."  # drops its long log of a lost machine; we print one line
+    # The head requires a token if it had one when it started.
     told = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
     if told or Path("~/.ray/auth_token").expanduser().exists():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -42,10 +42,12 @@ def load_ray() -> Any:
 
 
 def require_answer(address: str) -> None:
-    """Raises FoldwiseError unless a Ray cluster answers, asked by a process that can be ended: Ray itself would try for
-    minutes, and heed no signal."""
+    """Raises FoldwiseError if no Ray cluster answers.
+
+    Asks in a child process with a timeout: Ray itself would retry for minutes and ignore signals.
+    """
     if address != "auto" and not re.fullmatch(r"[^\s:]+:\d+", address):
-        raise FoldwiseError(f"CLUSTER={address} is neither auto nor a machine and its port, such as CLUSTER=head:6379")
+        raise FoldwiseError(f"CLUSTER={address} is neither auto nor host:port, such as CLUSTER=head:6379")
     asked = [] if address == "auto" else ["--address", address]
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", *asked]
     try:
@@ -59,7 +61,7 @@ def require_answer(address: str) -> None:
 
 @contextmanager
 def connected(ray: Any, address: str) -> Iterator[None]:
-    """A connection to a cluster that runs; raises FoldwiseError where there is none, or one of other versions."""
+    """Context with a connection to a running cluster; raises FoldwiseError if there is none or its versions differ."""
     require_answer(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
@@ -73,7 +75,15 @@ def connected(ray: Any, address: str) -> Iterator[None]:
 
 
 def look_around(checkout: str, home: str, token: str, packages: list[str]) -> dict[str, Any]:
-    """What a machine sees: the code's fingerprint, versions, and whether it can read and write the shared folder."""
+    """Collects facts about the machine on which it runs; Ray runs it on each machine.
+
+    checkout, home: the folders of the checkout and of the competition
+    token: content and part of the name of the probe file in ``home``
+    packages: packages whose versions are compared
+
+    Returns code (sha256 of pipeline/), versions (name -> version), shared (True if ``home`` has the probe file and can
+    be written) and exists (True if the checkout exists).
+    """
     import hashlib
     import importlib.metadata
     import platform
@@ -100,13 +110,16 @@ def look_around(checkout: str, home: str, token: str, packages: list[str]) -> di
 
 
 def name_of(node: dict[str, Any]) -> str:
-    """A machine as its user knows it."""
+    """Host name and address of a machine, for messages."""
     return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
 
 
 def request_of(nodes: list[dict], folds: int, gpus: float | None, cpus: int | None, device: str) -> tuple[float, int]:
-    """GPUs and CPUs for each fold. If they are not given: a GPU where there are some; the folds' part of all CPUs, as
-    far as one machine has them. Raises FoldwiseError where no machine has as much."""
+    """Returns (GPUs, CPUs) for each fold; raises FoldwiseError if no machine has as many.
+
+    If they are None: one GPU if a machine has one and the device is not the CPU; an equal share of all CPUs, but not
+    more than the smallest machine has.
+    """
     has = [(node["Resources"].get("GPU", 0), int(node["Resources"].get("CPU", 0))) for node in nodes]
     if gpus is None:
         gpus = 1 if device != "cpu" and any(of_node for of_node, _ in has) else 0
@@ -117,14 +130,14 @@ def request_of(nodes: list[dict], folds: int, gpus: float | None, cpus: int | No
     if not fitting or max(fitting) < (cpus or 1):
         most = "; ".join(f"{name_of(node)}: {gpus:g} and {cpus}" for node, (gpus, cpus) in zip(nodes, has, strict=True))
         raise FoldwiseError(
-            f"no machine of the cluster has {gpus:g} GPUs and {count_of(cpus or 1, 'CPU')} for a fold (they have "
+            f"no machine of the cluster has {gpus:g} GPUs and {count_of(cpus or 1, 'CPU')} for a fold (GPUs and CPUs: "
             f"{most}); ask for less with GPUS and CPUS"
         )
     return gpus, cpus or 1
 
 
 def require_alike(ray: Any, nodes: list[dict], paths: Paths) -> None:
-    """Raises FoldwiseError, naming the machine, unless all have this code and these versions, and share this folder."""
+    """Raises FoldwiseError if a machine has other code or versions, or does not share the competition's folder."""
     token = f"{time.time_ns():x}"
     probe = paths.home / f"probe.{token}"
     probe.write_text(token)
@@ -141,26 +154,29 @@ def require_alike(ray: Any, nodes: list[dict], paths: Paths) -> None:
                 there = ray.get(answer, timeout=ANSWER)
             except ray.exceptions.RayError as error:
                 reason = str(error).strip().splitlines()[-1]
-                raise FoldwiseError(f"{name_of(node)} does not answer ({reason}); start its Ray again") from error
+                raise FoldwiseError(f"{name_of(node)} does not answer ({reason}); restart Ray there") from error
             require_same(name_of(node), here, there)
     finally:
         probe.unlink(missing_ok=True)
 
 
 def require_same(machine: str, here: dict[str, Any], there: dict[str, Any]) -> None:
-    """Raises FoldwiseError for the first thing that a machine sees otherwise."""
+    """Raises FoldwiseError for the first difference between a machine and this one.
+
+    here, there: what ``look_around`` returned on this machine and on the other
+    """
     if not there["exists"]:
         raise FoldwiseError(f"{machine} has no {CHECKOUT}; all machines need the checkout at the same path")
     if not there["shared"]:
         raise FoldwiseError(
-            f"{machine} cannot read and write {places.ROOT / 'data'} as this machine sees it; share that folder at "
-            "the same path (NFS or the like)"
+            f"{machine} cannot read and write this machine's {places.ROOT / 'data'}; share that folder at the same "
+            "path (for example by NFS)"
         )
     for name, version in here["versions"].items():
         if there["versions"][name] != version:
             raise FoldwiseError(
-                f"{machine} has {name} {there['versions'][name]}, this machine {version}; install what constraints.txt "
-                "names there (make setup)"
+                f"{machine} has {name} {there['versions'][name]}, this machine {version}; install the packages of "
+                "constraints.txt there (make setup)"
             )
     if there["code"] != here["code"]:
-        raise FoldwiseError(f"{machine} has other code in {CHECKOUT}/pipeline than this machine; bring it up to date")
+        raise FoldwiseError(f"{machine} has other code in {CHECKOUT}/pipeline than this machine; update its checkout")

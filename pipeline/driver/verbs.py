@@ -1,4 +1,4 @@
-"""What each verb does: brings the stages up to date one after another, or explains what it would do."""
+"""Implements the verbs: runs the stages that are out of date, one after another, or prints what would run."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from pipeline.system.processes import end_with_parent
 
 
 def folds_at_once_with(plan: Plan, fold: int) -> int:
-    """How many folds train beside each other while this one does, it counted."""
+    """Number of folds that train at the same time as this one, including it."""
     return len(plan.last_round) if plan.jobs == plan.beside and fold in plan.last_round else plan.jobs
 
 
 def run_one(words: list[str], name: str, environment: dict[str, str] | None = None) -> None:
-    """Runs one process to its end; ends the driver where it fails, since it has said why."""
+    """Runs one process to its end; exits if it fails, after it has printed its error."""
     processes = Processes()
     with processes.signalled():
         processes.start(words, environment or {}, name)
@@ -44,8 +44,10 @@ def run_one(words: list[str], name: str, environment: dict[str, str] | None = No
 
 
 def train_here(plan: Plan, verb: str) -> None:
-    """Trains the folds that are not trained, as many at once as the plan says. After a fault those that run go on to
-    their end and no further one starts; with make's -k all others do."""
+    """Trains the untrained folds, as many at once as the plan says.
+
+    After an error, the running folds finish and no further fold starts; with make's -k, all other folds still start.
+    """
     folders = {fold: plan.paths.fold(plan.run, fold) for fold in plan.chosen}
     processes = Processes(View(folders) if sys.stderr.isatty() else None)
     failed: list[int] = []
@@ -65,8 +67,8 @@ def train_here(plan: Plan, verb: str) -> None:
                     failed += [child.fold] if status == 1 and child.fold is not None else []
     processes.require_unasked()
     if failed and len(plan.chosen) > 1:
-        not_begun = f"; {fold_list(left)} {'was' if len(left) == 1 else 'were'} not begun" if left else ""
-        sys.stderr.write(f"error: {fold_list(sorted(failed))} failed, as said above{not_begun}\n")
+        not_begun = f"; {fold_list(left)} {'was' if len(left) == 1 else 'were'} not started" if left else ""
+        sys.stderr.write(f"error: {fold_list(sorted(failed))} failed, see above{not_begun}\n")
     if failed:
         sys.exit(1)
 
@@ -74,7 +76,7 @@ def train_here(plan: Plan, verb: str) -> None:
 def start_fold(plan: Plan, processes: Processes, fold: int, verb: str) -> None:
     """Starts the training of a fold, if there is time left."""
     if plan.until is not None and time.time() >= plan.until:
-        say("train", f"the time is over; fold {fold} was not begun")
+        say("train", f"the time is over; fold {fold} was not started")
         return
     if processes.view is None:
         say("train", f"starting fold {fold} of {plan.run}")
@@ -85,7 +87,7 @@ def start_fold(plan: Plan, processes: Processes, fold: int, verb: str) -> None:
 
 
 def bring_up_to_date(plan: Plan, verb: str) -> None:
-    """Runs the stages up to this one, each where something has changed that it read or made."""
+    """Runs the stages up to ``verb``, each only if something that it read or made has changed."""
     index, ran = Index(plan.paths.home), ""
     for stage in STAGES[: STAGES.index(verb) + 1]:
         folds, reason = out_of_date(plan, stage, index)
@@ -98,7 +100,7 @@ def bring_up_to_date(plan: Plan, verb: str) -> None:
         index.save()
         if stage == "train":
             if plan.options.cluster:
-                run_one(cluster_command(plan, folds), "the cluster's driver")
+                run_one(cluster_command(plan, folds), "the cluster driver")
             else:
                 train_here(plan, verb)
             if plan.until is not None and verb != "train":
@@ -117,7 +119,7 @@ def bring_up_to_date(plan: Plan, verb: str) -> None:
 
 
 def out_of_date(plan: Plan, stage: str, index: Index) -> tuple[list[int], str]:
-    """The folds that a stage has to work on, if it is about single folds, and why it has to run; "" if it has not."""
+    """The folds that train or predict must work on ([] for other stages), and why the stage must run ("" if not)."""
     if stage == "train":
         return plan.untrained, NOT_YET if plan.untrained else ""
     if stage == "predict":
@@ -127,7 +129,7 @@ def out_of_date(plan: Plan, stage: str, index: Index) -> tuple[list[int], str]:
 
 
 def check_choices(plan: Plan) -> None:
-    """Raises FoldwiseError for a setting or a fact that a later stage would refuse, before the first one begins."""
+    """Raises FoldwiseError for an invalid competition.toml, recipe or setting, before the first stage starts."""
     if importlib.util.find_spec("pydantic") is None:  # nothing is installed yet
         return
     from pipeline.records.competition import load_competition
@@ -138,16 +140,16 @@ def check_choices(plan: Plan) -> None:
 
 
 def with_trained_folds(plan: Plan) -> Plan:
-    """The plan for those of its folds that were trained in time. Raises FoldwiseError if there are none."""
+    """The plan with only the folds that were trained in time; raises FoldwiseError if there are none."""
     if not plan.trained:
         raise FoldwiseError(
-            f"no fold is trained after {plan.options.hours:g} hours, so nothing to submit; the same command goes on"
+            f"no fold is trained after {plan.options.hours:g} hours; nothing is submitted; the same command continues"
         )
     return replace(plan, chosen=plan.trained)
 
 
 def explain(plan: Plan, verb: str, with_commands: bool) -> None:
-    """Prints what a verb would run, a line for each stage."""
+    """Prints what a verb would run: a line for each stage and, ``with_commands``, its command lines."""
     index = Index(plan.paths.home)
     if plan.until is not None and plan.trained and verb not in STAGES[: STAGES.index("train") + 1]:
         found = [step for step in steps(plan, "train", index)]
@@ -170,23 +172,27 @@ def explain(plan: Plan, verb: str, with_commands: bool) -> None:
 
 
 def show_help() -> None:
-    """The page that make alone prints."""
+    """Prints the help page, as make without arguments does."""
     print("Foldwise: from a folder of images to a checked Kaggle submission. Start with: make submit\n")
     for verb, does in VERBS.items():
         print(f"  make {verb:<10} {does}")
     print(
         f"""
-  make setup      install what constraints.txt names into .venv (the other commands do it too)
-  make check test chaos bench      for those who work on Foldwise itself
+  make setup      install the packages of constraints.txt into .venv (the other commands do it too)
+  make check test chaos bench      for developers of Foldwise itself
 
-  COMPETITION=digits   a folder of data/ with a competition.toml; here: {" ".join(known_competitions())}
-  RECIPE=resnet18      a file of pipeline/recipes/; here: {" ".join(known_recipes())}
-  SET="epochs=2 lr=1e-3"   change keys of the recipe; makes a run of its own
-  FOLD=0  FOLDS=0,1    one fold to train; the folds to submit    DRY=1   a rehearsal of every stage in seconds
-  DEVICE=cuda:1  WORKERS=4  the machine, found by itself         -j2     folds side by side
-  HOURS=8.5            stop in time, and submit the folds that are done; the same command goes on
-  GPUS=4               each fold on four GPUs    CLUSTER=auto  the folds on a Ray cluster, with GPUS=0.5 CPUS=4 each
-  DETERMINISTIC=1      the same bits on CUDA too, where it is slower
+  COMPETITION=digits   a folder of data/ with a competition.toml; available: {" ".join(known_competitions())}
+  RECIPE=resnet18      a file of pipeline/recipes/; available: {" ".join(known_recipes())}
+  SET="epochs=2 lr=1e-3"   change keys of the recipe; this is a separate run
+  FOLD=0  FOLDS=0,1    one fold to train; the folds to submit
+  DRY=1                a rehearsal: every stage on a few images
+  DEVICE=cuda:1        the device (default: chosen automatically)
+  WORKERS=4            number of loader processes (default: chosen by device)
+  -j2                  train two folds side by side
+  HOURS=8.5            stop after 8.5 hours and submit the trained folds; the same command continues
+  GPUS=4               train each fold on four GPUs
+  CLUSTER=auto         train the folds on a Ray cluster, for example with GPUS=0.5 CPUS=4 for each fold
+  DETERMINISTIC=1      results that repeat bit for bit on CUDA too, but more slowly
   -n                   print what would run, and run nothing
 
 Without make: python -m pipeline submit COMPETITION=digits"""
@@ -194,7 +200,7 @@ Without make: python -m pipeline submit COMPETITION=digits"""
 
 
 def clean(plan_only: bool) -> None:
-    """Removes what costs only time to make again, by the names that Foldwise gives it: pixel caches and dry runs."""
+    """Deletes pixel caches and dry runs, which cost only time to make again; selects files by the names of Foldwise."""
     for name in known_competitions():
         dry = Paths(name, dry_run=True)
         doomed = [*Paths(name).cache.glob("side*.u8"), *dry.cache.glob("side*.u8"), *dry.runs.glob("*")]
@@ -216,13 +222,13 @@ def main() -> None:
         show_help()
         return
     if verb not in VERBS:
-        raise FoldwiseError(f"there is no '{verb}'{suggestion(verb, VERBS)}")
+        raise FoldwiseError(f"there is no command '{verb}'{suggestion(verb, VERBS)}")
     options = read_options(words, os.environ)
     if os.environ.get("FORCE") and "FORCE" not in os.environ.get("FOLDWISE_MAKE", "FORCE").split():
         say(verb, "note: FORCE is set in the environment and has no effect; type it after make")
-    if "FOLDWISE_MAKE" in os.environ:  # so that nothing goes on when make is killed
+    if "FOLDWISE_MAKE" in os.environ:  # so that nothing continues if make is killed
         end_with_parent()
-    if verb == "doctor":  # by this Python, since it also answers before anything is installed
+    if verb == "doctor":  # in this process, since it also works before anything is installed
         runpy.run_module("pipeline.tools.doctor", run_name="__main__")
         return
     if verb == "clean":

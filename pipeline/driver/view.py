@@ -1,6 +1,6 @@
-"""The folds that train, in a terminal: a line for each with its epoch, loss and time left, drawn again and again.
+"""Shows the running folds in a terminal: one line for each with its epoch, loss and time left, updated in place.
 
-Elsewhere each fold prints plain lines of its own, and nothing is drawn.
+Without a terminal, nothing is drawn, and each fold prints plain lines.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ WIDTH = 10
 
 
 def line_of(fold: int, facts: dict[str, Any] | None, ending: bool = False) -> str:
-    """One fold's line, by what it wrote of its progress. ending: it has written some, and removed it at its end.
+    """The line of one fold.
+
+    facts: the content of its progress.json, or None if there is none
+    ending: True if the fold had a progress.json before; it deletes the file after the last epoch
 
     >>> line_of(3, {"epoch": 12, "epochs": 60, "step": 150, "steps": 600, "train loss": 0.5, "left": 185.0})
     'fold 3  [##........]  epoch 12 of 60, 3 min 5 s left, loss 0.5000'
@@ -27,7 +30,7 @@ def line_of(fold: int, facts: dict[str, Any] | None, ending: bool = False) -> st
     if facts is None:
         return f"fold {fold}  [{('#' if ending else '.') * WIDTH}]  {'drawing its pictures' if ending else 'starting'}"
     full = int(WIDTH * facts["step"] / max(1, facts["steps"]))
-    names = {"train loss": "loss", "validation loss": "val"}  # as far as an epoch has ended
+    names = {"train loss": "loss", "validation loss": "val"}  # shown after the first epoch
     losses = "".join(f", {said} {facts[key]:.4f}" for key, said in names.items() if facts.get(key) is not None)
     bar = "#" * full + "." * (WIDTH - full)
     left = "" if facts["left"] is None else f", {duration(facts['left'])} left"
@@ -35,7 +38,13 @@ def line_of(fold: int, facts: dict[str, Any] | None, ending: bool = False) -> st
 
 
 class View:
-    """The lines at the bottom of a terminal. folders: of the folds, by number."""
+    """The lines at the bottom of a terminal.
+
+    folders: fold -> its folder
+    since: fold -> time (seconds since 1970) at which it started; an older progress.json is ignored
+    seen: folds that have had a progress.json
+    drawn: number of lines drawn last
+    """
 
     def __init__(self, folders: dict[int, Path]) -> None:
         self.folders = folders
@@ -44,17 +53,17 @@ class View:
         self.drawn = 0
 
     def add(self, fold: int) -> None:
-        """A fold begins."""
+        """Adds the line of a fold that starts."""
         self.since[fold] = time.time() - 1  # file systems round times down
         self.draw()
 
     def remove(self, fold: int) -> None:
-        """A fold has ended."""
+        """Removes the line of a fold that has ended."""
         self.since.pop(fold, None)
         self.draw()
 
     def draw(self, *above: str) -> None:
-        """Draws the lines again, below what is to be printed ``above`` them."""
+        """Prints the lines ``above``, and draws the lines of the folds again below them."""
         columns = shutil.get_terminal_size().columns - 1
         facts = {fold: read_progress(self.folders[fold], since) for fold, since in sorted(self.since.items())}
         self.seen |= {fold for fold, found in facts.items() if found is not None}

@@ -1,12 +1,12 @@
-"""What the trained folds of a run make of an image, or of a folder of images.
+"""Classifies an image, or a folder of images, with the trained folds of a run.
 
     make classify IMAGE=photo.jpg COMPETITION=dogs-vs-cats
     make classify IMAGE=photos/ COMPETITION=dogs-vs-cats RECIPE=resnet18
     python -m pipeline.tools.classify --competition dogs-vs-cats --image photo.jpg
 
-Reads   runs/<run>/fold<k>/weights.safetensors of all folds that are trained, and the images
-Writes  runs/<run>/classified/<name>.png: the image, where the models look (Grad-CAM) and the classes as bars; of a
-        folder <name>.csv (image, label, p_<class>...) and a grid of its first images
+Reads   runs/<run>/fold<k>/weights.safetensors of all trained folds, and the images
+Writes  runs/<run>/classified/<name>.png: the image, where the models look (Grad-CAM), and the class probabilities as
+        bars; for a folder, <name>.csv (image, label, p_<class>...) and <name>.png, a grid of its first images
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pipeline.system.places import is_no_text
 
 
 def required_image(name: str) -> Path:
-    """The file or folder of this name; raises FoldwiseError where there is none."""
+    """The path of this file or folder; raises FoldwiseError if it does not exist."""
     if is_no_text(name):
-        raise FoldwiseError(f"the name {name!a} is no UTF-8 text; rename it")
+        raise FoldwiseError(f"the name {name!a} is not UTF-8 text; rename it")
     path = Path(name)
     if not name or not (path.is_file() or path.is_dir()):
-        what = f"there is no '{name}'" if name else "no image is named"
+        what = f"there is no '{name}'" if name else "no image is given"
         raise FoldwiseError(f"{what}; type: make classify IMAGE=photo.jpg (a file or a folder)")
     return path
 
@@ -60,13 +60,15 @@ from pipeline.records.tables import write_csv
 from pipeline.records.task import TASKS, Task
 from pipeline.system.places import shown
 
-#: Images of a folder that its picture shows, and classes that are printed and drawn.
+#: Maximum number of images in the grid of a folder, and of classes that are printed and drawn.
 MOST_IMAGES, MOST_CLASSES = 48, 8
 
 
 def readable(files: list[Path], names: list[str]) -> pd.DataFrame:
-    """Rows (image_id, path, width, height, sha256, position) of the files that hold a picture; names the others, and
-    raises FoldwiseError when none is left."""
+    """Table of the readable images: image_id, path, width, height, sha256, position.
+
+    Prints a note for each unreadable file; raises FoldwiseError if no file is readable.
+    """
     rows, reason = [], ""
     for path, name in zip(files, names, strict=True):
         try:
@@ -82,8 +84,10 @@ def readable(files: list[Path], names: list[str]) -> pd.DataFrame:
 
 
 def load_models(job: Job, device: torch.device) -> tuple[list[int], list[nn.Module], Preprocessing, Task]:
-    """The job's trained folds, their models and what these share; raises FoldwiseError if no fold is trained, or the
-    run was made with other settings."""
+    """Returns (trained folds, their models, preprocessing, task) of a job.
+
+    Raises FoldwiseError if no fold is trained, or if the run was made with other settings.
+    """
     folds = [fold for fold in range(job.num_folds) if (job.fold_folder(fold) / "trained.json").exists()]
     before = made_of(job.paths, job.run.name)
     if not folds or before is None:
@@ -99,7 +103,12 @@ def load_models(job: Job, device: torch.device) -> tuple[list[int], list[nn.Modu
 
 
 def report_folder(dataset: ImageDataset, predictions: np.ndarray, task: Task, target: Path, by: str) -> pd.DataFrame:
-    """Writes the CSV and the picture of many images; predictions (N, C) by row of the dataset."""
+    """Writes the CSV and the picture of a folder; returns the table (image, label, p_<class>...).
+
+    predictions: (N, C), in the order of the dataset
+    target: path of both files, without the suffix
+    by: description of the models, for the heading
+    """
     table = task.table(predictions)
     table.insert(0, "image", dataset.ids)
     table.insert(1, "label", task.best(predictions))
@@ -107,7 +116,7 @@ def report_folder(dataset: ImageDataset, predictions: np.ndarray, task: Task, ta
     images = [dataset[0, row] for row in range(min(len(dataset), MOST_IMAGES))]
     titles = [task.describe(predictions[row]) for row in range(len(images))]
     more = f", the first {len(images)}" if len(images) < len(dataset) else ""
-    heading = f"{target.name}: {count_of(len(dataset), 'image')}{more}, as seen by {by}"
+    heading = f"{target.name}: {count_of(len(dataset), 'image')}{more}, predicted by {by}"
     save_grid(target.with_name(f"{target.name}.png"), images, titles, min(8, len(images)), heading)
     counts = table["label"].value_counts()
     listing = ", ".join(f"{name} {counts[name]:,}" for name in task.target_names if name in counts)
@@ -118,7 +127,15 @@ def report_folder(dataset: ImageDataset, predictions: np.ndarray, task: Task, ta
 def report_image(
     image: np.ndarray, heat: np.ndarray | None, by_fold: np.ndarray, names: list[str], target: Path, by: str
 ) -> None:
-    """Prints and draws one image (S, S, 3), where the models look, and the predictions by_fold (K, C)."""
+    """Prints and draws the predictions for one image.
+
+    image: (S, S, 3) uint8
+    heat: where the models look, (S, S) in 0..1; None if the models have no feature maps
+    by_fold: predictions (K, C) of K folds
+    names: the C class names
+    target: path of the picture, without the suffix
+    by: description of the models, for the heading
+    """
     mean = by_fold.mean(axis=0)
     order = mean.argsort()[::-1][:MOST_CLASSES]
     picture = target.with_name(f"{target.name}.png")
@@ -127,7 +144,7 @@ def report_image(
     say("classify", f"{target.name}: {names[order[0]]}, by {by}")
     for position in order:
         print(f"    {names[position]:<16} {mean[position]:.4f}")
-    say("classify", f"the image, its classes and where the models look -> {shown(picture)}")
+    say("classify", f"picture of the image, its classes and where the models look -> {shown(picture)}")
 
 
 def run(job: Job, path: Path) -> pd.DataFrame:

@@ -1,10 +1,11 @@
-"""One page on this machine and this project: what is as it should be, what is not, and what to type.
+"""Checks this machine and this project; prints what is correct, what is wrong, and what to do.
 
     make doctor
     python -m pipeline.tools.doctor
 
-Reads   everything, changes nothing; ends with exit 1 when something should be mended. It also runs before anything is
-        installed, and says so.
+Reads   everything; changes nothing
+
+Exits with 1 if there is something to fix. Also runs before the packages are installed.
 """
 
 from __future__ import annotations
@@ -31,12 +32,17 @@ from pipeline.system.threads import cores
 from pipeline.system.toml import read_toml
 
 CHECKOUT = Path(__file__).parents[2]
-#: Free disk (bytes) below which a set-up or a cache may not fit.
+#: Free disk space (bytes) below which the packages or a cache may not fit.
 LITTLE_DISK = 10e9
 
 
 class Finding(NamedTuple):
-    """ok, note or mend; a sentence; and what to type, if anything."""
+    """The result of one check.
+
+    level: "ok", "note" or "fix"
+    text: what was found
+    advice: what to do, "" for nothing
+    """
 
     level: str
     text: str
@@ -44,29 +50,29 @@ class Finding(NamedTuple):
 
 
 def machine() -> Iterator[Finding]:
-    """Python, cores, memory, disk, shared memory, open files, GPU."""
+    """Checks Python, cores, memory, disk space, shared memory and GPU."""
     version = platform.python_version()
     known = (3, 11) <= sys.version_info < (3, 15)
     advice = "" if known else "make setup PYTHON=python3.12"
-    yield Finding("ok" if known else "mend", f"Python {version} on {platform.platform(terse=True)}", advice)
+    yield Finding("ok" if known else "fix", f"Python {version} on {platform.platform(terse=True)}", advice)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
     yield Finding("ok", f"{count_of(cores(), 'core')}" + (f", {memory / 1e9:.0f} GB of memory" if memory else ""))
     free = shutil.disk_usage(next(place for place in (places.ROOT, *places.ROOT.parents) if place.exists())).free
     advice = "make clean; or move the project to a larger disk" if free < LITTLE_DISK else ""
-    yield Finding("mend" if free < LITTLE_DISK else "ok", f"{free / 1e9:.0f} GB of disk free in {places.ROOT}", advice)
+    yield Finding("fix" if free < LITTLE_DISK else "ok", f"{free / 1e9:.0f} GB of disk free in {places.ROOT}", advice)
     if places.ROOT.exists() and not os.access(places.ROOT, os.W_OK):
-        yield Finding("mend", f"{places.ROOT} cannot be written", "set FOLDWISE_ROOT to a folder that can be")
+        yield Finding("fix", f"{places.ROOT} is not writable", "set FOLDWISE_ROOT to a writable folder")
     shared = Path("/dev/shm")
     if shared.is_dir():
         size = shutil.disk_usage(shared).free
         little = size < 1e9
-        advice = "in Docker: --shm-size=2g (until then fewer loader processes are started)" if little else ""
+        advice = "in Docker: --shm-size=2g (without it, fewer loader processes are started)" if little else ""
         yield Finding("note" if little else "ok", f"{size / 1e9:.1f} GB of shared memory for loader processes", advice)
     yield gpu()
 
 
 def gpu() -> Finding:
-    """What the driver and torch say."""
+    """Checks whether nvidia-smi and torch find a GPU."""
     try:
         asked = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
         found = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
@@ -80,17 +86,17 @@ def gpu() -> Finding:
         return Finding("ok", f"GPU: {found or torch.cuda.get_device_name()}; torch {torch.__version__} uses it")
     if found:
         return Finding(
-            "mend",
+            "fix",
             f"GPU: {found}, but torch {torch.__version__} cannot use it (built for CUDA {torch.version.cuda})",
-            "update the driver, or install the torch built for it",
+            "update the driver, or install a torch that is built for it",
         )
     if torch.backends.mps.is_available():
-        return Finding("ok", "GPU: Apple's, by mps")
-    return Finding("note", "no GPU: everything runs on the CPU, photographs at 64 px or so")
+        return Finding("ok", "GPU: Apple's, through mps")
+    return Finding("note", "no GPU: everything runs on the CPU; use small images there, about 64 px")
 
 
 def installed(name: str) -> str | None:
-    """The version of a package, None without it."""
+    """The version of a package; None if it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -98,10 +104,10 @@ def installed(name: str) -> str | None:
 
 
 def packages() -> Iterator[Finding]:
-    """What is installed, beside constraints.txt; and the builds of OpenCV, which overwrite each other."""
+    """Compares the installed packages with constraints.txt, and checks the builds of OpenCV."""
     setup = "rm -f .venv/ready && make setup"
     if installed("torch") is None:
-        yield Finding("mend", "the packages are not installed yet", "make setup")
+        yield Finding("fix", "the packages are not installed yet", "make setup")
         return
     pinned: dict[str, set[str]] = {}
     for line in (CHECKOUT / "constraints.txt").read_text(encoding="utf-8").splitlines():
@@ -109,7 +115,7 @@ def packages() -> Iterator[Finding]:
             pinned.setdefault(pin[1], set()).add(pin[2])
     here = {name: version for name in pinned if (version := installed(name)) is not None}
     drifted = [name for name, version in here.items() if version.partition("+")[0] not in pinned[name]]
-    listing = ", ".join(f"{name} {here[name]} for {'/'.join(sorted(pinned[name]))}" for name in drifted[:4])
+    listing = ", ".join(f"{name} {here[name]} instead of {'/'.join(sorted(pinned[name]))}" for name in drifted[:4])
     more = f" and {len(drifted) - 4} more" if len(drifted) > 4 else ""
     if drifted:
         yield Finding("note", f"{count_of(len(drifted), 'package')} not as in constraints.txt: {listing}{more}", setup)
@@ -117,40 +123,38 @@ def packages() -> Iterator[Finding]:
         yield Finding("ok", f"{count_of(len(here), 'package')} as in constraints.txt")
     if installed("albumentationsx"):
         yield Finding(
-            "mend",
-            "albumentationsx (AGPL) takes the place of albumentations",
+            "fix",
+            "albumentationsx (AGPL) is installed over albumentations",
             f"pip uninstall -y albumentationsx; {setup}",
         )
     yield opencv(setup)
 
 
 def opencv(setup: str) -> Finding:
-    """Both wheels unpack into one folder: they must be of one version, and the one on top must find its libraries."""
+    """Checks OpenCV: both wheels install into one folder, so they need the same version, and cv2 must be importable."""
     versions = {name: installed(name) for name in ("opencv-python", "opencv-python-headless")}
     both = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     if len({version for version in versions.values() if version}) > 1:
-        return Finding("mend", f"{both}: two versions in one folder", f"pip uninstall -y {' '.join(versions)}; {setup}")
+        return Finding("fix", f"{both}: two versions in one folder", f"pip uninstall -y {' '.join(versions)}; {setup}")
     tried = subprocess.run([sys.executable, "-c", "import cv2; cv2.imread"], capture_output=True, text=True)
     if tried.returncode:
         reason = tried.stderr.strip().splitlines()[-1]
-        return Finding(
-            "mend", f"{both} cannot be imported: {reason}", f"pip uninstall -y {' '.join(versions)}; {setup}"
-        )
+        return Finding("fix", f"{both} cannot be imported: {reason}", f"pip uninstall -y {' '.join(versions)}; {setup}")
     return Finding("ok", both)
 
 
 def command(paths: Paths, run: str = "", target: str = "submit") -> str:
-    """What to type for a competition, or for one of its runs."""
+    """The make command for a competition, or for one of its runs."""
     recipe, *settings = run.split("~")
-    if settings and settings[-1].startswith("-"):  # a name that was cut
-        return "the command that began it"
+    if settings and settings[-1].startswith("-"):  # a shortened name, which lacks some settings
+        return "type the command that started it"
     words = ["make", target, f"COMPETITION={paths.competition}", f"RECIPE={recipe}" if recipe else ""]
     words += [f'SET="{" ".join(settings)}"' if settings else "", "DRY=1" if paths.dry_run else ""]
     return " ".join(filter(None, words))
 
 
 def tables(paths: Paths) -> Iterator[Finding]:
-    """The facts, and what was made of them: manifest, folds, caches, runs that they do not fit any more."""
+    """Checks competition.toml, the manifest, the caches and the folds, and finds runs that no longer match them."""
     from pipeline.pixels.cache import cache_path, readable_rows
     from pipeline.records.competition import load_competition
     from pipeline.records.runs import fingerprints, made_of
@@ -158,7 +162,7 @@ def tables(paths: Paths) -> Iterator[Finding]:
 
     competition = load_competition(paths)
     if not paths.manifest.exists():
-        yield Finding("ok", f"{paths.competition}: not begun", command(paths))
+        yield Finding("ok", f"{paths.competition}: not started", command(paths))
         return
     manifest = read_manifest(paths.manifest)
     by_split = ", ".join(f"{number:,} {split}" for split, number in manifest["split"].value_counts().items())
@@ -168,7 +172,7 @@ def tables(paths: Paths) -> Iterator[Finding]:
         side = int(cache.name[4:].partition("-")[0])
         if cache != cache_path(paths, readable_rows(manifest), side):
             size = cache.stat().st_size / 1e6
-            yield Finding("note", f"{shown(cache)} ({size:,.0f} MB) is of other images", f"rm {shown(cache)}")
+            yield Finding("note", f"{shown(cache)} ({size:,.0f} MB) was made from other images", f"rm {shown(cache)}")
     if not paths.folds.exists():
         return
     read_folds(paths.folds, competition.folds.n, manifest)
@@ -178,68 +182,68 @@ def tables(paths: Paths) -> Iterator[Finding]:
         changed = [name.removesuffix("_sha256") for name, sha256 in now.items() if before.get(name) != sha256]
         if changed:
             text = f"{shown(run)} was made with other {' and '.join(changed)}: it will be refused"
-            yield Finding("mend", text, f"put them back, or rm -r {shown(run)}")
+            yield Finding("fix", text, f"restore them, or rm -r {shown(run)}")
 
 
 def damaged(folder: Path) -> Iterator[Finding]:
-    """Files of a fold that are not as they were written."""
+    """Finds files of a fold that are missing, or whose sha256 differs from their record."""
     expected: dict[str, tuple[str, str]] = {}
     if (folder / "trained.json").exists():
         sha256 = read_json(folder / "trained.json", "weights_sha256")["weights_sha256"]
-        expected["weights.safetensors"] = sha256, f"rm -r {shown(folder)}, and it is trained again"
+        expected["weights.safetensors"] = sha256, f"rm -r {shown(folder)}; then the fold is trained again"
     if (folder / "predicted.json").exists():
         for kind, sha256 in read_record(folder / "predicted.json", "sha256")["sha256"].items():
-            expected[f"{kind}.npz"] = sha256, f"rm {shown(folder)}/predicted.json, and it is predicted again"
+            expected[f"{kind}.npz"] = sha256, f"rm {shown(folder)}/predicted.json; then it predicts again"
     for manifest in folder.glob("checkpoints/*/manifest.json"):
         for name, sha256 in read_record(manifest, "files")["files"].items():
-            expected[f"checkpoints/{manifest.parent.name}/{name}"] = sha256, "nothing: the one before it is used"
+            expected[f"checkpoints/{manifest.parent.name}/{name}"] = sha256, "nothing; the previous checkpoint is used"
     for name, (sha256, advice) in expected.items():
         if not (folder / name).exists() or fingerprint(folder / name) != sha256:
-            yield Finding("mend", f"{shown(folder / name)} is damaged or missing", advice)
+            yield Finding("fix", f"{shown(folder / name)} is damaged or missing", advice)
 
 
 def folds(paths: Paths) -> Iterator[Finding]:
-    """Folds that are at work, were left half done, or left something behind."""
+    """Finds folds that are running, unfinished or diverged, and files that they left behind."""
     for folder in sorted(paths.runs.glob("*/fold*")):
         yield from damaged(folder)
         run, done = folder.parent.name, (folder / "trained.json").exists()
         owner = living_owner(folder / "lock")
         checkpoints = sorted(folder.glob("checkpoints/*/manifest.json"))
         if owner:
-            yield Finding("note", f"{shown(folder)}: process {owner['pid']} on {owner['host']} is at work there")
+            yield Finding("note", f"{shown(folder)}: process {owner['pid']} on {owner['host']} is working there")
         elif done and checkpoints:
             yield Finding(
-                "note", f"{shown(folder)}: is trained and keeps checkpoints", f"rm -r {shown(folder)}/checkpoints"
+                "note", f"{shown(folder)} is trained but still has checkpoints", f"rm -r {shown(folder)}/checkpoints"
             )
         elif checkpoints:
             step = int(checkpoints[-1].parent.name)
             yield Finding(
-                "note", f"{shown(folder)}: stopped after step {step:,}; it goes on there", command(paths, run)
+                "note", f"{shown(folder)}: stopped after step {step:,}; it continues there", command(paths, run)
             )
         elif (folder / "diverged.json").exists() and not done:
             yield Finding(
-                "mend", f"{shown(folder)}: {read_json(folder / 'diverged.json', 'what')['what']}", "a smaller lr"
+                "fix", f"{shown(folder)}: {read_json(folder / 'diverged.json', 'what')['what']}", "use a smaller lr"
             )
     places = [paths.home, paths.made, paths.cache, paths.submissions, *paths.runs.rglob("*/")]
     left = [path for place in {*places} for path in place.glob(".*.tmp-*") if is_left_behind(path)]
     if left:
         yield Finding(
-            "note", f"{count_of(len(left), 'half-written file')} of dead processes: the next stage removes them"
+            "note", f"{count_of(len(left), 'half-written file')} of dead processes; the next stage removes them"
         )
 
 
 def has_no_images(paths: Paths) -> bool:
-    """Whether a competition has neither images nor anything made of them."""
+    """True if a competition has no built-in images, no images in data/ and no manifest."""
     if paths.raw.exists() or paths.images.exists() or paths.manifest.exists():
         return False
     try:
         return "builtin" not in read_toml(paths.toml)
-    except FoldwiseError:  # which is said where its tables are looked at
+    except FoldwiseError:  # tables() reports it
         return False
 
 
 def project() -> Iterator[Finding]:
-    """Every competition of data/."""
+    """Checks every competition of data/."""
     if importlib.util.find_spec("pandas") is None:
         return
     names = known_competitions()
@@ -256,8 +260,8 @@ def project() -> Iterator[Finding]:
             try:
                 yield from tables(paths)
                 yield from folds(paths)
-            except (FoldwiseError, ImportError) as fault:  # without OpenCV no cache can be looked at
-                yield Finding("mend", f"{name}: {fault}")
+            except (FoldwiseError, ImportError) as fault:  # ImportError: caches cannot be checked without OpenCV
+                yield Finding("fix", f"{name}: {fault}")
 
 
 def main() -> None:
@@ -265,9 +269,9 @@ def main() -> None:
     for title, findings in (("machine", machine()), ("packages", packages()), ("project", project())):
         print(f"\n{title}")
         for level, text, advice in findings:
-            mend += level == "mend"
-            print(f"  {level:<5} {text}" + (f"\n        type: {advice}" if advice else ""))
-    print(f"\n{count_of(mend, 'thing')} to mend" if mend else "\nnothing to mend")
+            mend += level == "fix"
+            print(f"  {level:<5} {text}" + (f"\n        to do: {advice}" if advice else ""))
+    print(f"\n{count_of(mend, 'thing')} to fix" if mend else "\nnothing to fix")
     sys.exit(bool(mend))
 
 

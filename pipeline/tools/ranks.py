@@ -1,10 +1,11 @@
-"""A stage by several processes of this machine: what torchrun does, with one sentence for a fault instead of a page.
+"""Runs a stage as several processes (ranks) on this machine, as torchrun does, but prints an error in one line.
 
     make train GPUS=4 FOLD=0
     python -m pipeline.tools.ranks 4 train --competition dogs-vs-cats --fold 0
 
-Starts ``python -m pipeline.<stage>`` that many times and waits; when one of them ends with a fault, so do all. Exits
-as the stage does. For several machines, or restarts, call torchrun itself (README, "Beyond one GPU").
+Starts ``python -m pipeline.<stage>`` that many times and waits. If one process fails, all are stopped. Exits with the
+status of the stage. For several machines or automatic restarts, call torchrun itself (pipeline/driver/README.md, "One
+fold on many GPUs").
 """
 
 from __future__ import annotations
@@ -25,13 +26,11 @@ from pipeline.system.signals import STOPPED, unignored_signals
 
 
 def fault_of(failed: ChildFailedError, logs: Path, size: int) -> str:
-    """One sentence for the rank that failed first, or nothing where it has said it itself."""
+    """The error message of the rank that failed first; "" if it has printed the message itself."""
     rank, failure = failed.get_first_failure()
     if failure.exitcode < 0:
         name = signal.Signals(-failure.exitcode).name
-        return (
-            f"error: process {rank} of {size} was ended by {name}; the same command goes on after the last checkpoint\n"
-        )
+        return f"error: process {rank} of {size} was killed by {name}; the same command continues from its checkpoint\n"
     if rank == 0 or failure.exitcode == STOPPED:
         return ""
     said = [line for log in logs.rglob(f"{rank}/stderr.log") for line in log.read_text(errors="replace").splitlines()]
@@ -40,8 +39,8 @@ def fault_of(failed: ChildFailedError, logs: Path, size: int) -> str:
 
 
 def start(size: int, command: list[str]) -> int:
-    """Runs ``python -m <command>`` as ``size`` ranks to their end; returns the exit status."""
-    logging.disable(logging.ERROR)  # torchrun's own account of a fault, a page long
+    """Runs ``python -m <command>`` as ``size`` ranks until all have ended; returns the exit status."""
+    logging.disable(logging.ERROR)  # hides torchrun's own error report, which is a page long
     with tempfile.TemporaryDirectory() as logs:
         config = LaunchConfig(
             min_nodes=1,
@@ -51,12 +50,12 @@ def start(size: int, command: list[str]) -> int:
             rdzv_backend="c10d",
             rdzv_endpoint="localhost:0",
             local_addr="localhost",
-            max_restarts=0,  # the same command goes on, when someone has read why it ended
+            max_restarts=0,  # the user should read the error first; the same command continues
             logs_specs=DefaultLogsSpecs(logs, redirects=dict.fromkeys(range(1, size), Std.ERR)),
         )
         config.signals_to_handle = ",".join(
             number.name for number in unignored_signals()
-        )  # not those that nohup keeps out
+        )  # without those that nohup ignores
         try:
             elastic_launch(config, sys.executable)("-m", *command)
         except SignalException:
@@ -69,7 +68,7 @@ def start(size: int, command: list[str]) -> int:
 
 def main() -> None:
     if len(sys.argv) < 3 or not sys.argv[1].isdecimal() or int(sys.argv[1]) < 1:
-        sys.exit("error: type: python -m pipeline.tools.ranks <how many> <stage> <options of the stage>")
+        sys.exit("error: wrong arguments; type: python -m pipeline.tools.ranks <number of ranks> <stage> <options>")
     end_with_driver()
     sys.exit(start(int(sys.argv[1]), [f"pipeline.{sys.argv[2]}", *sys.argv[3:]]))
 

@@ -1,12 +1,12 @@
-"""The table of the five tutorials in tests/benchmarks/README.md, made from the submissions that are here.
+"""Updates the table of the five tutorials in tests/benchmarks/README.md from the submissions on this machine.
 
     make results
     python -m pipeline.tools.results
 
-Reads   submissions/<competition>/<run>.json of the runs that the table names, with any seed
-Writes  tests/benchmarks/README.md, between its two marks; a row whose runs are not here stays as it was
+Reads   submissions/<competition>/<run>.json of the runs in the table, with seeds 0 to 9
+Writes  tests/benchmarks/README.md, between its two marks; a row without a submission keeps its content
 
-To fill a row, type its command; SET="seed=1" adds a seed.
+To fill a row, run its command; SET="seed=1" adds a seed.
 """
 
 from __future__ import annotations
@@ -27,18 +27,24 @@ from pipeline.system.places import shown
 PAGE = places.CHECKOUT / "tests" / "benchmarks" / "README.md"
 BEGIN, END = "<!-- make results: begin -->", "<!-- make results: end -->"
 COLUMNS = (
-    "tutorial", "its own figure", "here", "out-of-fold", "on test labels", "on train images", "seeds", "training time",
-    "command",
+    "tutorial", "reported score", "system", "out-of-fold", "on test labels", "on train images", "seeds",
+    "training time", "command",
 )  # fmt: skip
 KEYS = {"metric", "cv_score", "accuracy", "train_score", "training_seconds", "device"}
-SEEDS = range(1, 10)  # beside the recipe's own, which is 0
+SEEDS = range(1, 10)  # in addition to that of the recipe, which is 0
 FROM_CIFAR = "pretrained=data/cifar-10/runs/cifar/fold0/weights.safetensors"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A system of a tutorial, what its author reports, and the command that makes ours. missing: said where it could
-    not be run yet."""
+    """One system of a tutorial, a row of the table.
+
+    tutorial: the tutorial; "" if it is that of the row above
+    figure: the score that the tutorial's author reports
+    here: description of our system
+    competition, recipe, folds, settings: select our run
+    missing: text for a row without a submission
+    """
 
     tutorial: str
     figure: str
@@ -51,7 +57,7 @@ class Row:
 
     @property
     def command(self) -> str:
-        """What makes the run, seed 0."""
+        """The command that makes the run with seed 0."""
         words = [f"make submit COMPETITION={self.competition}"]
         words += [f"RECIPE={self.recipe}"] if self.recipe else []
         words += [f"FOLDS={self.folds}"] if self.folds else []
@@ -60,7 +66,7 @@ class Row:
 
 
 NEEDS_HUB = "needs the hub's weights; not run here"
-NEEDS_GPU = "needs a GPU; none was at hand"
+NEEDS_GPU = "needs a GPU; none was available"
 ROWS = [
     Row("0 cats/dogs in folders", "–", "ResNet-50, pretrained", "cats-dogs", "resnet50_transfer", missing=NEEDS_HUB),
     Row("1 hand signs", "94 to 96.7 % (public)", "ResNet-34 from blocks, fold 0", "signs", "resnet34_scratch", "0"),
@@ -82,7 +88,7 @@ ROWS = [
 
 
 def records(row: Row) -> Iterator[dict[str, Any]]:
-    """What submit wrote of the row's runs, one for each seed that is here."""
+    """Yields the records that submit wrote for the row's run, one for each seed."""
     if row.competition not in known_competitions():
         return
     competition = load_competition(Paths(row.competition))
@@ -93,12 +99,12 @@ def records(row: Row) -> Iterator[dict[str, Any]]:
         path = places.ROOT / "submissions" / row.competition / name
         if path.exists():
             record = read_json(path, "test_score", "score")
-            if record["score"].keys() >= KEYS:  # not one of an older Foldwise
+            if record["score"].keys() >= KEYS:  # else an older version of Foldwise wrote it
                 yield record
 
 
 def figure(values: list[float | None]) -> str:
-    """The mean, with its spread over seeds where there are several."""
+    """The mean over seeds and, for several seeds, the standard deviation; "–" if there is no value."""
     known = [value for value in values if value is not None]
     if not known:
         return "–"
@@ -106,7 +112,7 @@ def figure(values: list[float | None]) -> str:
 
 
 def cells(row: Row) -> list[str] | None:
-    """The row's cells, None where none of its runs is here."""
+    """The cells of a row; None if there is no submission of its run."""
     found = list(records(row))
     if not found:
         return None
@@ -131,7 +137,7 @@ def cells(row: Row) -> list[str] | None:
 
 
 def table(before: str) -> str:
-    """The Markdown table; rows that are not here are those of the table ``before``."""
+    """The Markdown table; a row without a submission is copied from the old table, ``before``."""
     kept = {line.split("|")[-2].strip(): line for line in before.splitlines() if line.startswith("|")}
     lines = [f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
     for row in ROWS:
@@ -148,7 +154,7 @@ def table(before: str) -> str:
 def main() -> None:
     text = PAGE.read_text(encoding="utf-8")
     if not 0 <= text.find(BEGIN) < text.find(END):
-        raise FoldwiseError(f"{shown(PAGE)} has not the marks {BEGIN} and {END} that the table goes between")
+        raise FoldwiseError(f"{shown(PAGE)} lacks the marks {BEGIN} and {END} around the table; restore them")
     head, rest = text.split(BEGIN, 1)
     before, tail = rest.split(END, 1)
     made = table(before)

@@ -73,8 +73,8 @@ def test_a_quotation_mark_in_the_name_of_an_image(checkout: Path) -> None:
         (["DEVICE=gpu"], "unknown DEVICE=gpu; known: auto, cpu, cuda, cuda:1, mps"),
         (["FOLD=0", "FOLDS=1"], "FOLD and FOLDS are both given"),
         (["FOLD=0", "FOLD=1"], "FOLD is given twice"),
-        (["RECIPIE=tiny"], "'RECIPIE=tiny' is no NAME=value such as FOLD=0; did you mean 'RECIPE'?"),
-        (["fast"], "'fast' is no NAME=value"),
+        (["RECIPIE=tiny"], "'RECIPIE=tiny' is not a known NAME=value, such as FOLD=0; did you mean 'RECIPE'?"),
+        (["fast"], "'fast' is not a known NAME=value"),
         (["COMPETITION", "x"], "COMPETITION has no value; write COMPETITION=..., without a space"),
     ],
 )

@@ -171,7 +171,7 @@ def test_when_one_fold_fails_those_that_run_finish_and_none_starts(drawn: Path) 
     (run / "fold0").write_text("no folder")
     ended = make(checkout, "-j2", "train", *SHORT, **ALONE)
     assert ended.returncode == 2 and (run / "fold1" / "trained.json").exists() and not (run / "fold2").exists()
-    assert "error: fold 0 failed, as said above; fold 2 was not begun" in ended.stderr
+    assert "error: fold 0 failed, see above; fold 2 was not started" in ended.stderr
     ended = make(checkout, "-j2", "-k", "train", *SHORT, **ALONE)
     assert ended.returncode == 2 and (run / "fold2" / "trained.json").exists()
     weights = [(run / f"fold{fold}" / "weights.safetensors").stat().st_mtime_ns for fold in (1, 2)]
@@ -199,7 +199,7 @@ def test_the_time_is_over_and_what_is_done_is_submitted(drawn: Path) -> None:
     assert make(checkout, "train", "FOLD=1", *SHORT).returncode == 0
     ended = make(checkout, "submit", "HOURS=0.008", *SHORT)  # 30 seconds are kept back: it is over at once
     assert ended.returncode == 0, ended.stderr
-    assert "the time is over; fold 0 was not begun" in ended.stdout and "PARTIAL: 1 of 3 folds" in ended.stdout
+    assert "the time is over; fold 0 was not started" in ended.stdout and "PARTIAL: 1 of 3 folds" in ended.stdout
     (about,) = (checkout / "submissions" / "shapes").glob("*~folds=1.json")
     assert json.loads(about.read_text())["score"]["folds"] == [1]
     nothing = make(checkout, "submit", "HOURS=0.008", "COMPETITION=shapes", "SET=epochs=3")

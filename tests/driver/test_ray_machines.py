@@ -52,7 +52,7 @@ def test_each_fold_asks_for_its_part() -> None:
     ("key", "value", "said"),
     [
         ("exists", False, "node-7 has no .*; all machines need the checkout at the same path"),
-        ("shared", False, "node-7 cannot read and write .*/data as this machine sees it"),
+        ("shared", False, "node-7 cannot read and write this machine's .*/data; share that folder"),
         ("code", "other", "node-7 has other code in .*/pipeline than this machine"),
         ("versions", {"torch": "1.0"}, "node-7 has torch 1.0, this machine 2"),
     ],

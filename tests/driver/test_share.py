@@ -13,9 +13,9 @@ from pipeline.system.threads import share_cores
     ("gpus", "cpus", "cluster", "said"),
     [
         ("", "", "", 1), ("4", "", "", 4), ("0.5", "", "auto", 1), ("4", "8", "auto", 1), ("0", "1", "auto", 1),
-        ("0.5", "", "", "no number of GPUs"), ("0", "", "", "no number"), ("x", "", "auto", "no number"),
-        ("1.5", "", "auto", "no number"), ("-1", "", "", "no number"), ("6", "", "", "too many: .* has 4 GPUs"),
-        ("", "2", "", "goes with CLUSTER"), ("", "0", "auto", "a whole number"), ("", "x", "auto", "a whole number"),
+        ("0.5", "", "", "not a number of GPUs"), ("0", "", "", "not a number"), ("x", "", "auto", "not a number"),
+        ("1.5", "", "auto", "not a number"), ("-1", "", "", "not a number"), ("6", "", "", "too many: .* has 4 GPUs"),
+        ("", "2", "", "needs CLUSTER"), ("", "0", "auto", "a whole number"), ("", "x", "auto", "a whole number"),
     ],
 )  # fmt: skip
 def test_gpus_are_ranks_but_on_a_cluster(

@@ -49,7 +49,7 @@ def test_it_says_what_the_ensemble_says(trained: Paths, stage: Stage, capsys: py
 def test_what_it_cannot_look_at(
     trained: Paths, stage: Stage, failure: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "no image is named; type: make classify IMAGE=" in failure("tools.classify", *SET)
+    assert "no image is given; type: make classify IMAGE=" in failure("tools.classify", *SET)
     assert "there is no 'nowhere.jpg'" in failure("tools.classify", "--image", "nowhere.jpg", *SET)
     assert "no fold of tiny is trained on shapes" in failure("tools.classify", "--image", str(trained.raw))
     folder = tmp_path / "mixed"
@@ -59,7 +59,7 @@ def test_what_it_cannot_look_at(
     name = "a$_$ \u732b.png"  # no formula, and letters that the font may not have
     (folder / name).write_bytes((trained.raw / "test" / "1.png").read_bytes())
     stage("tools.classify", "--image", str(folder / name), *SET)
-    assert "no UTF-8 text" in failure("tools.classify", "--image", "\udcff.png", *SET)
+    assert "not UTF-8 text" in failure("tools.classify", "--image", "\udcff.png", *SET)
     stage("tools.classify", "--image", str(folder), *SET)
     assert "note: " in capsys.readouterr().out
     assert list(pd.read_csv(trained.run(RUN) / "classified" / "mixed.csv")["image"]) == [name]

@@ -36,7 +36,7 @@ def everything(root: Path) -> dict[str, str]:
 def test_a_project_from_nothing_to_a_run_that_does_not_fit_any_more(
     shapes: Paths, stage: Stage, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert said("ok") == ["shapes: not begun -> make submit COMPETITION=shapes"]
+    assert said("ok") == ["shapes: not started -> make submit COMPETITION=shapes"]
     for name in ("prepare", "manifest", "folds"):
         stage(name)
     stage("train", "--fold", "0")
@@ -49,7 +49,7 @@ def test_a_project_from_nothing_to_a_run_that_does_not_fit_any_more(
         with pytest.raises(SystemExit):
             stage("train", "--fold", "1")
     before = everything(root)
-    assert said("mend") == []
+    assert said("fix") == []
     (half,) = said("note")
     assert (
         half.startswith("data/shapes/runs/tiny/fold1: stopped after step 2")
@@ -61,12 +61,12 @@ def test_a_project_from_nothing_to_a_run_that_does_not_fit_any_more(
         path = shapes.run("tiny") / name
         content = path.read_bytes()
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        (found,) = said("mend")
+        (found,) = said("fix")
         assert f"{name} is damaged or missing -> " in found
         path.write_bytes(content)
 
     with owned(shapes.fold("tiny", 1) / "lock"):
-        assert "is at work there" in said("note")[0]
+        assert "is working there" in said("note")[0]
     rows = readable_rows(read_manifest(shapes.manifest))
     open_pixels(shapes, rows.iloc[1:], 24, "train")
     dead = subprocess.Popen(["true"])
@@ -74,17 +74,17 @@ def test_a_project_from_nothing_to_a_run_that_does_not_fit_any_more(
     (shapes.home / f".folds.tmp-{HOST}-{dead.pid}-1.csv").touch()
     shutil.copytree(shapes.fold("tiny", 1) / "checkpoints", shapes.fold("tiny", 0) / "checkpoints")
     notes = said("note")
-    assert any("is of other images -> rm data/shapes/cache/side24-" in note for note in notes)
-    assert any("fold0: is trained and keeps checkpoints -> rm -r" in note for note in notes)
+    assert any("was made from other images -> rm data/shapes/cache/side24-" in note for note in notes)
+    assert any("fold0 is trained but still has checkpoints -> rm -r" in note for note in notes)
     assert any("1 half-written file of dead processes" in note for note in notes)
 
     shapes.folds.write_text(
         shapes.folds.read_text().replace(",0\n", ",9\n").replace(",1\n", ",0\n").replace(",9\n", ",1\n")
     )
-    (misfit,) = said("mend")
-    assert misfit.startswith("data/shapes/runs/tiny was made with other folds: it will be refused -> put them back, or")
+    (misfit,) = said("fix")
+    assert misfit.startswith("data/shapes/runs/tiny was made with other folds: it will be refused -> restore them, or")
     shapes.toml.write_text("title =")
-    assert "shapes: data/shapes/competition.toml is not valid TOML" in said("mend")[0]
+    assert "shapes: data/shapes/competition.toml is not valid TOML" in said("fix")[0]
 
 
 def test_packages_beside_the_constraints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,9 +92,9 @@ def test_packages_beside_the_constraints(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "constraints.txt").write_text("numpy==1.0 ; python_version < '3'\nnumpy==0.9\nnot-installed==3\n")
     drift, _ = packages()
     assert drift.level == "note" and "1 package not as in constraints.txt: numpy" in drift.text
-    assert drift.text.endswith("for 0.9/1.0") and "make setup" in drift.advice
+    assert drift.text.endswith("instead of 0.9/1.0") and "make setup" in drift.advice
     monkeypatch.setattr("pipeline.tools.doctor.installed", lambda _: None)
-    assert list(packages()) == [Finding("mend", "the packages are not installed yet", "make setup")]
+    assert list(packages()) == [Finding("fix", "the packages are not installed yet", "make setup")]
 
 
 def run_doctor(*paths: Path, root: Path, **environment: str) -> str:
@@ -104,13 +104,13 @@ def run_doctor(*paths: Path, root: Path, **environment: str) -> str:
         env={**os.environ, "FOLDWISE_ROOT": str(root), "PYTHONPATH": os.pathsep.join(map(str, paths)), **environment},
     )  # fmt: skip
     assert "Traceback" not in done.stderr, done.stderr
-    assert done.returncode == ("mend  " in done.stdout)
+    assert done.returncode == ("  fix   " in done.stdout)
     return done.stdout
 
 
 def test_the_doctor_sees_a_wrong_opencv(shapes: Paths, root: Path, tmp_path: Path) -> None:
     """Both wheels of different versions, by a made-up record of one; and a build whose library is missing."""
-    assert "nothing to mend" in run_doctor(root=root)
+    assert "nothing to fix" in run_doctor(root=root)
     fake = tmp_path / "fake" / "opencv_python_headless-4.9.0.80.dist-info"
     fake.mkdir(parents=True)
     (fake / "METADATA").write_text("Metadata-Version: 2.1\nName: opencv-python-headless\nVersion: 4.9.0.80\n")
