@@ -82,7 +82,7 @@ def train_in_task(command: list[str], checkout: str, folder: str, environment: d
     def begin() -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        end_with_parent()  # saves first; for the case that Ray's process dies
+        end_with_parent()  # if Ray's process dies, the fold saves and exits
 
     log = Path(folder, "console.log")
     log.parent.mkdir(parents=True, exist_ok=True)

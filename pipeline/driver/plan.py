@@ -186,7 +186,7 @@ def unpredicted(plan: Plan, index: Index) -> dict[int, str]:
 
 
 def misfit(plan: Plan, index: Index) -> str:
-    """Why the stages would refuse a trained fold; "" if all were trained with the present folds.csv."""
+    """A message if a fold was trained with another folds.csv, so that the stages will refuse it; "" if none was."""
     for fold in plan.trained:
         record = plan.paths.fold(plan.run, fold) / "trained.json"
         try:

@@ -166,7 +166,7 @@ class Processes:
         return 1
 
     def require_unasked(self) -> None:
-        """Exits if a signal asked to stop: with the status of the stages or, if none reported the stop, by Stopped."""
+        """Exits if a signal asked to stop; raises Stopped instead if no stage has reported the stop."""
         if self.left_at_once:
             sys.exit(LEFT_AT_ONCE)
         if self.asked and self.spoke:

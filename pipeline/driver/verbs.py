@@ -142,9 +142,7 @@ def check_choices(plan: Plan) -> None:
 def with_trained_folds(plan: Plan) -> Plan:
     """The plan with only the folds that were trained in time; raises FoldwiseError if there are none."""
     if not plan.trained:
-        raise FoldwiseError(
-            f"no fold is trained after {plan.options.hours:g} hours; nothing is submitted; the same command continues"
-        )
+        raise FoldwiseError(f"no fold is trained after {plan.options.hours:g} hours; the same command continues")
     return replace(plan, chosen=plan.trained)
 
 
@@ -200,7 +198,7 @@ Without make: python -m pipeline submit COMPETITION=digits"""
 
 
 def clean(plan_only: bool) -> None:
-    """Deletes pixel caches and dry runs, which cost only time to make again; selects files by the names of Foldwise."""
+    """Deletes pixel caches and dry runs, which it finds by the names that Foldwise gives them."""
     for name in known_competitions():
         dry = Paths(name, dry_run=True)
         doomed = [*Paths(name).cache.glob("side*.u8"), *dry.cache.glob("side*.u8"), *dry.runs.glob("*")]

@@ -1,11 +1,11 @@
-"""Augmentations by name, on uint8 (H, W, 3) RGB. To add one, add a function.
+"""Image augmentations that recipes use by name, on uint8 (H, W, 3) RGB. To add one, add a function.
 
-Each takes the side of the square image that training wants, then its own arguments, which a recipe sets:
+Each function takes ``side``, the side of the square training image in pixels, then the arguments that a recipe sets:
 
     [augment.random_resized_crop]
     scale = [0.3, 1.0]
 
-Sizes are shares of the image, angles are degrees, p is the probability. A recipe's functions run in its order.
+Sizes are fractions of the image, angles are in degrees, p is a probability. The order is that of the recipe.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ AUGMENTATIONS: dict[str, Callable[..., A.BasicTransform]] = {}
 
 
 def augmentation(function: Callable[..., A.BasicTransform]) -> Callable[..., A.BasicTransform]:
-    """Makes a function known to recipes by its name."""
+    """Registers a function, so that recipes can use it by its name."""
     AUGMENTATIONS[function.__name__] = function
     return function
 
@@ -38,10 +38,10 @@ def augmentation(function: Callable[..., A.BasicTransform]) -> Callable[..., A.B
 def random_resized_crop(
     side: int, scale: Sequence[float] = (0.08, 1.0), ratio: Sequence[float] = (0.75, 4 / 3)
 ) -> A.BasicTransform:
-    """A random part of the image, of this share of its area and this shape (Szegedy et al., 2015).
+    """A random crop with its area fraction in ``scale`` and its aspect ratio in ``ratio`` (Szegedy et al., 2015).
 
-    Bilinear: the pictures it gets are at most half as large again as what training wants, and averaging areas
-    takes four times as long.
+    Bilinear interpolation is enough: decoded images are at most 1.5 times as large as ``image_size``, and area
+    averaging takes four times as long.
     """
     return A.RandomResizedCrop((side, side), scale=tuple(scale), ratio=tuple(ratio))
 
@@ -50,7 +50,7 @@ def random_resized_crop(
 def affine(
     side: int, degrees: float = 10, shift: float = 0.1, zoom: float = 0.1, shear: float = 0, p: float = 1
 ) -> A.BasicTransform:
-    """A small rotation, shift, zoom and shear; edges repeat."""
+    """Random rotation, shift, zoom and shear; the edge pixels are repeated to fill empty areas."""
     return A.Affine(
         rotate=(-degrees, degrees),
         translate_percent=(-shift, shift),
@@ -82,31 +82,31 @@ def color_jitter(
 
 @augmentation
 def invert(side: int, p: float = 0.5) -> A.BasicTransform:
-    """Dark for light: for letters and digits, which are read on any ground."""
+    """Inverts the pixel values: for letters and digits, which may be dark on light or light on dark."""
     return A.InvertImg(p=p)
 
 
 @augmentation
 def grayscale(side: int, p: float = 0.2) -> A.BasicTransform:
-    """Without its colours."""
+    """Converts the image to grey, in three equal channels."""
     return A.ToGray(p=p)
 
 
 @augmentation
 def noise(side: int, std: float = 0.05, p: float = 0.5) -> A.BasicTransform:
-    """Gaussian noise of up to this share of the range."""
+    """Gaussian noise with a standard deviation from 0 to ``std``, as a fraction of the pixel range."""
     return A.GaussNoise(std_range=(0, std), p=p)
 
 
 @augmentation
 def erase(side: int, size: Sequence[float] = (0.1, 0.4), p: float = 0.25) -> A.BasicTransform:
-    """A grey rectangle over a part (random erasing, Zhong et al., 2017)."""
+    """Covers a random rectangle with grey (random erasing, Zhong et al., 2017)."""
     return A.CoarseDropout(
         num_holes_range=(1, 1), hole_height_range=tuple(size), hole_width_range=tuple(size), fill=128, p=p
     )
 
 
-#: What leaves a label true, by the names of competition.toml; each makes half of the images another.
+#: Random transforms that keep the label, by their names in competition.toml. rot90 makes 0 to 3 quarter turns.
 SYMMETRIES: dict[str, Callable[[], A.BasicTransform]] = {
     "hflip": lambda: A.HorizontalFlip(p=0.5),
     "vflip": lambda: A.VerticalFlip(p=0.5),
@@ -115,12 +115,13 @@ SYMMETRIES: dict[str, Callable[[], A.BasicTransform]] = {
 }
 
 
-#: Bilinear downscaling averages areas: the others are taken from a picture that is hardly larger than the square.
+#: OpenCV's interpolations by timm's names. To downscale, bilinear uses area averaging; the others do not need it, since
+#: the decoded image is not much larger than the square.
 INTERPOLATIONS = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC, "nearest": cv2.INTER_NEAREST}
 
 
 def resize_steps(recipe: Recipe, side: int, preprocessing: Preprocessing = IMAGENET) -> list[A.BasicTransform]:
-    """The fixed steps from a picture to a square, as validation and prediction see it."""
+    """The deterministic transforms from an image to a square of ``side`` pixels, for validation and prediction."""
     how: dict[str, Any] = {"interpolation": INTERPOLATIONS.get(preprocessing.interpolation, cv2.INTER_LINEAR)}
     if how["interpolation"] == cv2.INTER_LINEAR:
         how["area_for_downscale"] = "image"
@@ -133,14 +134,14 @@ def resize_steps(recipe: Recipe, side: int, preprocessing: Preprocessing = IMAGE
 
 
 def eval_transforms(recipe: Recipe, preprocessing: Preprocessing = IMAGENET) -> list[Augmenter]:
-    """uint8 (H, W, 3) -> uint8 (image_size, image_size, 3), without chance."""
+    """The deterministic transform of all epochs: uint8 (H, W, 3) -> uint8 (image_size, image_size, 3)."""
     return [Augmenter(resize_steps(recipe, recipe.image_size, preprocessing), recipe.image_size)]
 
 
 def train_transforms(
     recipe: Recipe, symmetries: Sequence[str], preprocessing: Preprocessing = IMAGENET
 ) -> list[Augmenter]:
-    """By epoch, uint8 (H, W, 3) -> uint8 (S, S, 3) with the side of that epoch."""
+    """One transform for each epoch: uint8 (H, W, 3) -> uint8 (S, S, 3), where S is the image side of that epoch."""
     sides = set(map(recipe.side_at, range(recipe.epochs)))
     by_side = {side: train_transform(recipe, symmetries, side, preprocessing) for side in sides}
     return [by_side[recipe.side_at(epoch)] for epoch in range(recipe.epochs)]
@@ -149,9 +150,9 @@ def train_transforms(
 def train_transform(
     recipe: Recipe, symmetries: Sequence[str], side: int, preprocessing: Preprocessing = IMAGENET
 ) -> Augmenter:
-    """The recipe's functions, then the granted symmetries (without hflip where it alternates: that is not for chance).
+    """The recipe's augmentations, then the granted symmetries; an alternating hflip is left out, as it is not random.
 
-    Raises FoldwiseError for an unknown function or argument, naming the nearest.
+    Raises FoldwiseError for an unknown function or argument, with the nearest known name, or for an invalid value.
     """
     steps = [] if "random_resized_crop" in recipe.augment else resize_steps(recipe, side, preprocessing)
     for name, arguments in recipe.augment.items():
@@ -171,43 +172,43 @@ def train_transform(
 
 
 def alternates(recipe: Recipe, granted: Sequence[str]) -> bool:
-    """Whether images are mirrored in every other epoch: where the recipe says so and the competition grants it."""
+    """True if images are mirrored in every other epoch: if the recipe asks for it and the competition grants hflip."""
     return recipe.symmetries and recipe.alternating_flip and "hflip" in granted
 
 
 def random_symmetries(recipe: Recipe, granted: Sequence[str]) -> list[str]:
-    """The granted symmetries that chance decides."""
+    """The granted symmetries that are applied at random."""
     if not recipe.symmetries:
         return []
     return [name for name in granted if not (name == "hflip" and recipe.alternating_flip)]
 
 
 def draw_key(*numbers: int) -> int:
-    """A number of 128 bits that is a function of the numbers, such as (seed, epoch, image), and looks like chance."""
+    """A 128-bit hash of integers such as (seed, epoch, image), used as the key of random draws."""
     packed = struct.pack(f"<{len(numbers)}q", *numbers)
     return int.from_bytes(hashlib.blake2b(packed, digest_size=16).digest(), "little")
 
 
 class Augmenter:
-    """albumentations transforms, one after another, to squares of ``side`` pixels; their draws are a function of a key.
+    """Applies albumentations transforms in order and returns squares of ``side`` pixels; a key decides all draws.
 
-    albumentations 2.0.8 would repeat its stream in every worker and epoch, and ``set_random_seed`` would give each
-    transform of a Compose the same seed. Here all of them share one pair of generators, set anew for each image;
-    Philox (Salmon et al., 2011) is a function of key and counter, so that setting its key is all it takes. There is
-    no Compose around them, since its checks take longer than a flip.
+    albumentations 2.0.8 would repeat its random stream in every worker and epoch, and ``set_random_seed`` would give
+    each transform of a Compose the same seed. Here all transforms share one pair of generators, seeded again for each
+    image. Philox (Salmon et al., 2011) is a function of key and counter, so setting its key is enough to seed it.
+    Compose is not used, because its checks take longer than a flip.
     """
 
     def __init__(self, transforms: Sequence[A.BasicTransform], side: int) -> None:
         self.transforms, self.side = list(transforms), side
         self.random = random.Random()
         self.philox = np.random.Philox(key=0)
-        self._start: Any = self.philox.state  # nothing drawn yet
+        self._start: Any = self.philox.state  # the state before the first draw
         generator = np.random.Generator(self.philox)
         for transform in self.transforms:
             transform.set_random_state(generator, self.random)
 
     def seed(self, key: int) -> None:
-        """Makes the next draws a function of the key (of up to 128 bits)."""
+        """Seeds both generators with a key of up to 128 bits."""
         self.random.seed(key)
         self._start["state"]["key"][:] = key & _LOW, key >> 64
         self.philox.state = self._start
@@ -215,8 +216,7 @@ class Augmenter:
     def __call__(
         self, image: np.ndarray, key: int, mirrored: bool = False, out: np.ndarray | None = None
     ) -> np.ndarray:
-        """The transformed image (S, S, 3), mirrored at the end where that is asked for, in ``out`` if there is one;
-        the same for the same key."""
+        """The image (S, S, 3) transformed by the draws of ``key``, then mirrored if asked; in ``out`` if given."""
         self.seed(key)
         for transform in self.transforms:
             image = transform(image=image)["image"]
@@ -232,14 +232,14 @@ _LOW = 2**64 - 1
 
 
 class Turn(NamedTuple):
-    """One of the eight symmetries of a square: rows and columns change places first, then either is reversed."""
+    """One of the eight symmetries of a square: an optional transpose, then optional flips."""
 
-    swap: bool = False
-    flip_rows: bool = False
-    flip_columns: bool = False
+    swap: bool = False  # transpose: rows become columns
+    flip_rows: bool = False  # reverse the order of the rows
+    flip_columns: bool = False  # reverse the order of the columns
 
     def then(self, name: str, times: int = 1) -> Turn:
-        """This turn and a symmetry after it, several times over."""
+        """This turn, followed ``times`` times by the symmetry ``name``."""
         turn = self
         for _ in range(times):
             if name == "hflip":
@@ -248,37 +248,37 @@ class Turn(NamedTuple):
                 turn = turn._replace(flip_rows=not turn.flip_rows)
             elif name == "transpose":
                 turn = Turn(not turn.swap, turn.flip_columns, turn.flip_rows)
-            else:  # rot90: a quarter to the left is a transposition and a reversal of the rows
+            else:  # rot90: a quarter turn to the left is a transpose, then a flip of the rows
                 turn = turn.then("transpose").then("vflip")
         return turn
 
     def of(self, image: np.ndarray) -> np.ndarray:
-        """A square image (S, S, 3) turned so, in its own memory."""
+        """Applies the turn to a square image (S, S, 3) in place, and returns it."""
         if self.swap:
             np.copyto(image, cv2.transpose(image))
         if self.flip_rows or self.flip_columns:
-            # In place: a new picture for each flip takes five times as long.
+            # In place: allocating an array for each flip takes five times as long.
             cv2.flip(image, -1 if self.flip_rows and self.flip_columns else int(self.flip_columns), dst=image)
         return image
 
 
 class CropAndTurn(Augmenter):
-    """The common case by the shortest path: a random resized crop and symmetries, and nothing else.
+    """Fast path for the common case: one random resized crop, then only symmetries.
 
-    It draws as the transforms themselves would, from the same stream, and makes the same bits of it; what it leaves
-    out are the checks and copies around each of them.
+    It makes the same random draws as the transforms, from the same stream, and its images are bit-identical to theirs;
+    it only skips the checks and copies of each transform.
     """
 
     _NAMES = {A.HorizontalFlip: "hflip", A.VerticalFlip: "vflip", A.RandomRotate90: "rot90", A.Transpose: "transpose"}
 
     @classmethod
     def can_apply(cls, transforms: Sequence[A.BasicTransform]) -> bool:
-        """Whether the transforms are of this kind."""
+        """True if the transforms are one random resized crop, followed by symmetries only."""
         first, *others = map(type, transforms)
         return first is A.RandomResizedCrop and all(kind in cls._NAMES for kind in others)
 
     def draw(self, shape: tuple[int, int], key: int, mirrored: bool) -> tuple[tuple[int, int, int, int], Turn]:
-        """Box (left, top, right, bottom) in an image of this height and width, and the turn of what is in it."""
+        """The crop box (left, top, right, bottom) in an image of this height and width, and the turn of the crop."""
         self.random.seed(key)  # none of these transforms draws from NumPy's generator
         crop, *turns = self.transforms
         box = crop.get_params_dependent_on_data({"shape": shape}, {})["crop_coords"]

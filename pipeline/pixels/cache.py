@@ -1,6 +1,7 @@
-"""Pixels decoded once: a flat uint8 file that all folds, epochs, recipes and stages share.
+"""Cache of decoded images: a flat uint8 file that all folds, epochs, recipes and stages share.
 
-The cache only memoises ``decode_to_side``: with it or without it the pixels are the same bits. No torch here.
+The cache only stores the results of ``decode_to_side``: the pixels are bit-identical without it. This module does not
+import torch.
 """
 
 from __future__ import annotations
@@ -20,16 +21,19 @@ from pipeline.system.locks import held
 from pipeline.system.places import shown
 from pipeline.system.threads import in_threads
 
-#: Share of the free disk that a cache may take; beyond it images are decoded on the fly.
+#: Fraction of the free disk space that a cache may take; if it needs more, images are decoded on the fly.
 DISK_SHARE = 0.5
 
 
 class Pixels:
-    """Pictures of readable manifest rows by position: ``pixels[3]`` is uint8 (H, W, 3) RGB, its shorter side up to
-    ``side``. They come from the flat file ``cached``, or are decoded from the files where that is None.
+    """Decoded images of the readable manifest rows, by position.
 
-    sizes, shapes: (N, 2) int, height and width of the files' pictures and of these. starts: (N + 1,) int, where each
-    picture begins in the flat file.
+    ``pixels[3]`` is uint8 (H, W, 3) RGB, with a shorter side of at most ``side`` pixels. It is read from the flat file
+    ``cached``, or decoded from its image file if ``cached`` is None.
+
+    sizes: (N, 2) int64, height and width of the image files
+    shapes: (N, 2) int64, height and width of the decoded images
+    starts: (N + 1,) int64, offset in bytes of each image in the flat file
     """
 
     def __init__(self, home: Path, rows: pd.DataFrame, side: int, cached: Path | None) -> None:
@@ -53,14 +57,14 @@ class Pixels:
 
     @property
     def flat(self) -> np.ndarray:
-        """All cached pictures one after another, (bytes,) uint8, read from the disk where they are looked at."""
-        if self._flat is None:  # opened where it is used: a loader process maps the file itself
+        """All cached images one after another, (bytes,) uint8, as a memory-mapped file."""
+        if self._flat is None:  # opened on first use, so that each loader process maps the file itself
             assert self.cached is not None
             self._flat = np.memmap(self.cached, np.uint8, "r").view(np.ndarray)
         return self._flat
 
     def decode(self, row: int) -> np.ndarray:
-        """The picture from its file; raises FoldwiseError when that is not the file which the manifest checked."""
+        """Decodes an image from its file; raises FoldwiseError if the file does not match its manifest row."""
         file = self.home / self.paths[row]
         try:
             content = file.read_bytes()
@@ -71,8 +75,8 @@ class Pixels:
         unpacked = file.is_relative_to(self.home / "images")
         anew = " (or delete it: make prepare unpacks it again)" if unpacked else ""
         raise FoldwiseError(
-            f"{shown(file)} has changed since the manifest was made; put it back{anew}, or type make manifest to go on "
-            "with what is there: runs made before will not fit it"
+            f"{shown(file)} has changed since the manifest was made; restore it{anew}, or type make manifest to "
+            "continue with the present files; existing runs will not match the new manifest"
         )
 
     def __getstate__(self) -> dict:
@@ -80,21 +84,21 @@ class Pixels:
 
 
 def readable_rows(manifest: pd.DataFrame) -> pd.DataFrame:
-    """The manifest's readable rows with ``position``, their place among the pixels of ``open_pixels``."""
+    """The readable rows of the manifest, with ``position``: their index in the Pixels of ``open_pixels``."""
     rows = manifest[manifest["width"] > 0]
     return rows.assign(position=np.arange(len(rows)))
 
 
 def cache_path(paths: Paths, rows: pd.DataFrame, side: int) -> Path:
-    """Where the cache of these readable rows lies: named after its side, the decoder, and the bytes of the files."""
+    """Path of the cache of these readable rows; the name depends on the side, the decoder and the files' sha256."""
     return paths.cache / f"side{side}-{fingerprint([side, DECODER, *rows['sha256']])[:12]}.u8"
 
 
 def open_pixels(paths: Paths, rows: pd.DataFrame, side: int, stage: str) -> Pixels:
-    """Pictures of readable manifest rows (path, width, height, sha256), from a cache that is built if it is missing.
+    """Decoded images of readable manifest rows (path, width, height, sha256); builds their cache if it is missing.
 
-    One process builds it, with all cores, while others that want the same wait for it. A file that is not the one
-    of its manifest row any more is refused by name.
+    One process builds the cache, with all cores; other processes that need it wait. Raises FoldwiseError if a file no
+    longer matches its manifest row.
     """
     cached = cache_path(paths, rows, side)
     pixels = Pixels(paths.home, rows, side, cached)
@@ -109,11 +113,11 @@ def open_pixels(paths: Paths, rows: pd.DataFrame, side: int, stage: str) -> Pixe
         if is_whole():
             return pixels
         if size > DISK_SHARE * shutil.disk_usage(paths.cache).free:
-            free = f"{DISK_SHARE:.0%} of the free disk"
-            say(stage, f"a pixel cache of {size / 1e9:.1f} GB would take over {free}; decoding on the fly")
+            free = f"{DISK_SHARE:.0%} of the free disk space"
+            say(stage, f"a pixel cache of {size / 1e9:.1f} GB would take more than {free}; decoding on the fly")
             return Pixels(paths.home, rows, side, None)
         with atomic_path(cached) as temporary, temporary.open("wb") as file:
             decoded = in_threads(pixels.decode, range(len(pixels)))
-            for picture in progress(decoded, len(pixels), stage, "decoding once"):
+            for picture in progress(decoded, len(pixels), stage, "decoding images"):
                 file.write(picture.data)
     return pixels

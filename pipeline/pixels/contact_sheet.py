@@ -1,4 +1,4 @@
-"""A picture with some train images of each class."""
+"""Draws the contact sheet: a grid with some train images of each class."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.records.tables import sorted_ids
 
 
 def draw_contact_sheet(manifest: pd.DataFrame, paths: Paths, per_class: int = 10, max_classes: int = 12) -> None:
-    """A picture with some images of each class, evenly picked."""
+    """Saves a grid of up to ``per_class`` evenly picked train images for each of the first ``max_classes`` classes."""
     train = manifest[manifest["split"] == "train"]
     images, titles = [], []
     labels = sorted_ids(train["label"].unique())

@@ -1,4 +1,6 @@
-"""From manifest rows to batches of uint8 images, in an order and with draws that are functions of (seed, epoch, image).
+"""Makes batches of uint8 images from manifest rows.
+
+The order depends only on (seed, epoch), and the random draws for an image only on (seed, epoch, image_id).
 
 Legend: B batch, S image side; images (B, S, S, 3) uint8; rows (B,) int64, positions in the dataset.
 """
@@ -27,11 +29,14 @@ Batch = tuple[torch.Tensor, torch.Tensor]  # images, rows
 
 
 class ImageDataset(Dataset):
-    """Transformed pictures of ``rows`` (image_id, and ``position`` among the pixels) by (epoch, row).
+    """Transformed images by (epoch, row).
 
-    transforms: by epoch; the last serves all later ones. The draw for a picture depends on (seed, epoch, its id) alone.
-    alternating_flip: mirror each picture in every other epoch, from a side of its own (Jordan, 2024), instead of
-    by chance.
+    pixels: the decoded images
+    rows: table with image_id and ``position``, the index in ``pixels``
+    transforms: one for each epoch; later epochs use the last one
+    seed: the random draws for an image depend only on (seed, epoch, image_id)
+    alternating_flip: mirror each image in every other epoch instead of at random; whether it starts mirrored depends
+        on the image (Jordan, 2024)
     """
 
     def __init__(
@@ -51,24 +56,27 @@ class ImageDataset(Dataset):
         return self.transforms[min(epoch, len(self.transforms) - 1)]
 
     def key(self, epoch: int, row: int) -> int:
-        """What the draws for a picture are a function of."""
+        """The key of the random draws for an image in an epoch."""
         return draw_key(self.seed, epoch, self.id_hashes[row])
 
     def is_mirrored(self, epoch: int, row: int) -> bool:
-        """Whether the flip that alternates turns this picture in this epoch."""
+        """True if the alternating flip mirrors this image in this epoch."""
         return self.alternating_flip and (draw_key(self.seed, self.id_hashes[row]) + epoch) % 2 == 1
 
     def __getitem__(self, key: Key) -> np.ndarray:
         return self.make(*key)
 
     def make(self, epoch: int, row: int, out: np.ndarray | None = None) -> np.ndarray:
-        """The picture of a row in an epoch, (S, S, 3) uint8, in ``out`` if there is one."""
+        """The transformed image of a row in an epoch, (S, S, 3) uint8, in ``out`` if given."""
         picture = self.pixels[self.positions[row]]
         return self.transform_at(epoch)(picture, self.key(epoch, row), self.is_mirrored(epoch, row), out)
 
     def __getitems__(self, keys: list[Key]) -> Batch | FoldwiseError | MemoryError:
-        """A whole batch of one epoch, each picture written once, into its place. An expected fault is returned, for
-        the loader to raise: from a loader's process it would come with that process's traceback in its message."""
+        """A batch for keys of one epoch; each image is written directly to its place in the batch.
+
+        An expected error is returned, and Loader raises it: if a loader process raised it, torch would add the
+        traceback of that process to the message.
+        """
         side = self.transform_at(keys[0][0]).side
         try:
             images = np.empty((len(keys), side, side, 3), np.uint8)
@@ -80,11 +88,14 @@ class ImageDataset(Dataset):
 
 
 class EpochBatches(Sampler[list[Key]]):
-    """Batches of (epoch, row) keys: shuffled by (seed, epoch), without the last short batch; or all rows in order.
+    """Sampler of batches of (epoch, row) keys.
 
-    Set ``epoch`` and ``start`` (the first batch wanted) before each pass; ``limit`` ends it early, for a dry run.
-    share: (rank, size) of a process among those that do the same work: its part of every shuffled batch, or every
-    size-th of the batches in order, which so are the same batches for any size.
+    With a seed, the rows are shuffled by (seed, epoch), and the last batch is dropped if it is short. Without a seed,
+    all rows come in order. Set ``epoch`` and ``start`` (the index of the first batch) before each pass.
+
+    limit: largest number of batches in a pass, for a dry run
+    share: (rank, size) of this process among those that share the work. It gets its part of each shuffled batch, or
+        every size-th of the batches in order, so that these batches are the same for any size
     """
 
     def __init__(
@@ -99,7 +110,7 @@ class EpochBatches(Sampler[list[Key]]):
         return len(self._starts())
 
     def _starts(self) -> range:
-        """Where in the order the batches begin of which this process has a part."""
+        """Offsets in ``order()`` at which the batches of this process start."""
         whole, rest = divmod(self.num_rows, self.batch_size)
         batches = whole + (rest > 0 and self.seed is None)
         starts = range(0, min(batches, self.limit or batches) * self.batch_size, self.batch_size)
@@ -107,7 +118,7 @@ class EpochBatches(Sampler[list[Key]]):
         return starts[rank::size] if self.seed is None else starts
 
     def order(self) -> np.ndarray:
-        """Rows of the epoch (num_rows,) int64, in their order."""
+        """The rows in the order of the epoch, (num_rows,) int64."""
         rows = np.arange(self.num_rows)
         return rows if self.seed is None else np.random.default_rng([self.seed, self.epoch]).permutation(rows)
 
@@ -119,12 +130,12 @@ class EpochBatches(Sampler[list[Key]]):
 
 
 def whole_batch(batch: Any) -> Any:
-    """The collate function: ``__getitems__`` has made the batch already."""
+    """Collate function that changes nothing: ``__getitems__`` has already made the batch."""
     return batch
 
 
 class Batches(Protocol):
-    """What the loop reads from: a number of batches by epoch."""
+    """Source of batches for training, validation and prediction; its length is the number of batches in an epoch."""
 
     def __len__(self) -> int: ...
 
@@ -134,7 +145,7 @@ class Batches(Protocol):
 
 
 class WithProgress:
-    """Batches whose passes show their progress."""
+    """Batches with a progress display for each epoch."""
 
     def __init__(self, batches: Batches, stage: str, doing: str) -> None:
         self.batches, self.stage, self.doing = batches, stage, doing
@@ -148,7 +159,7 @@ class WithProgress:
 
 
 class Interruptible:
-    """Batches; ``check`` is called before each and may raise an exception to end the pass."""
+    """Batches that call ``check`` before each batch; it may raise an exception to end the epoch."""
 
     def __init__(self, batches: Batches, check: Callable[[], None]) -> None:
         self.batches, self.check = batches, check
@@ -164,14 +175,14 @@ class Interruptible:
 
 
 class Loader:
-    """Batches of a dataset, epoch by epoch; the processes, if any, live as long as the loader."""
+    """Batches of a dataset, epoch by epoch; its loader processes, if any, stay alive between epochs."""
 
     def __init__(self, dataset: ImageDataset, batches: EpochBatches, workers: int, pin: bool) -> None:
-        cv2.setNumThreads(0)  # images are many and small: one thread each
+        cv2.setNumThreads(0)  # no threads inside OpenCV: there are many small images
         self.dataset, self.batches = dataset, batches
         side = max(transform.side for transform in dataset.transforms)
         self.workers = limit_workers(workers, batches.batch_size * side * side * 3)
-        self.loader: DataLoader | None = None  # none: the batches are made right here, in 0.93 of the time
+        self.loader: DataLoader | None = None  # None: this process makes the batches, in 0.93 of the time
         if self.workers or pin:
             self.loader = DataLoader(
                 dataset, batch_sampler=self.batches, collate_fn=whole_batch, num_workers=self.workers, pin_memory=pin,
@@ -180,12 +191,14 @@ class Loader:
             )  # fmt: skip
 
     def __len__(self) -> int:
-        """Batches in a whole epoch."""
+        """Number of batches in an epoch."""
         return len(self.batches)
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
-        """Yields (images, rows) of one epoch from batch ``start``; raises FoldwiseError for a picture that cannot be
-        made, or when a loader process dies."""
+        """Yields (images, rows) of one epoch from batch ``start``.
+
+        Raises FoldwiseError if an image file has changed, or if a loader process dies or hangs.
+        """
         self.batches.epoch, self.batches.start = epoch, start
         made = start
         try:
@@ -195,7 +208,7 @@ class Loader:
                     raise batch
                 images, rows = batch
                 made += 1
-                yield images, rows.clone()  # the epoch keeps them, and a loader's tensor holds a file open
+                yield images, rows.clone()  # callers keep the rows, and a tensor of a loader process keeps a file open
         except (RuntimeError, ConnectionError, EOFError) as error:
             self.batches.start = min(made, len(self.batches) - 1)
             _, first = next(iter(self.batches))[0]

@@ -1,4 +1,4 @@
-"""The one decoder of all stages, and the strict check of a file before it is trusted. No torch here."""
+"""Decodes images, in the same way for all stages, and checks image files strictly. Does not import torch."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ import numpy as np
 from pipeline.system.errors import FoldwiseError
 from pipeline.system.files import fingerprint
 
-#: Pixels beyond which a file is refused by its header: two orders above any photograph worth training on here.
+#: Largest number of pixels; a file whose header states more is refused. Far more than training needs.
 MAX_PIXELS = 100_000_000
-#: Bytes beyond which a file is not even read.
+#: Largest file size in bytes; a larger file is refused without reading it.
 MAX_BYTES = 500_000_000
-os.environ.setdefault("CV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # read once, when cv2 is imported
-os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # it would print to stderr what we report by name
+os.environ.setdefault("CV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # cv2 reads this only once, when it is imported
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # Foldwise reports these errors itself, with the file name
 
 import cv2
 from PIL import Image, UnidentifiedImageError
 
-Image.MAX_IMAGE_PIXELS = None  # our limit is the stricter one
-warnings.filterwarnings("ignore", module=r"PIL\.")  # on odd files; what matters of it is found by the strict check
+Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS is checked instead, and is stricter
+warnings.filterwarnings("ignore", module=r"PIL\.")  # on unusual files; inspect() reports what matters
 
-#: Changes when ``decode_to_side`` would give other pixels; part of every cache's key.
+#: Version of the decoder, part of every cache's name. Change it whenever ``decode_to_side`` returns other pixels.
 DECODER = f"2-cv{cv2.__version__}"
 
-#: What is read, by Pillow's names, and how such files are called. (MPO is a JPEG until Pillow has opened it.)
+#: Supported formats, by Pillow's names, with their file extensions. (Pillow opens an MPO file as a JPEG.)
 EXTENSIONS = {
     "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
     "MPO": {".jpg", ".jpeg", ".mpo"},
@@ -47,12 +47,17 @@ ORIENTATION = 0x0112  # the EXIF tag
 
 
 class Unreadable(FoldwiseError):
-    """The file holds no picture that can be decoded whole."""
+    """Raised if a file is not an image, or cannot be decoded completely."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a strict look at a file found. Sizes in pixels, as decoded (upright). notes: (problem, detail) pairs."""
+    """Result of the strict check of an image file.
+
+    width, height: size in pixels, as decoded (upright)
+    sha256: of the file's bytes, in hex
+    notes: (problem, detail) pairs
+    """
 
     width: int
     height: int
@@ -60,8 +65,8 @@ class Inspection:
     notes: list[tuple[str, str]] = field(default_factory=list)
 
 
-#: How OpenCV is asked for a JPEG at a part of its size, which its decoder makes of fewer frequencies. (The flags are
-#: named after grey pictures; with IMREAD_COLOR_RGB they mean the same part of a coloured one.)
+#: Flags of OpenCV to decode a JPEG at 1/8, 1/4 or 1/2 of its size, which is fast: it uses fewer frequencies. (Despite
+#: their names, the result has colours if they are combined with IMREAD_COLOR_RGB.)
 REDUCED = {
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
     4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
@@ -71,10 +76,11 @@ REDUCED = {
 
 
 def decode(content: bytes, part: int = 1) -> np.ndarray:
-    """Pixels (H, W, 3) uint8 RGB of an encoded image: upright by its EXIF tag, 8 bits, alpha dropped, first frame.
+    """Decodes the bytes of an image file to pixels (H, W, 3) uint8 RGB.
 
-    part: 2, 4 or 8 for a JPEG at half, a quarter or an eighth of its sides, rounded up.
-    Raises Unreadable. OpenCV reports a failure in two ways, by None and by an exception.
+    The EXIF orientation is applied, 16 bits are reduced to 8, alpha is dropped, and only the first frame is read.
+    part: 2, 4 or 8 to decode a JPEG at 1/2, 1/4 or 1/8 of its height and width, rounded up.
+    Raises Unreadable if OpenCV fails, which it reports either by None or by an exception.
     """
     try:
         flags = cv2.IMREAD_COLOR_RGB | REDUCED[part]
@@ -89,23 +95,24 @@ def decode(content: bytes, part: int = 1) -> np.ndarray:
 
 
 def shape_at_side(height: int, width: int, side: int) -> tuple[int, int]:
-    """Height and width of a picture whose shorter side is brought down to ``side``; a smaller one stays as it is."""
+    """Height and width after reducing the shorter side to ``side``; a smaller image keeps its size."""
     scale = side / min(height, width)
     return (height, width) if scale >= 1 else (max(1, round(height * scale)), max(1, round(width * scale)))
 
 
 def decode_to_side(content: bytes, side: int, height: int, width: int) -> np.ndarray:
-    """Pixels (H, W, 3) uint8 RGB whose shorter side is at most ``side``; never enlarged.
+    """Decodes an image to pixels (H, W, 3) uint8 RGB with a shorter side of at most ``side``; never enlarges it.
 
-    height, width: those of the whole picture, by the manifest. A JPEG is decoded at the smallest part of them that
-    is large enough, and one resize does the rest: bilinear, or the mean of the area where the step is over two.
-    Raises Unreadable, also when the file no longer holds a picture of that size.
+    height, width: size of the full image, from the manifest.
+    A JPEG is decoded at the smallest of 1/1, 1/2, 1/4 and 1/8 of that size that is large enough. One resize does the
+    rest: bilinear, or area averaging if it reduces the sides to less than half.
+    Raises Unreadable, also if the size of the image differs from the manifest.
     """
     is_jpeg = content.startswith(b"\xff\xd8")
     part = next(part for part in REDUCED if part == 1 or (is_jpeg and min(height, width) >= part * side))
     pixels = decode(content, part)
     if pixels.shape[:2] != (-(-height // part), -(-width // part)):
-        raise Unreadable("it has another size than in the manifest")
+        raise Unreadable("its size differs from the manifest")
     target = shape_at_side(height, width, side)
     if target == pixels.shape[:2]:
         return pixels
@@ -114,8 +121,11 @@ def decode_to_side(content: bytes, side: int, height: int, width: int) -> np.nda
 
 
 def inspect(path: Path) -> Inspection:
-    """Decodes a file once, strictly: Pillow to notice missing bytes, which OpenCV fills with grey, and then the
-    decoder that training uses. Raises Unreadable with the reason."""
+    """Checks strictly whether an image file can be decoded; raises Unreadable with the reason if not.
+
+    The file is decoded by Pillow, which detects missing bytes (OpenCV fills them with grey), and then by ``decode``,
+    which training uses.
+    """
     try:
         found = path.stat()
     except FileNotFoundError as error:
@@ -123,7 +133,7 @@ def inspect(path: Path) -> Inspection:
     if not stat.S_ISREG(found.st_mode):  # reading a pipe or a device would never end
         raise Unreadable("a pipe or device, not a file")
     if found.st_size > MAX_BYTES:
-        raise Unreadable(f"{found.st_size:,} bytes are more than {MAX_BYTES:,}")
+        raise Unreadable(f"{found.st_size:,} bytes are more than the limit of {MAX_BYTES:,}")
     content = path.read_bytes()
     if not content:
         raise Unreadable("the file is empty")
@@ -131,14 +141,14 @@ def inspect(path: Path) -> Inspection:
     try:
         with Image.open(io.BytesIO(content), formats=[name for name in EXTENSIONS if name != "MPO"]) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise Unreadable(f"{image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
+                raise Unreadable(f"{image.width} x {image.height} pixels are more than the limit of {MAX_PIXELS:,}")
             notes = notes_on(path, image)
             image.load()
     except (Unreadable, MemoryError):
         raise
     except UnidentifiedImageError as error:
         raise Unreadable("not an image") from error
-    except Exception as error:  # Pillow's readers raise whatever a damaged header leads them to
+    except Exception as error:  # for a damaged file, Pillow may raise any exception
         raise Unreadable(f"damaged: {' '.join(str(error).split()) or type(error).__name__}") from error
     height, width = decode(content).shape[:2]
     if min(height, width) < 4:
@@ -147,7 +157,7 @@ def inspect(path: Path) -> Inspection:
 
 
 def notes_on(path: Path, image: Image.Image) -> list[tuple[str, str]]:
-    """What is unusual about a readable image, and how it is read."""
+    """(problem, detail) pairs: what is unusual about a readable image, and how it is read."""
     notes = []
     suffix = path.suffix.lower()
     if suffix not in EXTENSIONS.get(image.format or "", {suffix}):

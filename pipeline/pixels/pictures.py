@@ -1,4 +1,4 @@
-"""Pictures for people: a grid of images, and curves of a training. matplotlib without a display."""
+"""Saves plots as image files: image grids, classified images, confusion matrices and curves. Needs no display."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ import numpy as np
 
 from pipeline.system.files import atomic_path
 
-#: Right and wrong, told apart by those who do not see red and green too.
+#: Text and correct, wrong, bars: colours that readers with red-green colour blindness can distinguish.
 INK, RED, BLUE = "#222222", "#c0392b", "#2a6f97"
 
 
 def new_figure(size: tuple[float, float]) -> Any:
-    """An empty figure of this size (inches). Names in it are text and no formulas, in whatever letters."""
+    """An empty figure of this (width, height) in inches.
+
+    Names in it are never parsed as formulas, and letters that the font lacks cause no warning.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -34,19 +37,19 @@ def save_grid(
     heading: str,
     wrong: Sequence[bool] = (),
 ) -> None:
-    """Saves images (H, W, 3) uint8 in a grid, each below its title of one or two lines, red where it is ``wrong``."""
+    """Saves images (H, W, 3) uint8 in a grid, each with a title of one or two lines, in red if it is ``wrong``."""
     rows = math.ceil(len(images) / columns)
     cell = 1.1 if columns > 8 else 1.35  # inches
     lines = 1 + any("\n" in title for title in titles)
     figure = new_figure((columns * cell, rows * (cell + 0.06 + 0.16 * lines) + 0.5))
     figure.suptitle(heading, fontsize=11)
-    # Without ticks, and with titles at a fixed height, a grid is laid out in half the time.
+    # No ticks, and titles at a fixed height: this halves the time of the layout.
     axes = figure.subplots(rows, columns, squeeze=False, subplot_kw={"xticks": [], "yticks": []})
     for axis in axes.flat:
         axis.set_axis_off()
     marks = [RED if flag else INK for flag in wrong] or [INK] * len(images)
     for axis, image, title, mark in zip(axes.flat, images, titles, marks, strict=False):
-        # Small scans are shown as the squares they are, photographs smoothly.
+        # Small images are shown with sharp pixels, larger ones are smoothed.
         axis.imshow(image, interpolation="nearest" if max(image.shape) < 64 else "antialiased")
         axis.set_title("\n".join(map(shortened, title.split("\n"))), fontsize=8, pad=2, color=mark, y=1)
     with atomic_path(path) as temporary:
@@ -54,26 +57,31 @@ def save_grid(
 
 
 def shortened(text: str, length: int = 20) -> str:
-    """The text, or its two ends when it is longer than ``length``."""
+    """The text; if it is longer than ``length``, its start and its end with … between them."""
     return text if len(text) <= length else f"{text[: length // 2 - 1]}…{text[-(length // 2) :]}"
 
 
 def save_classified(
     path: Path, image: np.ndarray, heat: np.ndarray | None, names: Sequence[str], probs: np.ndarray, heading: str
 ) -> None:
-    """Saves one image (S, S, 3) uint8 as a network sees it, where it looks, heat (S, S) in 0..1, and its classes as
-    bars: probs (K, C) by fold, each a dot, their mean the bar."""
+    """Saves one image, its Grad-CAM heat map and the probabilities of its classes, side by side.
+
+    image: (S, S, 3) uint8, as the network sees it
+    heat: (S, S) in 0..1, where the network looks; None for no heat map
+    names: of the C classes
+    probs: (K, C), probabilities of each fold, drawn as dots; their mean is drawn as bars
+    """
     panels = 2 if heat is None else 3
     figure = new_figure((3.1 * panels + 0.8, 3.5))
     figure.suptitle(heading, fontsize=11)
     axes = figure.subplots(1, panels, width_ratios=[1] * (panels - 1) + [1.25])
     smooth = "nearest" if max(image.shape) < 64 else "antialiased"
     axes[0].imshow(image, interpolation=smooth)
-    axes[0].set_title("as the models see it", fontsize=9)
+    axes[0].set_title("input of the models", fontsize=9)
     if heat is not None:
         axes[1].imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=255, interpolation=smooth)
         axes[1].imshow(heat, cmap="inferno", alpha=0.25 + 0.5 * heat, vmin=0, vmax=1)
-        axes[1].set_title(f"where they see {shortened(names[0])} (Grad-CAM)", fontsize=9)
+        axes[1].set_title(f"evidence for {shortened(names[0])} (Grad-CAM)", fontsize=9)
     for axis in axes[:-1]:
         axis.set_axis_off()
     places, mean = np.arange(len(names)), probs.mean(axis=0)
@@ -82,7 +90,7 @@ def save_classified(
         axes[-1].text(1.03, place, f"{value:.1%}", va="center", fontsize=9, color=INK)
     if len(probs) > 1:
         axes[-1].plot(probs, np.broadcast_to(places, probs.shape), ".", color=INK, markersize=4)
-        axes[-1].set_title("probability: mean, and each fold", fontsize=9)
+        axes[-1].set_title("probability: mean (bars) and folds (dots)", fontsize=9)
     else:
         axes[-1].set_title("probability", fontsize=9)
     axes[-1].set_yticks(places, [shortened(name) for name in names], fontsize=9)
@@ -95,8 +103,10 @@ def save_classified(
 
 
 def save_confusion(path: Path, counts: np.ndarray, names: Sequence[str], heading: str) -> None:
-    """Saves a confusion matrix: counts (C, C) int by true class (rows) and predicted class (columns); the colour is the
-    share of the row."""
+    """Saves a confusion matrix.
+
+    counts: (C, C) int, by true class (rows) and predicted class (columns); the colour is the fraction of the row
+    """
     number = len(names)
     side = min(11.0, 2.6 + 0.42 * number)
     figure = new_figure((side + 0.6, side))
@@ -117,7 +127,7 @@ def save_confusion(path: Path, counts: np.ndarray, names: Sequence[str], heading
     axis.set_xlabel("predicted")
     axis.set_ylabel("true")
     axis.set_title(heading, fontsize=10)
-    figure.colorbar(shown, ax=axis, shrink=0.7, label="share of the true class")
+    figure.colorbar(shown, ax=axis, shrink=0.7, label="fraction of the true class")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
@@ -125,7 +135,10 @@ def save_confusion(path: Path, counts: np.ndarray, names: Sequence[str], heading
 def save_curves(
     path: Path, epochs: Sequence[float], panels: dict[str, dict[str, Sequence[float]]], heading: str
 ) -> None:
-    """Saves one panel per name side by side, each with its named curves over the epochs."""
+    """Saves panels side by side, each with its curves over the epochs.
+
+    panels: {title of a panel: {name of a curve: its values}}
+    """
     from matplotlib.ticker import MaxNLocator
 
     figure = new_figure((4.2 * len(panels), 3.2))

@@ -1,21 +1,21 @@
-"""What the weights of a network expect of their input."""
+"""Describes the input that the weights of a network expect."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-Colours = tuple[float, ...]  # by channel, of RGB pixels in 0..1
+Colours = tuple[float, ...]  # one value for each RGB channel, for pixels in 0..1
 
 
 class Preprocessing(NamedTuple):
-    """Channel means and deviations, and how a whole picture becomes a square where the recipe leaves that open."""
+    """Mean and standard deviation of the channels, and how an image is resized to a square."""
 
     mean: Colours
     std: Colours
     interpolation: str = "bilinear"  # by timm's names
-    crop_share: float = 0.875
+    crop_share: float = 0.875  # side of the centre crop / shorter side, unless the recipe sets it
 
 
-#: ImageNet's colours; and what brings pixels to -1..1.
+#: The statistics of ImageNet; and a scaling of pixels to -1..1.
 IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALVES = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

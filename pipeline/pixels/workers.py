@@ -1,4 +1,4 @@
-"""Loader processes: what they need before they start, and what it means when one of them ends."""
+"""Starts loader processes, limits their number, and explains their errors."""
 
 from __future__ import annotations
 
@@ -18,27 +18,33 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-#: Batches that a loader process makes ahead, and seconds after which one that makes none is given up.
+#: Batches that a loader process prepares in advance, and seconds to wait for a batch before loading fails.
 AHEAD, PATIENCE = 2, 600
-#: Where Linux keeps what processes share, batches among it. Docker gives it 64 MB.
+#: Shared memory on Linux, through which loader processes pass their batches. In Docker it has 64 MB by default.
 SHARED_MEMORY = Path("/dev/shm")
-#: Open files of this process without loaders, and at most for each loader process: its pipes and queues, and two
-#: tensors for each batch on its way.
+#: Largest number of open files of this process: without loader processes, and in addition for each of them (its pipes
+#: and queues, and two tensors for each batch in transit).
 FILES_OF_OURS, FILES_OF_EACH = 128, 24
 
 
 def start_worker(_: int) -> None:
-    """A loader process leaves signals to the main one, which saves and then ends it, and its cores to the others."""
+    """Prepares a new loader process: it ignores signals, ends with its parent and uses one core.
+
+    Signals are for the main process, which saves and then ends its loader processes.
+    """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    if hasattr(signal, "SIGKILL"):  # torch's own watch misses a parent that dies before it begins
+    if hasattr(signal, "SIGKILL"):  # torch does not notice a parent that dies before its own check starts
         end_with_parent(signal.SIGKILL)
     cv2.setNumThreads(0)
 
 
 def limit_workers(workers: int, batch_bytes: int) -> int:
-    """As many of these loader processes as shared memory and open files allow, after the limit of open files was
-    raised as far as it goes; says so when it is fewer."""
+    """The number of loader processes that shared memory and the limit of open files allow, at most ``workers``.
+
+    Raises the soft limit of open files first, if it is too low. Prints a note if the number is reduced.
+    batch_bytes: largest size of a batch of images
+    """
     if not workers:
         return 0
     allowed = {}
@@ -48,29 +54,31 @@ def limit_workers(workers: int, batch_bytes: int) -> int:
         if hard == resource.RLIM_INFINITY or hard > soft:
             soft = needed if hard == resource.RLIM_INFINITY else min(hard, max(soft, needed))
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        allowed[f"{soft} open files (raise them with: ulimit -n 4096)"] = (soft - FILES_OF_OURS) // FILES_OF_EACH
+        limit = f"the limit of open files is {soft} (raise it with: ulimit -n 4096)"
+        allowed[limit] = (soft - FILES_OF_OURS) // FILES_OF_EACH
     if SHARED_MEMORY.is_dir():
         free = shutil.disk_usage(SHARED_MEMORY).free
-        room = f"{free / 1e6:,.0f} MB of shared memory in {SHARED_MEMORY} (in Docker: --shm-size=2g)"
+        room = f"{SHARED_MEMORY} has only {free / 1e6:,.0f} MB of free shared memory (in Docker: --shm-size=2g)"
         allowed[room] = int(free // max(1, batch_bytes * (AHEAD + 1)))
     for reason, number in allowed.items():
         if number < workers:
             workers = max(0, number)
             said = count_of(workers, "loader process") if workers else "no loader processes"
-            say("loader", f"note: {said}, since there are only {reason}")
+            say("loader", f"note: using {said}, because {reason}")
     return workers
 
 
 def worker_error(error: Exception, making: str) -> FoldwiseError | None:
-    """One sentence for a loader process that died or hangs; None for an error of another kind.
+    """The FoldwiseError for a loader process that died or hangs; None for an error of another kind.
 
-    Such a process shows as torch's RuntimeError, or as a connection that ended (a crash in native code).
+    torch reports such a process by a RuntimeError, or by a closed connection (after a crash in native code).
+    making: the batches that were in preparation, for the message
     """
     text = str(error)
     if not (isinstance(error, ConnectionError | EOFError) or "DataLoader worker" in text or "DataLoader timed" in text):
         return None
     return FoldwiseError(
-        f"a loader process ended or hangs while they made {making} ({text.splitlines()[0] if text else 'it crashed'}); "
-        "most often the memory is full: the same command goes on after the last checkpoint, with WORKERS=1 or "
-        "WORKERS=0 if it happens again"
+        f"a loader process ended or hangs while making {making} ({text.splitlines()[0] if text else 'it crashed'}); "
+        "usually the memory is full; the same command continues from the last checkpoint; if it happens again, add "
+        "WORKERS=1 or WORKERS=0"
     )

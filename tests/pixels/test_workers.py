@@ -71,7 +71,7 @@ def test_a_loader_process_dies_or_hangs(
     split: Paths, monkeypatch: pytest.MonkeyPatch, deed: Callable[[], object]
 ) -> None:
     monkeypatch.setattr("pipeline.pixels.dataset.PATIENCE", 5)
-    with pytest.raises(FoldwiseError, match=r"while they made batches \d to [5-8] of epoch 1, from image .*WORKERS=1"):
+    with pytest.raises(FoldwiseError, match=r"while making batches \d to [5-8] of epoch 1, from image .*WORKERS=1"):
         list(loader_with(split, deed))
     assert not multiprocessing.active_children()
 
@@ -136,7 +136,7 @@ def test_too_many_open_files(split: Paths, root: Path, monkeypatch: pytest.Monke
     process = start_stage(root, "train", "--fold", "0", "--workers", "2", prepare=limited)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert "no loader processes, since there are only 64 open files" in out
+    assert "no loader processes, because the limit of open files is 64" in out
     limits = [64, 4096]
     monkeypatch.setattr(resource, "getrlimit", lambda _: tuple(limits))
     monkeypatch.setattr(resource, "setrlimit", lambda _, wanted: limits.__setitem__(slice(None), wanted))
