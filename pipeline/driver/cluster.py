@@ -34,7 +34,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.driver.ray_machines import connected, load_ray, request_of, require_alike
+from pipeline.driver.ray_machines import check_machines, connected, load_ray, resources_per_fold
 from pipeline.driver.view import View
 from pipeline.records.job import Job, job_of
 from pipeline.system import places
@@ -48,7 +48,7 @@ from pipeline.system.signals import TIME_OVER, Stop
 #: Number of times that a fold is restarted after its machine or its process was lost.
 RETRIES = 3
 #: Seconds between two checks of the folds, and seconds that they get to save and exit.
-LOOK_EVERY, LAST_WORDS = 1.0, 60
+POLL_SECONDS, SAVE_SECONDS = 1.0, 60
 
 
 def train_in_task(command: list[str], checkout: str, folder: str, environment: dict[str, str]) -> str:
@@ -87,7 +87,7 @@ def train_in_task(command: list[str], checkout: str, folder: str, environment: d
     log = Path(folder, "console.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
-        said = file.tell()
+        log_start = file.tell()
         process = subprocess.Popen(
             [sys.executable, *command], cwd=checkout, env={**os.environ, **environment}, stdout=file, stderr=file,
             stdin=subprocess.DEVNULL, preexec_fn=begin, start_new_session=True,
@@ -105,7 +105,7 @@ def train_in_task(command: list[str], checkout: str, folder: str, environment: d
     if process.returncode in (75, *range(-64, 0)):
         raise ChildProcessError(f"{platform.node()}: stopped from outside (exit status {process.returncode})")
     if process.returncode:
-        lines = log.read_bytes()[said:].decode(errors="replace").splitlines()
+        lines = log.read_bytes()[log_start:].decode(errors="replace").splitlines()
         last = [line for line in lines if line.strip()][-1:]
         raise RuntimeError(f"{platform.node()}: {''.join(last).removeprefix('error: ')}")
     return platform.node()
@@ -158,9 +158,9 @@ class Tasks:
     def watch(self, stop: Stop) -> Iterator[None]:
         """Yields once for each epoch that a fold has finished, until all tasks have ended or it is time to stop."""
         while self.running and not stop.asked:
-            ended, _ = self.ray.wait(list(self.running), timeout=LOOK_EVERY)
+            ended, _ = self.ray.wait(list(self.running), timeout=POLL_SECONDS)
             for fold in self.running.values():
-                self.say_where(fold)
+                self.print_place(fold)
                 for _ in range(epochs_done(self.job, fold) - self.epochs[fold]):
                     self.epochs[fold] += 1
                     yield
@@ -169,7 +169,7 @@ class Tasks:
             if self.view is not None:
                 self.view.draw()
 
-    def say_where(self, fold: int) -> None:
+    def print_place(self, fold: int) -> None:
         """Prints on which machine a fold runs, if that has changed."""
         owner = living_owner(self.job.fold_folder(fold) / "lock")
         place = owner and (owner["host"], owner["pid"])
@@ -227,7 +227,7 @@ def train_on(ray: Any, job: Job, folds: list[int], request: tuple[float, int], s
         say("cluster", f"saving and stopping {count_of(len(running), 'fold')}")
         for task in running:
             ray.cancel(task)
-        ray.wait(list(running), num_returns=len(running), timeout=LAST_WORDS)
+        ray.wait(list(running), num_returns=len(running), timeout=SAVE_SECONDS)
         stop.leave("the progress of the folds is saved")
     if tasks.faults:
         named = "; ".join(f"fold {fold} on {fault}" for fold, fault in sorted(tasks.faults.items()))
@@ -250,11 +250,11 @@ def run(job: Job, address: str = "auto", gpus: float | None = None, cpus: int | 
     # Stop only notes a signal: an exception in the middle of a Ray call could leave Ray in an inconsistent state.
     with owned(job.run_folder / "cluster.lock"), connected(ray, address), Stop() as stop:
         nodes = [node for node in ray.nodes() if node["Alive"]]
-        request = request_of(nodes, len(folds), gpus, cpus, job.machine.device)
+        request = resources_per_fold(nodes, len(folds), gpus, cpus, job.machine.device)
         able = [
             node for node in nodes if node["Resources"].get("GPU", 0) >= request[0] and node["Resources"].get("CPU", 0)
         ]
-        require_alike(ray, able, job.paths)
+        check_machines(ray, able, job.paths)
         stop.leave("no fold was started")
         say(
             "cluster",

@@ -20,14 +20,14 @@ def selection_options(plan: Plan, run: bool = False) -> list[str]:
     return words
 
 
-def machine(options: Options) -> list[str]:
+def machine_options(options: Options) -> list[str]:
     """Options for the device, the loader processes and determinism."""
     words = ["--device", options.device] if options.device else []
     words += ["--workers", options.workers] if options.workers else []
     return words + (["--deterministic"] if options.deterministic else [])
 
 
-def as_ranks(plan: Plan, stage: str) -> list[str]:
+def stage_module(plan: Plan, stage: str) -> list[str]:
     """The module of a stage or, with several ranks, the tool that starts them and its arguments."""
     return ["pipeline.tools.ranks", str(plan.ranks), stage] if plan.ranks > 1 else [f"pipeline.{stage}"]
 
@@ -41,10 +41,10 @@ def command(plan: Plan, stage: str, folds: list[int]) -> list[str]:
     """The command of a stage other than train. Only predict uses ``folds``: the folds that predict."""
     if stage == "predict":
         words = [
-            *as_ranks(plan, stage),
+            *stage_module(plan, stage),
             *selection_options(plan, run=True),
             *folds_option(folds),
-            *machine(plan.options),
+            *machine_options(plan.options),
         ]
     elif stage in ("ensemble", "submit"):
         partial = folds_option(plan.chosen) if len(plan.chosen) < plan.num_folds else []
@@ -57,8 +57,14 @@ def command(plan: Plan, stage: str, folds: list[int]) -> list[str]:
 
 def train_command(plan: Plan, fold: int) -> list[str]:
     """The command that trains a fold on this machine."""
-    threads = plan.threads[fold] if plan.jobs == plan.beside else max(1, cores() // plan.jobs)
-    words = [*as_ranks(plan, "train"), *selection_options(plan, run=True), "--fold", str(fold), *machine(plan.options)]
+    threads = plan.threads[fold] if plan.jobs == plan.folds_at_once else max(1, cores() // plan.jobs)
+    words = [
+        *stage_module(plan, "train"),
+        *selection_options(plan, run=True),
+        "--fold",
+        str(fold),
+        *machine_options(plan.options),
+    ]
     words += ["--threads", str(threads)]
     return ["-m", *words, *(["--until", f"{plan.until:.0f}"] if plan.until is not None else [])]
 
@@ -74,7 +80,7 @@ def cluster_command(plan: Plan, folds: list[int]) -> list[str]:
     ]
     words += ["--gpus", options.gpus] if options.gpus else []
     words += ["--cpus", options.cpus] if options.cpus else []
-    words += machine(options)
+    words += machine_options(options)
     return ["-m", *words, *(["--until", f"{plan.until:.0f}"] if plan.until is not None else [])]
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from pipeline.records.command_line import Call
 from pipeline.system.errors import FoldwiseError, suggestion
-from pipeline.system.places import is_no_text
+from pipeline.system.places import is_not_utf8
 from pipeline.system.threads import cores, most_workers
 from pipeline.system.toml import split_settings
 
@@ -39,7 +39,7 @@ VARIABLES = (
     "CLUSTER", "DETERMINISTIC", "IMAGE",
 )  # fmt: skip
 #: Variables that replace files: they count only if they are typed, not if the environment has them.
-TYPED_ONLY = ("FORCE",)
+COMMAND_LINE_ONLY = ("FORCE",)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def read_options(words: Sequence[str], environment: Mapping[str, str]) -> Option
         typed[name] = value
     values |= typed
     for name, value in values.items():
-        if is_no_text(value):
+        if is_not_utf8(value):
             raise FoldwiseError(f"{name}={value!a} is not UTF-8 text")
     if values.get("FOLD") and values.get("FOLDS"):
         raise FoldwiseError("FOLD and FOLDS are both given; give one of them")
@@ -120,15 +120,15 @@ def read_options(words: Sequence[str], environment: Mapping[str, str]) -> Option
         recipe=values.get("RECIPE", ""),
         settings=split_settings(values.get("SET", "")),
         folds=values.get("FOLDS") or values.get("FOLD") or "",
-        dry_run=switch("DRY", values.get("DRY", "")),
-        force=switch("FORCE", values.get("FORCE", "")),
-        hours=hours(values.get("HOURS", "")),
-        device=device(values.get("DEVICE", "")),
-        workers=workers(values.get("WORKERS", "")),
+        dry_run=parse_switch("DRY", values.get("DRY", "")),
+        force=parse_switch("FORCE", values.get("FORCE", "")),
+        hours=parse_hours(values.get("HOURS", "")),
+        device=check_device(values.get("DEVICE", "")),
+        workers=check_workers(values.get("WORKERS", "")),
         gpus=values.get("GPUS", ""),
         cpus=values.get("CPUS", ""),
         cluster=values.get("CLUSTER", ""),
-        deterministic=switch("DETERMINISTIC", values.get("DETERMINISTIC", "")),
+        deterministic=parse_switch("DETERMINISTIC", values.get("DETERMINISTIC", "")),
         image=values.get("IMAGE", ""),
         jobs=flags.jobs,
         keep_going=flags.keep_going,
@@ -139,7 +139,7 @@ def read_options(words: Sequence[str], environment: Mapping[str, str]) -> Option
 def from_make(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that make passed in the environment; FOLDWISE_MAKE lists those typed on make's command line."""
     typed = environment["FOLDWISE_MAKE"].split()
-    names = [name for name in VARIABLES if name in environment and (name in typed or name not in TYPED_ONLY)]
+    names = [name for name in VARIABLES if name in environment and (name in typed or name not in COMMAND_LINE_ONLY)]
     return {name: environment[name] for name in names}
 
 
@@ -166,7 +166,7 @@ def make_flags(text: str) -> Flags:
     return Flags(int(jobs[-1] or 0) if jobs else None, "k" in letters, plan_only)
 
 
-def switch(name: str, value: str) -> bool:
+def parse_switch(name: str, value: str) -> bool:
     """True if a switch is on; raises FoldwiseError for a value that is neither on nor off."""
     if value.lower() in ("1", "yes", "true", "on"):
         return True
@@ -175,7 +175,7 @@ def switch(name: str, value: str) -> bool:
     raise FoldwiseError(f"{name}={value} is neither on nor off; write {name}=1 or {name}=0")
 
 
-def hours(value: str) -> float | None:
+def parse_hours(value: str) -> float | None:
     """The number of hours, None for empty text; raises FoldwiseError for anything else."""
     if not value.strip():
         return None
@@ -185,7 +185,7 @@ def hours(value: str) -> float | None:
     return number
 
 
-def workers(value: str) -> str:
+def check_workers(value: str) -> str:
     """The number of loader processes, as text; raises FoldwiseError for an invalid number."""
     if value and not (re.fullmatch("[0-9]{1,6}", value) and int(value) <= most_workers()):
         raise FoldwiseError(
@@ -195,7 +195,7 @@ def workers(value: str) -> str:
     return value
 
 
-def device(value: str) -> str:
+def check_device(value: str) -> str:
     """The name of a torch device, "auto" or ""; raises FoldwiseError for anything else."""
     if value and not re.fullmatch(r"auto|(cpu|cuda|mps|xpu)(:[0-9]{1,3})?", value):
         raise FoldwiseError(f"unknown DEVICE={value}; known: auto, cpu, cuda, cuda:1, mps")

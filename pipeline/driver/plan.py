@@ -42,7 +42,7 @@ from pipeline.system.threads import cores
 from pipeline.system.toml import read_toml
 
 #: Seconds of HOURS that are reserved for the stages after training.
-KEPT_BACK = 30
+RESERVED_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Plan:
     run: name of the run
     num_folds: number of folds of the competition
     chosen: the folds asked for
-    beside: number of folds to train at once; make's -j overrides it
+    folds_at_once: number of folds to train at once; make's -j overrides it
     threads: fold -> number of CPU threads
     last_round: folds that start after all others have ended, since they get another number of threads
     ranks: number of processes that train one fold
@@ -70,7 +70,7 @@ class Plan:
     run: str
     num_folds: int
     chosen: list[int]
-    beside: int
+    folds_at_once: int
     threads: dict[int, int]
     last_round: list[int]
     ranks: int
@@ -78,13 +78,13 @@ class Plan:
 
     @property
     def jobs(self) -> int:
-        """Number of folds to train at once: make's -j if it is given, else ``beside``."""
+        """Number of folds to train at once: make's -j if it is given, else ``folds_at_once``."""
         if self.options.jobs is None:
-            return self.beside
+            return self.folds_at_once
         return self.options.jobs or len(self.chosen)
 
     @property
-    def csv(self) -> Path:
+    def submission(self) -> Path:
         """Path of the submission."""
         return self.paths.submissions / partial_name(self.run, self.chosen, self.num_folds, ".csv")
 
@@ -132,7 +132,7 @@ def make_plan(options: Options) -> Plan:
     )
     if ranks > 1 or options.cluster:  # each fold uses the whole machine, or other machines
         beside, threads = 1, [cores()] * len(chosen)
-    until = None if options.hours is None else time.time() + options.hours * 3600 - KEPT_BACK
+    until = None if options.hours is None else time.time() + options.hours * 3600 - RESERVED_SECONDS
     last_round = chosen[len(chosen) - len(chosen) % beside :]
     by_fold = dict(zip(chosen, threads, strict=True))
     return Plan(
@@ -179,13 +179,13 @@ def why(plan: Plan, stage: str, index: Index) -> str:
     return target_of(plan, stage).why(index)
 
 
-def unpredicted(plan: Plan, index: Index) -> dict[int, str]:
+def stale_predictions(plan: Plan, index: Index) -> dict[int, str]:
     """Fold -> reason, for the folds whose predictions are out of date."""
     reasons = {fold: predict_target(plan.paths, run_of(plan), fold).why(index) for fold in plan.chosen}
     return {fold: reason for fold, reason in reasons.items() if reason}
 
 
-def misfit(plan: Plan, index: Index) -> str:
+def folds_mismatch(plan: Plan, index: Index) -> str:
     """A message if a fold was trained with another folds.csv, so that the stages will refuse it; "" if none was."""
     for fold in plan.trained:
         record = plan.paths.fold(plan.run, fold) / "trained.json"
@@ -224,10 +224,10 @@ def steps(plan: Plan, verb: str, index: Index) -> Iterator[Step]:
                 begun = "".join(f"; fold {fold} continues at step {step:,}" for fold, step in saved_steps(plan, todo))
                 yield Step(stage, f"{fold_list(todo)} {'is' if len(todo) == 1 else 'are'} not trained{begun}", todo)
                 after = stage
-            elif not after and (fault := misfit(plan, index)):
+            elif not after and (fault := folds_mismatch(plan, index)):
                 yield Step(stage, fault, [])
         elif stage == "predict":
-            stale = unpredicted(plan, index)
+            stale = stale_predictions(plan, index)
             todo = [fold for fold in plan.chosen if fold in stale or fold in plan.untrained or after in STAGES[:3]]
             if todo:
                 reason = f"after {after}" if after else stale[todo[0]]
@@ -268,7 +268,7 @@ def up_to_date(plan: Plan, verb: str) -> str:
         "manifest": plan.paths.manifest,
         "folds": plan.paths.folds,
         "ensemble": plan.paths.predictions(plan.run, plan.chosen, plan.num_folds).record,
-        "submit": plan.csv,
+        "submit": plan.submission,
     }
     if verb in ("train", "predict"):
         done = "trained" if verb == "train" else "predicted"

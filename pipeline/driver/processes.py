@@ -26,7 +26,7 @@ from pipeline.system.places import CHECKOUT
 from pipeline.system.signals import LEFT_AT_ONCE, SIGNALS, STOPPED, Stopped, handling, is_repeat
 
 #: Seconds between two checks of the processes, and between two updates of the view.
-LOOK_EVERY, DRAW_EVERY = 0.05, 0.5
+POLL_SECONDS, DRAW_EVERY = 0.05, 0.5
 
 
 @dataclass
@@ -61,9 +61,9 @@ class Processes:
     running: the stages that have not ended
     view: progress lines in a terminal, or None
     asked: why to stop; "" until a signal arrives or a stage is stopped
-    spoke: True if a stage has printed that it was stopped
+    reported: True if a stage has printed that it was stopped
     left_at_once: True if a stage was stopped by a second signal
-    said: lines of output that are not yet printed
+    output: lines of output that are not yet printed
     number: number of the last signal, 0 for none
     drawn: time.monotonic() of the last update of the view
     """
@@ -72,12 +72,12 @@ class Processes:
         self.running: list[Child] = []
         self.view = view
         self.asked = ""
-        self.spoke = self.left_at_once = False
-        self.said: Queue[str] = Queue()
+        self.reported = self.left_at_once = False
+        self.output: Queue[str] = Queue()
         self.number = 0
         self.drawn = 0.0
 
-    def note(self, number: int, frame: FrameType | None) -> None:
+    def pass_on(self, number: int, frame: FrameType | None) -> None:
         """The signal handler: passes the signal on.
 
         Ignores a repeated one: if the whole group gets SIGTERM, make sends it once more.
@@ -93,7 +93,7 @@ class Processes:
     def signalled(self) -> Iterator[None]:
         """Context in which signals are passed on; at its end, no stage is left running."""
         try:
-            with handling(self.note):
+            with handling(self.pass_on):
                 yield
         finally:
             for child in self.running:  # not empty only after an error in the driver
@@ -126,7 +126,7 @@ class Processes:
         """Reads the lines that a process prints; runs in a thread."""
         assert process.stdout is not None
         for line in process.stdout:
-            self.said.put(line.rstrip("\n"))
+            self.output.put(line.rstrip("\n"))
 
     def next_ended(self) -> tuple[Child, int]:
         """Waits until one of the stages ends; returns it and its status.
@@ -139,19 +139,19 @@ class Processes:
                 if child.process.poll() is not None:
                     if child.reader is not None:
                         child.reader.join()
-                    self.show()
+                    self.print_output()
                     self.running.remove(child)
                     if self.view is not None and child.fold is not None:
                         self.view.remove(child.fold)
                     return child, self.status_of(child)
-            self.show()
-            time.sleep(LOOK_EVERY)
+            self.print_output()
+            time.sleep(POLL_SECONDS)
 
     def status_of(self, child: Child) -> int:
         """The status of an ended process, as in ``next_ended``; prints an error for a process that was killed."""
         code = child.process.returncode
         self.asked = self.asked or ("stopped" if code in (STOPPED, LEFT_AT_ONCE) else "")
-        self.spoke = self.spoke or code in (STOPPED, LEFT_AT_ONCE)
+        self.reported = self.reported or code in (STOPPED, LEFT_AT_ONCE)
         self.left_at_once = self.left_at_once or code == LEFT_AT_ONCE
         if code in (0, STOPPED, LEFT_AT_ONCE):
             return code
@@ -159,27 +159,25 @@ class Processes:
             return STOPPED
         if code < 0:
             name = signal.Signals(-code).name
-            most_often = "; usually the memory is full: close other programs" if -code == 9 else ""
-            sys.stderr.write(
-                f"error: {child.name} was killed by {name}{most_often}; the same command continues from what is saved\n"
-            )
+            memory_advice = "; usually the memory is full: close other programs" if -code == 9 else ""
+            sys.stderr.write(f"error: {child.name} was killed by {name}{memory_advice}; the same command continues\n")
         return 1
 
-    def require_unasked(self) -> None:
+    def exit_if_stopped(self) -> None:
         """Exits if a signal asked to stop; raises Stopped instead if no stage has reported the stop."""
         if self.left_at_once:
             sys.exit(LEFT_AT_ONCE)
-        if self.asked and self.spoke:
+        if self.asked and self.reported:
             sys.exit(STOPPED)
         if self.asked:
             raise Stopped(self.asked)
 
-    def show(self) -> None:
+    def print_output(self) -> None:
         """Prints new output of the stages, and updates the view."""
         lines = []
         with suppress(Empty):
             while True:
-                lines.append(self.said.get_nowait())
+                lines.append(self.output.get_nowait())
         if self.view is not None and (lines or time.monotonic() - self.drawn >= DRAW_EVERY):
             self.drawn = time.monotonic()
             self.view.draw(*lines)

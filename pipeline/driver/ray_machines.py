@@ -20,7 +20,7 @@ from pipeline.system.places import CHECKOUT
 from pipeline.system.provenance import PACKAGES
 
 #: Seconds within which Ray and each machine must answer.
-ANSWER = 30
+ANSWER_SECONDS = 30
 
 
 def load_ray() -> Any:
@@ -28,8 +28,8 @@ def load_ray() -> Any:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "."  # drops its long log of a lost machine; we print one line
     # The head requires a token if it had one when it started.
-    told = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
-    if told or Path("~/.ray/auth_token").expanduser().exists():
+    token_variables = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    if token_variables or Path("~/.ray/auth_token").expanduser().exists():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
@@ -51,7 +51,7 @@ def require_answer(address: str) -> None:
     asked = [] if address == "auto" else ["--address", address]
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", *asked]
     try:
-        subprocess.run(command, capture_output=True, timeout=ANSWER, check=True)
+        subprocess.run(command, capture_output=True, timeout=ANSWER_SECONDS, check=True)
     except subprocess.SubprocessError as error:
         raise FoldwiseError(
             f"no Ray cluster answers at '{address}'; start one: .venv/bin/ray start --head --disable-usage-stats here, "
@@ -74,7 +74,7 @@ def connected(ray: Any, address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def look_around(checkout: str, home: str, token: str, packages: list[str]) -> dict[str, Any]:
+def machine_facts(checkout: str, home: str, token: str, packages: list[str]) -> dict[str, Any]:
     """Collects facts about the machine on which it runs; Ray runs it on each machine.
 
     checkout, home: the folders of the checkout and of the competition
@@ -114,7 +114,9 @@ def name_of(node: dict[str, Any]) -> str:
     return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
 
 
-def request_of(nodes: list[dict], folds: int, gpus: float | None, cpus: int | None, device: str) -> tuple[float, int]:
+def resources_per_fold(
+    nodes: list[dict], folds: int, gpus: float | None, cpus: int | None, device: str
+) -> tuple[float, int]:
     """Returns (GPUs, CPUs) for each fold; raises FoldwiseError if no machine has as many.
 
     If they are None: one GPU if a machine has one and the device is not the CPU; an equal share of all CPUs, but not
@@ -136,34 +138,34 @@ def request_of(nodes: list[dict], folds: int, gpus: float | None, cpus: int | No
     return gpus, cpus or 1
 
 
-def require_alike(ray: Any, nodes: list[dict], paths: Paths) -> None:
+def check_machines(ray: Any, nodes: list[dict], paths: Paths) -> None:
     """Raises FoldwiseError if a machine has other code or versions, or does not share the competition's folder."""
     token = f"{time.time_ns():x}"
     probe = paths.home / f"probe.{token}"
     probe.write_text(token)
     try:
         arguments = (str(CHECKOUT), str(paths.home.absolute()), token, PACKAGES)
-        here = look_around(*arguments)
+        here = machine_facts(*arguments)
         affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-        look, answers = ray.remote(look_around), []
+        look, answers = ray.remote(machine_facts), []
         for node in nodes:
             there = affinity(node["NodeID"], soft=False)
             answers.append(look.options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(*arguments))
         for node, answer in zip(nodes, answers, strict=True):
             try:
-                there = ray.get(answer, timeout=ANSWER)
+                there = ray.get(answer, timeout=ANSWER_SECONDS)
             except ray.exceptions.RayError as error:
                 reason = str(error).strip().splitlines()[-1]
                 raise FoldwiseError(f"{name_of(node)} does not answer ({reason}); restart Ray there") from error
-            require_same(name_of(node), here, there)
+            check_machine(name_of(node), here, there)
     finally:
         probe.unlink(missing_ok=True)
 
 
-def require_same(machine: str, here: dict[str, Any], there: dict[str, Any]) -> None:
+def check_machine(machine: str, here: dict[str, Any], there: dict[str, Any]) -> None:
     """Raises FoldwiseError for the first difference between a machine and this one.
 
-    here, there: what ``look_around`` returned on this machine and on the other
+    here, there: what ``machine_facts`` returned on this machine and on the other
     """
     if not there["exists"]:
         raise FoldwiseError(f"{machine} has no {CHECKOUT}; all machines need the checkout at the same path")

@@ -11,9 +11,16 @@ import sys
 import time
 from dataclasses import replace
 
-from pipeline.driver.commands import cluster_command, command, commands_of, machine, selection_options, train_command
+from pipeline.driver.commands import (
+    cluster_command,
+    command,
+    commands_of,
+    machine_options,
+    selection_options,
+    train_command,
+)
 from pipeline.driver.options import STAGES, VERBS, read_options
-from pipeline.driver.plan import Plan, fold_list, make_plan, steps, unpredicted, up_to_date, why
+from pipeline.driver.plan import Plan, fold_list, make_plan, stale_predictions, steps, up_to_date, why
 from pipeline.driver.processes import Processes
 from pipeline.driver.view import View
 from pipeline.records.paths import Paths, known_competitions, known_recipes
@@ -29,7 +36,7 @@ from pipeline.system.processes import end_with_parent
 
 def folds_at_once_with(plan: Plan, fold: int) -> int:
     """Number of folds that train at the same time as this one, including it."""
-    return len(plan.last_round) if plan.jobs == plan.beside and fold in plan.last_round else plan.jobs
+    return len(plan.last_round) if plan.jobs == plan.folds_at_once and fold in plan.last_round else plan.jobs
 
 
 def run_one(words: list[str], name: str, environment: dict[str, str] | None = None) -> None:
@@ -38,7 +45,7 @@ def run_one(words: list[str], name: str, environment: dict[str, str] | None = No
     with processes.signalled():
         processes.start(words, environment or {}, name)
         _, status = processes.next_ended()
-    processes.require_unasked()
+    processes.exit_if_stopped()
     if status:
         sys.exit(1)
 
@@ -65,7 +72,7 @@ def train_here(plan: Plan, verb: str) -> None:
                 if processes.running:
                     child, status = processes.next_ended()
                     failed += [child.fold] if status == 1 and child.fold is not None else []
-    processes.require_unasked()
+    processes.exit_if_stopped()
     if failed and len(plan.chosen) > 1:
         not_begun = f"; {fold_list(left)} {'was' if len(left) == 1 else 'were'} not started" if left else ""
         sys.stderr.write(f"error: {fold_list(sorted(failed))} failed, see above{not_begun}\n")
@@ -90,7 +97,7 @@ def bring_up_to_date(plan: Plan, verb: str) -> None:
     """Runs the stages up to ``verb``, each only if something that it read or made has changed."""
     index, ran = Index(plan.paths.home), ""
     for stage in STAGES[: STAGES.index(verb) + 1]:
-        folds, reason = out_of_date(plan, stage, index)
+        folds, reason = work_to_do(plan, stage, index)
         if not reason:
             continue
         if not ran:
@@ -118,12 +125,12 @@ def bring_up_to_date(plan: Plan, verb: str) -> None:
         say(verb, f"{up_to_date(plan, verb)}; next: {plan.options.call.make_line('submit')}")
 
 
-def out_of_date(plan: Plan, stage: str, index: Index) -> tuple[list[int], str]:
+def work_to_do(plan: Plan, stage: str, index: Index) -> tuple[list[int], str]:
     """The folds that train or predict must work on ([] for other stages), and why the stage must run ("" if not)."""
     if stage == "train":
         return plan.untrained, NOT_YET if plan.untrained else ""
     if stage == "predict":
-        reasons = unpredicted(plan, index)
+        reasons = stale_predictions(plan, index)
         return [*reasons], next(iter(reasons.values()), "")
     return [], why(plan, stage, index) if stage != "submit" or plan.has_test else ""
 
@@ -239,7 +246,7 @@ def main() -> None:
     plan = make_plan(options)
     if verb == "classify":
         image = [f"--image={options.image}"] if options.image else []
-        words = ["-m", "pipeline.tools.classify", *selection_options(plan, run=True), *image, *machine(options)]
+        words = ["-m", "pipeline.tools.classify", *selection_options(plan, run=True), *image, *machine_options(options)]
         if options.plan_only:
             print(f"    python {shlex.join(words)}")
         else:

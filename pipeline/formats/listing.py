@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from pipeline.system.errors import FoldwiseError
-from pipeline.system.places import is_no_text, shown
+from pipeline.system.places import is_not_utf8, shown
 
 #: What systems leave lying about, in lower case.
 NOT_PICTURES = {"thumbs.db", "desktop.ini", "__macosx"}
@@ -49,6 +49,6 @@ def list_files(folder: Path) -> list[str]:
         prefix = f"{below}/" if below else ""
         found += [prefix + name for name in files if not is_of_the_system(name)]
     for name in found:
-        if not name.isprintable() and is_no_text(name):
+        if not name.isprintable() and is_not_utf8(name):
             raise FoldwiseError(f"{shown(folder)} holds a file whose name is no UTF-8 text, {name!a}; rename it")
     return sorted(found)

@@ -11,7 +11,7 @@ from pipeline.learner.arrangement import Compute
 from pipeline.learner.inference import tta_views
 from pipeline.learner.models import Network
 from pipeline.learner.resident import train_batches, val_batches
-from pipeline.pixels.augment import alternates, eval_transforms, train_transforms
+from pipeline.pixels.augment import eval_transforms, has_alternating_flip, train_transforms
 from pipeline.pixels.cache import open_pixels, readable_rows
 from pipeline.pixels.dataset import Batches, EpochBatches, ImageDataset
 from pipeline.records.job import Job
@@ -57,7 +57,7 @@ def load_data(job: Job, tables: RunTables, fold: int, network: Network, compute:
     pixels = open_pixels(job.paths, readable, recipe.cache_side, "train")
     transforms = train_transforms(recipe, competition.symmetries, network.preprocessing)
     whole = eval_transforms(recipe, network.preprocessing)
-    flips = alternates(recipe, competition.symmetries)
+    flips = has_alternating_flip(recipe, competition.symmetries)
     train_images = ImageDataset(pixels, train_rows, transforms, recipe.seed, flips)
     val_images = ImageDataset(pixels, val_rows, whole)
     workers = compute.workers(job.machine.workers, pixels.cached is not None)

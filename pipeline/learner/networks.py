@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from pipeline.pixels.preprocessing import HALVES, IMAGENET, Preprocessing
+from pipeline.pixels.preprocessing import IMAGENET, MINUS_ONE_TO_ONE, Preprocessing
 
 
 class Registered(NamedTuple):
@@ -72,7 +72,7 @@ def cifar_net(num_classes: int, widths: Sequence[int] = (48, 128, 192)) -> nn.Mo
     )  # fmt: skip
 
 
-@register_model(preprocessing=HALVES)
+@register_model(preprocessing=MINUS_ONE_TO_ONE)
 def lenet(num_classes: int) -> nn.Module:
     """LeNet-5 (LeCun et al., 1998) with ReLU and maximum pooling, for images of any size from 12 px: the maps are
     averaged to the 5x5 that they are at 32 px."""
@@ -86,7 +86,7 @@ def lenet(num_classes: int) -> nn.Module:
     )  # fmt: skip
 
 
-@register_model(preprocessing=HALVES)
+@register_model(preprocessing=MINUS_ONE_TO_ONE)
 def cnn(num_classes: int, dropout: float = 0, batch_norm: bool = False) -> nn.Module:
     """A plain CNN: three 3x3 convolutions of 32, 64 and 128 channels, each halving the image, and two linear layers.
 
@@ -102,13 +102,13 @@ def cnn(num_classes: int, dropout: float = 0, batch_norm: bool = False) -> nn.Mo
     )  # fmt: skip
 
 
-@register_model(preprocessing=HALVES)
+@register_model(preprocessing=MINUS_ONE_TO_ONE)
 def cnn_dropout(num_classes: int, dropout: float = 0.5) -> nn.Module:
     """``cnn`` with Dropout (Srivastava et al., 2014)."""
     return cnn(num_classes, dropout=dropout)
 
 
-@register_model(preprocessing=HALVES)
+@register_model(preprocessing=MINUS_ONE_TO_ONE)
 def cnn_batchnorm(num_classes: int) -> nn.Module:
     """``cnn`` with BatchNorm (Ioffe & Szegedy, 2015)."""
     return cnn(num_classes, batch_norm=True)

@@ -122,15 +122,15 @@ INTERPOLATIONS = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC, "nea
 
 def resize_steps(recipe: Recipe, side: int, preprocessing: Preprocessing = IMAGENET) -> list[A.BasicTransform]:
     """The deterministic transforms from an image to a square of ``side`` pixels, for validation and prediction."""
-    how: dict[str, Any] = {"interpolation": INTERPOLATIONS.get(preprocessing.interpolation, cv2.INTER_LINEAR)}
-    if how["interpolation"] == cv2.INTER_LINEAR:
-        how["area_for_downscale"] = "image"
+    options: dict[str, Any] = {"interpolation": INTERPOLATIONS.get(preprocessing.interpolation, cv2.INTER_LINEAR)}
+    if options["interpolation"] == cv2.INTER_LINEAR:
+        options["area_for_downscale"] = "image"
     if recipe.resize == "squash":
-        return [A.Resize(side, side, **how)]
+        return [A.Resize(side, side, **options)]
     if recipe.resize == "letterbox":
-        return [A.LongestMaxSize(side, **how), A.PadIfNeeded(side, side, fill=128)]
+        return [A.LongestMaxSize(side, **options), A.PadIfNeeded(side, side, fill=128)]
     crop_share = recipe.crop_share or preprocessing.crop_share
-    return [A.SmallestMaxSize(round(side / crop_share), **how), A.CenterCrop(side, side)]
+    return [A.SmallestMaxSize(round(side / crop_share), **options), A.CenterCrop(side, side)]
 
 
 def eval_transforms(recipe: Recipe, preprocessing: Preprocessing = IMAGENET) -> list[Augmenter]:
@@ -171,7 +171,7 @@ def train_transform(
     return (CropAndTurn if CropAndTurn.can_apply(steps) else Augmenter)(steps, side)
 
 
-def alternates(recipe: Recipe, granted: Sequence[str]) -> bool:
+def has_alternating_flip(recipe: Recipe, granted: Sequence[str]) -> bool:
     """True if images are mirrored in every other epoch: if the recipe asks for it and the competition grants hflip."""
     return recipe.symmetries and recipe.alternating_flip and "hflip" in granted
 
@@ -183,7 +183,7 @@ def random_symmetries(recipe: Recipe, granted: Sequence[str]) -> list[str]:
     return [name for name in granted if not (name == "hflip" and recipe.alternating_flip)]
 
 
-def draw_key(*numbers: int) -> int:
+def random_key(*numbers: int) -> int:
     """A 128-bit hash of integers such as (seed, epoch, image), used as the key of random draws."""
     packed = struct.pack(f"<{len(numbers)}q", *numbers)
     return int.from_bytes(hashlib.blake2b(packed, digest_size=16).digest(), "little")
@@ -210,7 +210,7 @@ class Augmenter:
     def seed(self, key: int) -> None:
         """Seeds both generators with a key of up to 128 bits."""
         self.random.seed(key)
-        self._start["state"]["key"][:] = key & _LOW, key >> 64
+        self._start["state"]["key"][:] = key & _MASK_64, key >> 64
         self.philox.state = self._start
 
     def __call__(
@@ -228,7 +228,7 @@ class Augmenter:
         return out
 
 
-_LOW = 2**64 - 1
+_MASK_64 = 2**64 - 1
 
 
 class Turn(NamedTuple):
@@ -252,7 +252,7 @@ class Turn(NamedTuple):
                 turn = turn.then("transpose").then("vflip")
         return turn
 
-    def of(self, image: np.ndarray) -> np.ndarray:
+    def apply(self, image: np.ndarray) -> np.ndarray:
         """Applies the turn to a square image (S, S, 3) in place, and returns it."""
         if self.swap:
             np.copyto(image, cv2.transpose(image))
@@ -293,4 +293,4 @@ class CropAndTurn(Augmenter):
     ) -> np.ndarray:
         (left, top, right, bottom), turn = self.draw(image.shape[:2], key, mirrored)
         crop = image[top:bottom, left:right]
-        return turn.of(cv2.resize(crop, (self.side, self.side), dst=out, interpolation=cv2.INTER_LINEAR))
+        return turn.apply(cv2.resize(crop, (self.side, self.side), dst=out, interpolation=cv2.INTER_LINEAR))

@@ -22,7 +22,7 @@ from pipeline.system.places import shown
 from pipeline.system.threads import in_threads
 
 #: Fraction of the free disk space that a cache may take; if it needs more, images are decoded on the fly.
-DISK_SHARE = 0.5
+MAX_DISK_FRACTION = 0.5
 
 
 class Pixels:
@@ -73,9 +73,9 @@ class Pixels:
         except (FileNotFoundError, Unreadable):
             pass
         unpacked = file.is_relative_to(self.home / "images")
-        anew = " (or delete it: make prepare unpacks it again)" if unpacked else ""
+        advice = " (or delete it: make prepare unpacks it again)" if unpacked else ""
         raise FoldwiseError(
-            f"{shown(file)} has changed since the manifest was made; restore it{anew}, or type make manifest to "
+            f"{shown(file)} has changed since the manifest was made; restore it{advice}, or type make manifest to "
             "continue with the present files; existing runs will not match the new manifest"
         )
 
@@ -112,8 +112,8 @@ def open_pixels(paths: Paths, rows: pd.DataFrame, side: int, stage: str) -> Pixe
     with held(paths.cache / "lock", lambda: say(stage, "waiting for another process that decodes the images")):
         if is_whole():
             return pixels
-        if size > DISK_SHARE * shutil.disk_usage(paths.cache).free:
-            free = f"{DISK_SHARE:.0%} of the free disk space"
+        if size > MAX_DISK_FRACTION * shutil.disk_usage(paths.cache).free:
+            free = f"{MAX_DISK_FRACTION:.0%} of the free disk space"
             say(stage, f"a pixel cache of {size / 1e9:.1f} GB would take more than {free}; decoding on the fly")
             return Pixels(paths.home, rows, side, None)
         with atomic_path(cached) as temporary, temporary.open("wb") as file:

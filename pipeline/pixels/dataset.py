@@ -17,9 +17,9 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pipeline.pixels.augment import Augmenter, draw_key
+from pipeline.pixels.augment import Augmenter, random_key
 from pipeline.pixels.cache import Pixels
-from pipeline.pixels.workers import AHEAD, PATIENCE, limit_workers, start_worker, worker_error
+from pipeline.pixels.workers import PREFETCH, TIMEOUT, limit_workers, start_worker, worker_error
 from pipeline.system.console import progress
 from pipeline.system.errors import FoldwiseError
 from pipeline.system.processes import end_children
@@ -57,16 +57,16 @@ class ImageDataset(Dataset):
 
     def key(self, epoch: int, row: int) -> int:
         """The key of the random draws for an image in an epoch."""
-        return draw_key(self.seed, epoch, self.id_hashes[row])
+        return random_key(self.seed, epoch, self.id_hashes[row])
 
     def is_mirrored(self, epoch: int, row: int) -> bool:
         """True if the alternating flip mirrors this image in this epoch."""
-        return self.alternating_flip and (draw_key(self.seed, self.id_hashes[row]) + epoch) % 2 == 1
+        return self.alternating_flip and (random_key(self.seed, self.id_hashes[row]) + epoch) % 2 == 1
 
     def __getitem__(self, key: Key) -> np.ndarray:
-        return self.make(*key)
+        return self.make_image(*key)
 
-    def make(self, epoch: int, row: int, out: np.ndarray | None = None) -> np.ndarray:
+    def make_image(self, epoch: int, row: int, out: np.ndarray | None = None) -> np.ndarray:
         """The transformed image of a row in an epoch, (S, S, 3) uint8, in ``out`` if given."""
         picture = self.pixels[self.positions[row]]
         return self.transform_at(epoch)(picture, self.key(epoch, row), self.is_mirrored(epoch, row), out)
@@ -81,7 +81,7 @@ class ImageDataset(Dataset):
         try:
             images = np.empty((len(keys), side, side, 3), np.uint8)
             for (epoch, row), out in zip(keys, images, strict=True):
-                self.make(epoch, row, out)
+                self.make_image(epoch, row, out)
         except (FoldwiseError, MemoryError) as fault:
             return fault
         return torch.from_numpy(images), torch.tensor([row for _, row in keys])
@@ -187,7 +187,7 @@ class Loader:
             self.loader = DataLoader(
                 dataset, batch_sampler=self.batches, collate_fn=whole_batch, num_workers=self.workers, pin_memory=pin,
                 persistent_workers=self.workers > 0, worker_init_fn=start_worker,
-                prefetch_factor=AHEAD if self.workers else None, timeout=PATIENCE if self.workers else 0,
+                prefetch_factor=PREFETCH if self.workers else None, timeout=TIMEOUT if self.workers else 0,
             )  # fmt: skip
 
     def __len__(self) -> int:
@@ -212,7 +212,7 @@ class Loader:
         except (RuntimeError, ConnectionError, EOFError) as error:
             self.batches.start = min(made, len(self.batches) - 1)
             _, first = next(iter(self.batches))[0]
-            last = made + AHEAD * self.workers
+            last = min(made + PREFETCH * max(1, self.workers), len(self.batches))
             what = f"batches {made + 1} to {last} of epoch {epoch + 1}, from image '{self.dataset.ids[first]}' on"
             fault = worker_error(error, what)
             if fault is None:

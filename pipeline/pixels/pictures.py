@@ -51,12 +51,12 @@ def save_grid(
     for axis, image, title, mark in zip(axes.flat, images, titles, marks, strict=False):
         # Small images are shown with sharp pixels, larger ones are smoothed.
         axis.imshow(image, interpolation="nearest" if max(image.shape) < 64 else "antialiased")
-        axis.set_title("\n".join(map(shortened, title.split("\n"))), fontsize=8, pad=2, color=mark, y=1)
+        axis.set_title("\n".join(map(shorten, title.split("\n"))), fontsize=8, pad=2, color=mark, y=1)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
 
-def shortened(text: str, length: int = 20) -> str:
+def shorten(text: str, length: int = 20) -> str:
     """The text; if it is longer than ``length``, its start and its end with … between them."""
     return text if len(text) <= length else f"{text[: length // 2 - 1]}…{text[-(length // 2) :]}"
 
@@ -81,7 +81,7 @@ def save_classified(
     if heat is not None:
         axes[1].imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=255, interpolation=smooth)
         axes[1].imshow(heat, cmap="inferno", alpha=0.25 + 0.5 * heat, vmin=0, vmax=1)
-        axes[1].set_title(f"evidence for {shortened(names[0])} (Grad-CAM)", fontsize=9)
+        axes[1].set_title(f"evidence for {shorten(names[0])} (Grad-CAM)", fontsize=9)
     for axis in axes[:-1]:
         axis.set_axis_off()
     places, mean = np.arange(len(names)), probs.mean(axis=0)
@@ -93,7 +93,7 @@ def save_classified(
         axes[-1].set_title("probability: mean (bars) and folds (dots)", fontsize=9)
     else:
         axes[-1].set_title("probability", fontsize=9)
-    axes[-1].set_yticks(places, [shortened(name) for name in names], fontsize=9)
+    axes[-1].set_yticks(places, [shorten(name) for name in names], fontsize=9)
     axes[-1].set_xlim(0, 1.25)
     axes[-1].set_ylim(max(len(names), 3) - 0.5, -0.5)
     axes[-1].set_xticks([0, 0.5, 1])
@@ -118,7 +118,7 @@ def save_confusion(path: Path, counts: np.ndarray, names: Sequence[str], heading
             ink = "white" if shares[row, column] > 0.5 else INK
             axis.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", fontsize=8, color=ink)
     size = 9 if number <= 20 else 6
-    labels = [shortened(name) for name in names]
+    labels = [shorten(name) for name in names]
     slanted = max(map(len, labels)) > 2
     axis.set_xticks(
         range(number), labels, rotation=45 if slanted else 0, ha="right" if slanted else "center", fontsize=size

@@ -19,12 +19,12 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 #: Batches that a loader process prepares in advance, and seconds to wait for a batch before loading fails.
-AHEAD, PATIENCE = 2, 600
+PREFETCH, TIMEOUT = 2, 600
 #: Shared memory on Linux, through which loader processes pass their batches. In Docker it has 64 MB by default.
 SHARED_MEMORY = Path("/dev/shm")
 #: Largest number of open files of this process: without loader processes, and in addition for each of them (its pipes
 #: and queues, and two tensors for each batch in transit).
-FILES_OF_OURS, FILES_OF_EACH = 128, 24
+BASE_FILES, FILES_PER_WORKER = 128, 24
 
 
 def start_worker(_: int) -> None:
@@ -50,16 +50,17 @@ def limit_workers(workers: int, batch_bytes: int) -> int:
     allowed = {}
     if resource is not None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        needed = FILES_OF_OURS + workers * FILES_OF_EACH
-        if hard == resource.RLIM_INFINITY or hard > soft:
-            soft = needed if hard == resource.RLIM_INFINITY else min(hard, max(soft, needed))
+        needed, unlimited = BASE_FILES + workers * FILES_PER_WORKER, resource.RLIM_INFINITY
+        if soft != unlimited and soft < needed:
+            soft = needed if hard == unlimited else min(hard, needed)
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        limit = f"the limit of open files is {soft} (raise it with: ulimit -n 4096)"
-        allowed[limit] = (soft - FILES_OF_OURS) // FILES_OF_EACH
+        if soft != unlimited:
+            limit = f"the limit of open files is {soft} (raise it with: ulimit -n 4096)"
+            allowed[limit] = (soft - BASE_FILES) // FILES_PER_WORKER
     if SHARED_MEMORY.is_dir():
         free = shutil.disk_usage(SHARED_MEMORY).free
         room = f"{SHARED_MEMORY} has only {free / 1e6:,.0f} MB of free shared memory (in Docker: --shm-size=2g)"
-        allowed[room] = int(free // max(1, batch_bytes * (AHEAD + 1)))
+        allowed[room] = int(free // max(1, batch_bytes * (PREFETCH + 1)))
     for reason, number in allowed.items():
         if number < workers:
             workers = max(0, number)

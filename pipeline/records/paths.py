@@ -12,7 +12,7 @@ from zlib import crc32
 
 from pipeline.system import places
 from pipeline.system.errors import FoldwiseError, suggestion
-from pipeline.system.places import CHECKOUT, is_no_text, shown
+from pipeline.system.places import CHECKOUT, is_not_utf8, shown
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 #: Where pretrained weights are looked for before a hub is asked.
@@ -26,7 +26,7 @@ LONGEST_RUN, LONGEST_FOLDS = 120, 40
 def known_competitions(root: Path | None = None) -> list[str]:
     """Names of the folders below data/ (of ``root``, by default ROOT) that hold a competition.toml."""
     names = (path.parent.name for path in ((root or places.ROOT) / "data").glob("*/competition.toml"))
-    return sorted(name for name in names if not is_no_text(name))
+    return sorted(name for name in names if not is_not_utf8(name))
 
 
 def known_recipes() -> list[str]:

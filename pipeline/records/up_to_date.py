@@ -23,7 +23,7 @@ from pipeline.records.paths import Paths, partial_name, recipe_path
 from pipeline.system.errors import FoldwiseError
 from pipeline.system.files import read_json
 from pipeline.system.index import Index
-from pipeline.system.places import is_no_text, shown
+from pipeline.system.places import is_not_utf8, shown
 from pipeline.system.toml import read_toml
 
 #: Changes with the content of oof.npz and test.npz, so that older files are made again.
@@ -154,7 +154,7 @@ def raw_contents(paths: Paths, facts: dict[str, Any]) -> list[Path]:
     wanted = wanted if isinstance(wanted, list) else [wanted]  # which the stage refuses
     found = [path for path in sorted(paths.raw.glob("*")) if not is_of_the_system(path.name)]
     for path in found:
-        if is_no_text(path.name):
+        if is_not_utf8(path.name):
             raise FoldwiseError(f"{shown(paths.raw)} holds a name that is no UTF-8 text, {path.name!a}; rename it")
     found = [path for path in found if path.is_file() or path.is_dir()]  # no pipes and devices
     return [path for path in found if any(fnmatchcase(path.name, str(pattern)) for pattern in wanted)]

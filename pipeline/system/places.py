@@ -17,7 +17,7 @@ def error_log() -> Path:
     return ROOT / "data" / (f"error.rank{rank()}.log" if rank() else "error.log")
 
 
-def is_no_text(name: str) -> bool:
+def is_not_utf8(name: str) -> bool:
     """True if a file name contains bytes that are not valid UTF-8, so that no table or record can hold it."""
     return any("\udc80" <= letter <= "\udcff" for letter in name)
 

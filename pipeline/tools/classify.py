@@ -16,12 +16,12 @@ from pathlib import Path
 from pipeline.records.command_line import parser_for
 from pipeline.system.console import answer_early, run_stage, say
 from pipeline.system.errors import FoldwiseError, count_of
-from pipeline.system.places import is_no_text
+from pipeline.system.places import is_not_utf8
 
 
 def required_image(name: str) -> Path:
     """The path of this file or folder; raises FoldwiseError if it does not exist."""
-    if is_no_text(name):
+    if is_not_utf8(name):
         raise FoldwiseError(f"the name {name!a} is not UTF-8 text; rename it")
     path = Path(name)
     if not name or not (path.is_file() or path.is_dir()):
@@ -61,10 +61,10 @@ from pipeline.records.task import TASKS, Task
 from pipeline.system.places import shown
 
 #: Maximum number of images in the grid of a folder, and of classes that are printed and drawn.
-MOST_IMAGES, MOST_CLASSES = 48, 8
+MAX_IMAGES, MAX_CLASSES = 48, 8
 
 
-def readable(files: list[Path], names: list[str]) -> pd.DataFrame:
+def readable_images(files: list[Path], names: list[str]) -> pd.DataFrame:
     """Table of the readable images: image_id, path, width, height, sha256, position.
 
     Prints a note for each unreadable file; raises FoldwiseError if no file is readable.
@@ -113,7 +113,7 @@ def report_folder(dataset: ImageDataset, predictions: np.ndarray, task: Task, ta
     table.insert(0, "image", dataset.ids)
     table.insert(1, "label", task.best(predictions))
     write_csv(target.with_name(f"{target.name}.csv"), table)
-    images = [dataset[0, row] for row in range(min(len(dataset), MOST_IMAGES))]
+    images = [dataset[0, row] for row in range(min(len(dataset), MAX_IMAGES))]
     titles = [task.describe(predictions[row]) for row in range(len(images))]
     more = f", the first {len(images)}" if len(images) < len(dataset) else ""
     heading = f"{target.name}: {count_of(len(dataset), 'image')}{more}, predicted by {by}"
@@ -137,7 +137,7 @@ def report_image(
     by: description of the models, for the heading
     """
     mean = by_fold.mean(axis=0)
-    order = mean.argsort()[::-1][:MOST_CLASSES]
+    order = mean.argsort()[::-1][:MAX_CLASSES]
     picture = target.with_name(f"{target.name}.png")
     heading = f"{target.name}: {names[order[0]]} ({mean[order[0]]:.1%}), by {by}"
     save_classified(picture, image, heat, [names[position] for position in order], by_fold[:, order], heading)
@@ -154,7 +154,7 @@ def run(job: Job, path: Path) -> pd.DataFrame:
     files = [path / name for name in list_files(path)] if path.is_dir() else [path]
     if not files:
         raise FoldwiseError(f"{shown(path)} is empty")
-    rows = readable(files, [str(file.relative_to(path)) if path.is_dir() else path.name for file in files])
+    rows = readable_images(files, [str(file.relative_to(path)) if path.is_dir() else path.name for file in files])
     recipe = job.recipe
     compute = Compute(device, choose_arrangement(recipe, device, job.machine, 0))
     compute.arrangement.set_up()

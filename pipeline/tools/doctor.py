@@ -146,7 +146,7 @@ def opencv(setup: str) -> Finding:
 def command(paths: Paths, run: str = "", target: str = "submit") -> str:
     """The make command for a competition, or for one of its runs."""
     recipe, *settings = run.split("~")
-    if settings and settings[-1].startswith("-"):  # a shortened name, which lacks some settings
+    if settings and settings[-1].startswith("-"):  # a shorten name, which lacks some settings
         return "type the command that started it"
     words = ["make", target, f"COMPETITION={paths.competition}", f"RECIPE={recipe}" if recipe else ""]
     words += [f'SET="{" ".join(settings)}"' if settings else "", "DRY=1" if paths.dry_run else ""]
@@ -265,14 +265,14 @@ def project() -> Iterator[Finding]:
 
 
 def main() -> None:
-    mend = 0
+    to_fix = 0
     for title, findings in (("machine", machine()), ("packages", packages()), ("project", project())):
         print(f"\n{title}")
         for level, text, advice in findings:
-            mend += level == "fix"
+            to_fix += level == "fix"
             print(f"  {level:<5} {text}" + (f"\n        to do: {advice}" if advice else ""))
-    print(f"\n{count_of(mend, 'thing')} to fix" if mend else "\nnothing to fix")
-    sys.exit(bool(mend))
+    print(f"\n{count_of(to_fix, 'thing')} to fix" if to_fix else "\nnothing to fix")
+    sys.exit(bool(to_fix))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from pipeline.system.console import end_with_driver
 from pipeline.system.signals import STOPPED, unignored_signals
 
 
-def fault_of(failed: ChildFailedError, logs: Path, size: int) -> str:
+def error_message(failed: ChildFailedError, logs: Path, size: int) -> str:
     """The error message of the rank that failed first; "" if it has printed the message itself."""
     rank, failure = failed.get_first_failure()
     if failure.exitcode < 0:
@@ -61,7 +61,7 @@ def start(size: int, command: list[str]) -> int:
         except SignalException:
             return STOPPED
         except ChildFailedError as failed:
-            sys.stderr.write(fault_of(failed, Path(logs), size))
+            sys.stderr.write(error_message(failed, Path(logs), size))
             return max(1, failed.get_first_failure()[1].exitcode)
     return 0
 

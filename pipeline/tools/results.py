@@ -30,7 +30,7 @@ COLUMNS = (
     "tutorial", "reported score", "system", "out-of-fold", "on test labels", "on train images", "seeds",
     "training time", "command",
 )  # fmt: skip
-KEYS = {"metric", "cv_score", "accuracy", "train_score", "training_seconds", "device"}
+SCORE_KEYS = {"metric", "cv_score", "accuracy", "train_score", "training_seconds", "device"}
 SEEDS = range(1, 10)  # in addition to that of the recipe, which is 0
 FROM_CIFAR = "pretrained=data/cifar-10/runs/cifar/fold0/weights.safetensors"
 
@@ -99,7 +99,7 @@ def records(row: Row) -> Iterator[dict[str, Any]]:
         path = places.ROOT / "submissions" / row.competition / name
         if path.exists():
             record = read_json(path, "test_score", "score")
-            if record["score"].keys() >= KEYS:  # else an older version of Foldwise wrote it
+            if record["score"].keys() >= SCORE_KEYS:  # else an older version of Foldwise wrote it
                 yield record
 
 

@@ -59,7 +59,7 @@ def finish(plan: Plan) -> None:
         (folder / "weights.safetensors").write_bytes(bytes(45_000_000))
         record(predict_target(plan.paths, run_of(plan), fold), folder / "oof.npz", folder / "test.npz")
     record(target_of(plan, "ensemble"), *(plan.paths.run(plan.run) / name for name in ("oof.csv", "test.csv")))
-    record(target_of(plan, "submit"), plan.csv)
+    record(target_of(plan, "submit"), plan.submission)
 
 
 def timed(words: list[str], folder: Path) -> list[float]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.driver.ray_machines import look_around, request_of, require_same
+from pipeline.driver.ray_machines import check_machine, machine_facts, resources_per_fold
 from pipeline.records.paths import Paths
 from pipeline.system.errors import FoldwiseError
 from pipeline.system.places import CHECKOUT
@@ -35,17 +35,17 @@ def test_without_the_extra_the_message_installs_it(split: Paths, monkeypatch: py
 
 def test_each_fold_asks_for_its_part() -> None:
     cpus_only = [node("a", 0, 8), node("b", 0, 8)]
-    assert request_of(cpus_only, 5, None, None, "auto") == (0, 3)
-    assert request_of(cpus_only, 1, None, None, "auto") == (0, 8)
-    assert request_of([node("a", 0, 1), node("b", 0, 1)], 5, None, None, "auto") == (0, 1)
+    assert resources_per_fold(cpus_only, 5, None, None, "auto") == (0, 3)
+    assert resources_per_fold(cpus_only, 1, None, None, "auto") == (0, 8)
+    assert resources_per_fold([node("a", 0, 1), node("b", 0, 1)], 5, None, None, "auto") == (0, 1)
     with_gpus = [node("a", 4, 32), node("b", 0, 64)]
-    assert request_of(with_gpus, 5, None, None, "auto") == (1, 8)
-    assert request_of(with_gpus, 5, 0.5, 4, "auto") == (0.5, 4)
-    assert request_of(with_gpus, 5, None, None, "cpu") == (0, 19)
+    assert resources_per_fold(with_gpus, 5, None, None, "auto") == (1, 8)
+    assert resources_per_fold(with_gpus, 5, 0.5, 4, "auto") == (0.5, 4)
+    assert resources_per_fold(with_gpus, 5, None, None, "cpu") == (0, 19)
     with pytest.raises(FoldwiseError, match=r"no machine .* has 8 GPUs and 1 CPU .*a \(10.0.0.1\): 4 and 32; b"):
-        request_of(with_gpus, 5, 8, None, "auto")
+        resources_per_fold(with_gpus, 5, 8, None, "auto")
     with pytest.raises(FoldwiseError, match="ask for less with GPUS and CPUS"):
-        request_of(cpus_only, 5, None, 16, "auto")
+        resources_per_fold(cpus_only, 5, None, 16, "auto")
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def test_each_fold_asks_for_its_part() -> None:
 )
 def test_a_machine_that_differs_is_named(split: Paths, key: str, value: Any, said: str) -> None:
     (split.home / "probe.x").write_text("x")
-    here = look_around(str(CHECKOUT), str(split.home), "x", PACKAGES)
-    require_same("node-7", here, here)
+    here = machine_facts(str(CHECKOUT), str(split.home), "x", PACKAGES)
+    check_machine("node-7", here, here)
     there = {**here, key: {**here[key], **value} if isinstance(value, dict) else value}
     with pytest.raises(FoldwiseError, match=said):
-        require_same("node-7", here, there)
-    assert not look_around(str(CHECKOUT), str(split.home), "y", PACKAGES)["shared"]
-    assert look_around("/nowhere", str(split.home), "x", PACKAGES)["exists"] is False
+        check_machine("node-7", here, there)
+    assert not machine_facts(str(CHECKOUT), str(split.home), "y", PACKAGES)["shared"]
+    assert machine_facts("/nowhere", str(split.home), "x", PACKAGES)["exists"] is False
 
 
 def test_one_file_imports_ray() -> None:

@@ -18,7 +18,7 @@ from pipeline.learner import transfer
 from pipeline.learner.models import Network, build_model
 from pipeline.learner.optimizer import build_optimizer, set_lr
 from pipeline.learner.transfer import head_of, set_frozen
-from pipeline.pixels.preprocessing import HALVES
+from pipeline.pixels.preprocessing import MINUS_ONE_TO_ONE
 from pipeline.records.paths import Paths
 from pipeline.records.recipe import Recipe
 from pipeline.system.errors import FoldwiseError
@@ -46,14 +46,14 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     safetensors.torch.save_file(state, folder / "resnet18.safetensors")
     grey = {**state, "conv1.weight": state["conv1.weight"].sum(1, keepdim=True)}
     safetensors.torch.save_file(grey, folder / "grey.safetensors")
-    about = {"preprocessing": HALVES._replace(interpolation="bicubic", crop_share=0.9)._asdict()}
+    about = {"preprocessing": MINUS_ONE_TO_ONE._replace(interpolation="bicubic", crop_share=0.9)._asdict()}
     safetensors.torch.save_file(state, folder / "own.safetensors", metadata={"foldwise": json.dumps(about)})
     (folder / "cut.safetensors").write_bytes((folder / "resnet18.safetensors").read_bytes()[:100_000])
     (folder / "cut.pth").write_bytes((folder / "resnet18.pth").read_bytes()[:100_000])
     (folder / "text.pth").write_text("not weights")
     wild = {**state, "layer1.0.bn1.weight": torch.full((64,), torch.nan)}
     safetensors.torch.save_file(wild, folder / "wild.safetensors")
-    shut = {"foldwise": json.dumps({"preprocessing": HALVES._replace(std=(0.0,) * 3)._asdict()})}
+    shut = {"foldwise": json.dumps({"preprocessing": MINUS_ONE_TO_ONE._replace(std=(0.0,) * 3)._asdict()})}
     safetensors.torch.save_file(state, folder / "shut.safetensors", metadata=shut)
     safetensors.torch.save_file(state, folder / "odd.safetensors", metadata={"foldwise": '{"preprocessing": 5}'})
     return folder

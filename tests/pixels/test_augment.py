@@ -8,7 +8,14 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from pipeline.pixels.augment import Augmenter, CropAndTurn, draw_key, eval_transforms, train_transform, train_transforms
+from pipeline.pixels.augment import (
+    Augmenter,
+    CropAndTurn,
+    eval_transforms,
+    random_key,
+    train_transform,
+    train_transforms,
+)
 from pipeline.pixels.cache import open_pixels
 from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader
 from pipeline.pixels.preprocessing import IMAGENET
@@ -24,7 +31,7 @@ def test_two_flips_and_a_transpose_draw_apart() -> None:
     corner[0, 1] = 255
     recipe = Recipe(model="x", image_size=4, epochs=1, lr=1)
     transform = train_transform(recipe, ["hflip", "vflip", "transpose"], 4)
-    seen = {transform(corner, draw_key(0, 0, image)).tobytes() for image in range(200)}
+    seen = {transform(corner, random_key(0, 0, image)).tobytes() for image in range(200)}
     assert len(seen) == 8
 
 

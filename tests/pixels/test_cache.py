@@ -25,7 +25,7 @@ def test_with_the_cache_or_without_it_the_pixels_are_the_same(
     shapes: Paths, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cached = open_pixels(shapes, rows, 24, "train")
-    monkeypatch.setattr("pipeline.pixels.cache.DISK_SHARE", 0)
+    monkeypatch.setattr("pipeline.pixels.cache.MAX_DISK_FRACTION", 0)
     monkeypatch.setattr(Paths, "cache", shapes.home / "elsewhere")
     direct = open_pixels(shapes, rows, 24, "train")
     assert cached.cached is not None and direct.cached is None
@@ -97,7 +97,7 @@ def test_images_damaged_after_the_manifest_are_refused_or_not_needed(
     rows = readable_rows(make_manifest(paths, load_competition(paths), {})[0])
     cached = open_pixels(paths, rows, 48, "train")
     before = [np.array(cached[row]) for row in range(len(rows))]
-    monkeypatch.setattr("pipeline.pixels.cache.DISK_SHARE", 0)
+    monkeypatch.setattr("pipeline.pixels.cache.MAX_DISK_FRACTION", 0)
     monkeypatch.setattr(Paths, "cache", home / "elsewhere")
     direct = open_pixels(paths, rows, 48, "train")
     refused = 0

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.pixels.pictures import save_classified, save_confusion, save_curves, save_grid, shortened
+from pipeline.pixels.pictures import save_classified, save_confusion, save_curves, save_grid, shorten
 
 
 def drawn(path: Path) -> np.ndarray:
@@ -19,8 +19,8 @@ def drawn(path: Path) -> np.ndarray:
 
 
 def test_long_names_keep_both_ends() -> None:
-    assert shortened("cat") == "cat" and shortened("x" * 20) == "x" * 20
-    assert shortened("abcdefghijklmnopqrstuvwxyz") == "abcdefghi…qrstuvwxyz"
+    assert shorten("cat") == "cat" and shorten("x" * 20) == "x" * 20
+    assert shorten("abcdefghijklmnopqrstuvwxyz") == "abcdefghi…qrstuvwxyz"
 
 
 @pytest.mark.parametrize("title", ["$cat$", "Größe\nis klein", "猫"])

@@ -70,7 +70,7 @@ def run_into_memory_limit() -> None:
 def test_a_loader_process_dies_or_hangs(
     split: Paths, monkeypatch: pytest.MonkeyPatch, deed: Callable[[], object]
 ) -> None:
-    monkeypatch.setattr("pipeline.pixels.dataset.PATIENCE", 5)
+    monkeypatch.setattr("pipeline.pixels.dataset.TIMEOUT", 5)
     with pytest.raises(FoldwiseError, match=r"while making batches \d to [5-8] of epoch 1, from image .*WORKERS=1"):
         list(loader_with(split, deed))
     assert not multiprocessing.active_children()
@@ -125,6 +125,21 @@ def test_little_shared_memory(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert "2 loader processes" in (said := capsys.readouterr().out) and "--shm-size" in said
     assert workers_module.limit_workers(4, 64 * 64 * 64 * 3) == 4
     assert workers_module.limit_workers(4, 10**9) == 0
+
+
+@pytest.mark.parametrize(
+    ("limits", "raised_to"),
+    [((64, -1), 224), ((64, 100), 100), ((65536, -1), None), ((-1, -1), None), ((300, 400), None)],
+)
+def test_the_limit_of_open_files_is_only_raised(
+    limits: tuple[int, int], raised_to: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert resource.RLIM_INFINITY == -1
+    changed: list[tuple[int, int]] = []
+    monkeypatch.setattr(workers_module.resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(workers_module.resource, "setrlimit", lambda _, new: changed.append(new))
+    assert workers_module.limit_workers(4, 1) == (0 if raised_to == 100 else 4)
+    assert changed == ([] if raised_to is None else [(raised_to, limits[1])])
 
 
 def test_too_many_open_files(split: Paths, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
