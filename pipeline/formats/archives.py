@@ -1,4 +1,4 @@
-"""Unpacking archives that strangers made: every name and size is checked before a byte is written."""
+"""Unpacks untrusted archives: checks every name and size before it writes a byte."""
 
 from __future__ import annotations
 
@@ -19,12 +19,18 @@ from pipeline.formats.listing import ARCHIVES, is_archive
 from pipeline.system.errors import FoldwiseError
 from pipeline.system.places import shown
 
-#: An image archive hardly shrinks; a thousandfold growth is a bomb (tar gives no packed size of its own).
+#: Largest ratio of the unpacked size to the size of the archive. Images hardly compress, so a larger one is a bomb.
+#: (The archive is checked as a whole, since tar records no packed size of a file.)
 MAX_GROWTH = 1000
 
 
 class Member(NamedTuple):
-    """A file in an archive: its name, its unpacked size in bytes, and how to open it."""
+    """A file in an archive.
+
+    name: its path in the archive
+    size: its unpacked size in bytes
+    open: function that opens it for reading
+    """
 
     name: str
     size: int
@@ -33,7 +39,7 @@ class Member(NamedTuple):
 
 @contextmanager
 def _members(path: Path) -> Iterator[list[Member]]:
-    """The files of an archive; raises FoldwiseError for links and devices."""
+    """Context that gives the files of an open archive; raises FoldwiseError if it holds a link or a device."""
     if path.name.lower().endswith(".zip"):
         with zipfile.ZipFile(path) as archive:
             files = [info for info in archive.infolist() if not info.is_dir()]
@@ -53,7 +59,10 @@ def _members(path: Path) -> Iterator[list[Member]]:
 
 
 def _checked_names(path: Path, members: list[Member]) -> list[PurePosixPath]:
-    """Each member's path; raises FoldwiseError for one that leaves the folder or clashes with another."""
+    """The path of each member; raises FoldwiseError if one leads out of the folder, or two are the same.
+
+    Paths that differ only in case or Unicode normalization count as the same, as they do on some systems.
+    """
     seen: dict[str, str] = {}
     names = []
     for member in members:
@@ -63,7 +72,8 @@ def _checked_names(path: Path, members: list[Member]) -> list[PurePosixPath]:
         key = unicodedata.normalize("NFC", str(name)).casefold()
         if key in seen:
             raise FoldwiseError(
-                f"{shown(path)} holds two files of one name, '{seen[key]}' and '{member.name}'; nothing was unpacked"
+                f"{shown(path)} holds two files with the same name, '{seen[key]}' and '{member.name}'; nothing was "
+                "unpacked"
             )
         seen[key] = member.name
         names.append(name)
@@ -71,17 +81,18 @@ def _checked_names(path: Path, members: list[Member]) -> list[PurePosixPath]:
         above = [unicodedata.normalize("NFC", str(folder)).casefold() for folder in name.parents]
         if clash := next((seen[key] for key in above if key in seen), None):
             raise FoldwiseError(
-                f"{shown(path)} holds '{clash}' both as a file and as a folder, of '{name}'; nothing was unpacked"
+                f"{shown(path)} holds '{clash}' both as a file and as the folder of '{name}'; nothing was unpacked"
             )
     return names
 
 
 def unpack(path: Path, folder: Path, watched: Callable[[list, str], Iterator]) -> int:
-    """Unpacks an archive below ``folder`` and returns how many files it held.
+    """Unpacks an archive below ``folder``; returns the number of its files.
 
-    An archive with pictures at its top level (train.zip of ``1.jpg, 2.jpg, ...``) gets a folder of its own name.
-    Nothing is ever written over. ``watched`` wraps the work for a progress bar: (members, what is done) -> iterator.
-    Raises FoldwiseError for a damaged archive, an unsafe or repeated name, a link, a bomb, or too little disk.
+    An archive with images at its top level (train.zip with ``1.jpg, 2.jpg, ...``) gets a folder with its own name. No
+    existing file is overwritten. Raises FoldwiseError for a damaged archive, an unsafe or repeated name, a link, a
+    decompression bomb, or too little disk space.
+    watched: wraps the members for a progress bar: (members, description) -> iterator
     """
     try:
         with _members(path) as members:
@@ -89,7 +100,8 @@ def unpack(path: Path, folder: Path, watched: Callable[[list, str], Iterator]) -
             total = sum(member.size for member in members)
             if total > MAX_GROWTH * max(path.stat().st_size, 1_000_000):
                 raise FoldwiseError(
-                    f"{shown(path)} would unpack to {total:,} bytes, {MAX_GROWTH} times its size; nothing was unpacked"
+                    f"{shown(path)} would unpack to {total:,} bytes, more than {MAX_GROWTH} times its size; "
+                    "nothing was unpacked"
                 )
             free = shutil.disk_usage(folder).free
             if total > free:
@@ -110,12 +122,12 @@ def unpack(path: Path, folder: Path, watched: Callable[[list, str], Iterator]) -
                         f"{shown(path)} and another archive both hold '{name}'; move one of them out of raw/"
                     )
                 source = member.open()
-                assert source is not None  # only plain files are members
+                assert source is not None  # all members are regular files
                 with source, target.open("wb") as file:
                     shutil.copyfileobj(source, file)
                 if target.stat().st_size != member.size:
                     raise FoldwiseError(
-                        f"{shown(path)}: '{name}' is not as long as the archive says; download it again"
+                        f"{shown(path)}: '{name}' does not have the size that the archive states; download it again"
                     )
             return len(members)
     except (
@@ -128,13 +140,13 @@ def unpack(path: Path, folder: Path, watched: Callable[[list, str], Iterator]) -
         RuntimeError,
         NotImplementedError,
     ) as error:
-        raise FoldwiseError(f"{shown(path)} is damaged or locked ({error}); download it again") from error
+        raise FoldwiseError(f"{shown(path)} is damaged or encrypted ({error}); download it again") from error
 
 
 def unpack_all(archives: list[Path], folder: Path, watched: Callable[[list, str], Iterator]) -> int:
-    """Unpacks archives and the archives inside them (Kaggle's outer zip); returns the number of files.
+    """Unpacks archives and the archives inside them (as in Kaggle's outer zip); returns the number of files.
 
-    The inner archives are removed once unpacked.
+    Each inner archive is deleted after it is unpacked.
     """
     count = 0
     for archive in archives:

@@ -1,7 +1,8 @@
-"""Images that come as arrays in a file: the Coursera HDF5 sets, and CIFAR-10's Python pickles. Nothing in them is run.
+"""Writes images that come as arrays (Coursera's HDF5 files, CIFAR-10's Python pickles) as PNG files.
 
-Each becomes ``<split>/<label>_<number>.png``, or ``<split>/<number>.png`` where the file knows no labels: what a
-pattern such as ``^(?P<label>.+)_(?P<id>\\d+)\\.png$`` reads like any other name. Numbers are rows from 0.
+No code in the files is run. Each image becomes ``<split>/<label>_<number>.png``, or ``<split>/<number>.png`` if the
+file has no labels, so that a pattern such as ``^(?P<label>.+)_(?P<id>\\d+)\\.png$`` can read the name. The number is
+the row, from 0.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ BLOCK = 256  # rows in memory at once
 
 
 def holds_images(path: Path) -> bool:
-    """Whether a file that came along in an archive is meant: an HDF5 file without our keys may hold a model."""
+    """True if a file from an archive holds images; an HDF5 file without the expected keys may hold a model."""
     import h5py
 
     if not path.name.lower().endswith(HDF5):
@@ -33,10 +34,11 @@ def holds_images(path: Path) -> bool:
 
 
 def write_images(files: Iterable[Path], folder: Path, watched: Callable[[list, str], Iterator]) -> int:
-    """Writes all images of these files as PNG below ``folder`` and returns how many; ``watched`` wraps the blocks of
-    each file for a progress bar: (blocks, what is done) -> iterator.
+    """Writes all images of these files as PNG below ``folder``; returns their number.
 
-    Raises FoldwiseError for a file that is damaged or not of its kind, a split that two files hold, or too little disk.
+    Raises FoldwiseError if a file is damaged or has the wrong format, two files hold the same split, or there is too
+    little disk space.
+    watched: wraps the blocks of each file for a progress bar: (blocks, description) -> iterator
     """
     import cv2
 
@@ -44,12 +46,12 @@ def write_images(files: Iterable[Path], folder: Path, watched: Callable[[list, s
     with ExitStack() as opened:
         parts = list(all_parts(sorted(files), opened))
         require_distinct(parts)
-        # Each file takes a block of the disk at least; whole numbers of Python, which do not overflow.
+        # A file takes at least one disk block of 4,096 bytes. These are Python integers, which do not overflow.
         total = sum(len(part.pixels) * max(4096, prod(part.pixels.shape[1:])) for part in parts)
         folder.mkdir(parents=True, exist_ok=True)
         if total > (free := shutil.disk_usage(folder).free):
             raise FoldwiseError(
-                f"{shown(parts[0].path)} asks for {total / 1e9:,.1f} GB but {shown(folder)} has {free / 1e9:.1f} "
+                f"{shown(parts[0].path)} needs {total / 1e9:,.1f} GB but {shown(folder)} has {free / 1e9:.1f} "
                 "GB free; free some space and run the same command again"
             )
         for part in parts:
@@ -64,8 +66,8 @@ def write_images(files: Iterable[Path], folder: Path, watched: Callable[[list, s
                     target = folder / part.split / f"{label}{part.first + row}.png"
                     if target.exists():
                         raise FoldwiseError(
-                            f"{shown(part.path)} and an archive both hold '{part.split}/{target.name}'; name the one "
-                            f"that is meant in competition.toml: raw = ['{part.path.name}']"
+                            f"{shown(part.path)} and an archive both hold '{part.split}/{target.name}'; choose one of "
+                            f"them in competition.toml, such as: raw = ['{part.path.name}']"
                         )
                     target.write_bytes(encoded)
                     count += 1
@@ -73,7 +75,7 @@ def write_images(files: Iterable[Path], folder: Path, watched: Callable[[list, s
 
 
 def all_parts(files: list[Path], opened: ExitStack) -> Iterator[Part]:
-    """The parts of all files; batches of one folder belong together."""
+    """Yields the parts of all files; CIFAR-10 batches in the same folder belong together."""
     for path in files:
         if path.name.lower().endswith(HDF5):
             yield from hdf5_parts(path, opened)
@@ -83,12 +85,12 @@ def all_parts(files: list[Path], opened: ExitStack) -> Iterator[Part]:
 
 
 def require_distinct(parts: list[Part]) -> None:
-    """Raises FoldwiseError when rows of two files would get one name."""
+    """Raises FoldwiseError if rows of two files would get the same name."""
     seen: dict[tuple[str, int], Path] = {}
     for part in parts:
         other = seen.setdefault((part.split, part.first), part.path)
         if other != part.path:
             raise FoldwiseError(
-                f"{shown(other)} and {shown(part.path)} both hold {part.split} images; name the one that is meant in "
-                f"competition.toml: raw = ['{part.path.name}']"
+                f"{shown(other)} and {shown(part.path)} both hold {part.split} images; choose one of them in "
+                f"competition.toml, such as: raw = ['{part.path.name}']"
             )

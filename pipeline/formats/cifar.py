@@ -1,4 +1,4 @@
-"""Images in the Python pickles of CIFAR-10. Nothing in a pickle is run."""
+"""Reads images from the Python pickles of CIFAR-10, without running code in them."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from pipeline.system.places import shown
 
 
 class _Type:
-    """Stands in for numpy.dtype: a kind of number by its code, such as u1, and nothing else."""
+    """Replaces numpy.dtype during unpickling: accepts numeric types only, by their code, such as u1."""
 
     def __init__(self, code: Any, *_: Any) -> None:
         self.code = text_of(code)
         if not re.fullmatch("[biuf][1248]", self.code):
-            raise ValueError(f"its numbers are of the type {self.code}")
+            raise ValueError(f"its values are of the type {self.code}, which is not numeric")
 
     def __setstate__(self, state: tuple) -> None:
         order = text_of(state[1])
         if order not in tuple("|<>=") or state[2:5] != (None, None, None):
-            raise ValueError("its numbers have parts")
+            raise ValueError("its values are structured or have an unknown byte order")
         self.code = order.replace("|", "=") + self.code[-2:]
 
 
 class _Array:
-    """Stands in for numpy.ndarray: made of bytes that are as many as its shape says."""
+    """Replaces numpy.ndarray during unpickling: makes an array from bytes, whose number must match the shape."""
 
     value: np.ndarray
 
@@ -41,21 +41,22 @@ class _Array:
 
 
 def _new_array(kind: Any, _shape: Any, _code: Any) -> _Array:
-    """Stands in for the function that makes an array before its state is known."""
+    """Replaces the function that makes an empty array before its state is set."""
     if kind is not _Array:
-        raise pickle.UnpicklingError("it makes something else than an array")
+        raise pickle.UnpicklingError("it makes an object that is not an array")
     return _Array()
 
 
 def _number(kind: _Type, content: bytes) -> Any:
-    """Stands in for the function that makes a single number."""
+    """Replaces the function that makes a single number."""
     return np.frombuffer(content, np.dtype(kind.code))[0].item()
 
 
 class PlainUnpickler(pickle.Unpickler):
-    """Knows NumPy arrays of plain numbers, which it makes itself, and plain types. Any other global, which is how a
-    pickle runs code, is refused; NumPy's own are not called either, since a forged type would lead them anywhere.
+    """Loads plain types, and NumPy arrays of plain numbers, which it makes itself.
 
+    Refuses all other globals, since a pickle runs code through them. It does not call NumPy's own functions either,
+    since a forged dtype could make them follow arbitrary pointers.
     https://docs.python.org/3/library/pickle.html#restricting-globals
     """
 
@@ -77,7 +78,7 @@ class PlainUnpickler(pickle.Unpickler):
 
 
 def read_batch(path: Path, *keys: str) -> dict[str, Any]:
-    """The dictionary in one pickle of Python 2 or 3, its keys as text."""
+    """The dictionary in one pickle of Python 2 or 3, with text keys; raises FoldwiseError if one is missing."""
     with reading_file(path), path.open("rb") as file:
         loaded = PlainUnpickler(file, encoding="bytes").load()
         content = {text_of(key): getattr(value, "value", value) for key, value in loaded.items()}
@@ -88,14 +89,17 @@ def read_batch(path: Path, *keys: str) -> dict[str, Any]:
 
 
 def cifar_parts(batches: list[Path]) -> Iterator[Part]:
-    """data_batch_1 to data_batch_5 (as many as there are), test_batch and batches.meta of one folder."""
+    """Yields the parts of one folder: its data_batch_* files are train images, its test_batch test images.
+
+    Class names are from batches.meta, if it exists. Train images are numbered through all batches.
+    """
     by_name = {path.name: path for path in batches}
     names: list[str] = []
     if meta := by_name.pop("batches.meta", None):
         with reading_file(meta):
             names = class_names(read_batch(meta, "label_names")["label_names"])
     if not by_name:
-        raise FoldwiseError(f"{shown(batches[0].parent)} holds batches.meta and no batch; put data_batch_1 beside it")
+        raise FoldwiseError(f"{shown(batches[0].parent)} holds batches.meta but no batch; put data_batch_1 beside it")
     first = {"train": 0, "test": 0}
     for path in sorted(by_name.values(), key=lambda path: (len(path.name), path.name)):
         split = "test" if path.name == "test_batch" else "train"

@@ -1,5 +1,8 @@
-"""Images in HDF5 files with the keys of the Coursera sets: train_set_x, train_set_y, test_set_x, test_set_y,
-list_classes."""
+"""Reads images from HDF5 files with the keys of Coursera's files.
+
+The keys are train_set_x, train_set_y, test_set_x, test_set_y and list_classes. A file needs only one of the splits;
+labels (``_y``) and class names are optional.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from pipeline.system.places import shown
 
 
 def hdf5_parts(path: Path, opened: ExitStack) -> Iterator[Part]:
-    """Keys train_set_x, train_set_y, test_set_x, test_set_y, list_classes, as in the Coursera sets."""
+    """Yields the train and test images of a file; ``opened`` keeps the file open while its pixels are read."""
     import h5py
 
     with reading_file(path):
@@ -27,7 +30,7 @@ def hdf5_parts(path: Path, opened: ExitStack) -> Iterator[Part]:
         if not splits:
             raise FoldwiseError(
                 f"{shown(path)} has neither 'train_set_x' nor 'test_set_x' (it holds: {', '.join(sorted(file))}); move "
-                "it out of raw/, or name the files that are meant in competition.toml: raw = ['...']"
+                "it out of raw/, or list the files to use in competition.toml: raw = ['...']"
             )
         for split in splits:
             pixels, key = dataset_of(file, f"{split}_set_x", path), f"{split}_set_y"
@@ -36,10 +39,10 @@ def hdf5_parts(path: Path, opened: ExitStack) -> Iterator[Part]:
 
 
 def dataset_of(file: Any, key: str, path: Path) -> Any:
-    """A dataset that lies in this file itself: HDF5 can also point into other files."""
+    """A dataset that is stored in this file; raises FoldwiseError otherwise, since HDF5 can link to other files."""
     import h5py
 
     found = file[key] if isinstance(file.get(key, getlink=True), h5py.HardLink) else None
     if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual:
-        raise FoldwiseError(f"{shown(path)}: '{key}' is no plain dataset of this file")
+        raise FoldwiseError(f"{shown(path)}: '{key}' is not a plain dataset of this file")
     return found

@@ -1,4 +1,4 @@
-"""Which files a folder holds, and of what kind they are by their names. Standard library only."""
+"""Lists the files of a folder, and recognizes their kind by name. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.system.errors import FoldwiseError
 from pipeline.system.places import is_not_utf8, shown
 
-#: What systems leave lying about, in lower case.
+#: Names of files and folders that operating systems create, in lower case.
 NOT_PICTURES = {"thumbs.db", "desktop.ini", "__macosx"}
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -18,25 +18,25 @@ CIFAR_NAMES = re.compile(r"data_batch_\d+|test_batch|batches\.meta")
 
 
 def is_archive(path: Path) -> bool:
-    """Whether the name is that of an archive that formats/archives.py unpacks."""
+    """True if the name is that of an archive that formats/archives.py unpacks."""
     return path.name.lower().endswith(ARCHIVES)
 
 
 def is_array_file(path: Path) -> bool:
-    """Whether the name is that of a file of images as arrays (formats/arrays.py)."""
+    """True if the name is that of a file with images as arrays (formats/arrays.py)."""
     return path.name.lower().endswith(HDF5) or CIFAR_NAMES.fullmatch(path.name) is not None
 
 
 def is_of_the_system(name: str) -> bool:
-    """Whether a file or folder of this name is hidden or of the operating system's."""
+    """True if a file or folder of this name is hidden, or was made by the operating system."""
     return name.startswith(".") or name.lower() in NOT_PICTURES
 
 
 def list_files(folder: Path) -> list[str]:
-    """The names (POSIX paths below the folder) of all files in a folder and its subfolders, sorted, without those of
-    the operating system. Links are followed, but not in a loop.
+    """The names of all files in a folder and its subfolders, as sorted POSIX paths relative to the folder.
 
-    Raises FoldwiseError for a name that is no text.
+    Leaves out hidden files and those of the operating system. Follows links, but not in a loop. Raises FoldwiseError if
+    a name is not UTF-8 text.
     """
     found = []
     top = os.fspath(folder)
@@ -50,5 +50,5 @@ def list_files(folder: Path) -> list[str]:
         found += [prefix + name for name in files if not is_of_the_system(name)]
     for name in found:
         if not name.isprintable() and is_not_utf8(name):
-            raise FoldwiseError(f"{shown(folder)} holds a file whose name is no UTF-8 text, {name!a}; rename it")
+            raise FoldwiseError(f"{shown(folder)} holds a file whose name is not UTF-8 text, {name!a}; rename it")
     return sorted(found)

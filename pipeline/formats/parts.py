@@ -1,4 +1,4 @@
-"""Labelled images that come as arrays: one form for all kinds of files, checked."""
+"""Defines and checks the common form of labelled images from all kinds of array files."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ import numpy as np
 from pipeline.system.errors import FoldwiseError
 from pipeline.system.places import shown
 
-MAX_SIDE = 65_000  # pixels
+MAX_SIDE = 65_000  # largest height or width of an image, in pixels
 
 
 class Part(NamedTuple):
     """Images of one split from one file.
 
-    pixels: (N, H, W, 3) uint8, RGB, or grey (N, H, W), an array or an HDF5 dataset; labels: (N,) class names, None
-    where they are not known; first: number of the first row.
+    path: the file
+    split: "train" or "test"
+    pixels: (N, H, W, 3) uint8, RGB, or (N, H, W) uint8, grey; an array or an HDF5 dataset
+    labels: N class names; None if they are not known
+    first: number of the first row
     """
 
     path: Path
@@ -33,7 +36,7 @@ class Part(NamedTuple):
 
 @contextmanager
 def reading_file(path: Path) -> Iterator[None]:
-    """Turns what the readers raise for a damaged file into one sentence."""
+    """Context that turns the exceptions of the readers for a damaged file into a FoldwiseError."""
     try:
         yield
     except (FoldwiseError, PermissionError):
@@ -41,11 +44,13 @@ def reading_file(path: Path) -> Iterator[None]:
     except (OSError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError, ImportError,
             OverflowError, MemoryError, RecursionError, pickle.UnpicklingError) as error:  # fmt: skip
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise FoldwiseError(f"{shown(path)} is damaged or not of its kind ({reason}); download it again") from error
+        raise FoldwiseError(
+            f"{shown(path)} is damaged or has the wrong format ({reason}); download it again"
+        ) from error
 
 
 def checked_part(path: Path, split: str, pixels: Any, labels: list[str] | None, first: int = 0) -> Part:
-    """The part; raises FoldwiseError for pixels or labels of another form."""
+    """A Part of these fields; raises FoldwiseError if pixels or labels have the wrong form."""
     if len(pixels.shape) > 2 and max(pixels.shape[1:3]) > MAX_SIDE:
         raise FoldwiseError(
             f"{shown(path)}: {split} images of {pixels.shape[1]} x {pixels.shape[2]} pixels are too large"
@@ -70,23 +75,26 @@ def checked_part(path: Path, split: str, pixels: Any, labels: list[str] | None, 
 
 
 def class_names(listed: Any) -> list[str]:
-    """The names of the classes; raises ValueError where they are none, or one comes twice."""
+    """The names of the classes as text; raises ValueError if ``listed`` is not a list of names or repeats one."""
     if not isinstance(listed, list) or any(isinstance(name, list | tuple | dict) for name in listed):
-        raise ValueError("the names of its classes are no list of names")
+        raise ValueError("its class names are not a list of names")
     names = [text_of(name) for name in listed]
     if len(set(names)) < len(names):
-        raise ValueError(f"two of its classes have one name: {', '.join(names)}")
+        raise ValueError(f"two of its classes have the same name: {', '.join(names)}")
     return names
 
 
 def labels_of(path: Path, split: str, labels: np.ndarray, names: list[str]) -> list[str]:
-    """Class names of labels that are positions; without names, the numbers themselves; names stay as they are."""
+    """The labels as class names; raises FoldwiseError for a number that is not a position in ``names``.
+
+    A numeric label is a position in ``names`` or, if ``names`` is empty, the class itself. Text stays unchanged.
+    """
     labels = np.ravel(labels)
     if labels.dtype.kind in "SUO":
         return [text_of(label) for label in labels]
     for row, label in enumerate(labels):
         if not float(label).is_integer():
-            raise FoldwiseError(f"{shown(path)}: {split} row {row} has the label {label}, which is no whole number")
+            raise FoldwiseError(f"{shown(path)}: {split} row {row} has the label {label}, which is not a whole number")
         if names and not 0 <= label < len(names):
             raise FoldwiseError(
                 f"{shown(path)}: {split} row {row} has the label {label}, but there are {len(names)} classes"
@@ -95,5 +103,5 @@ def labels_of(path: Path, split: str, labels: np.ndarray, names: list[str]) -> l
 
 
 def text_of(name: Any) -> str:
-    """A class name, stored as bytes, text or a number."""
+    """A name that is stored as bytes, text or a number, as text."""
     return name.decode("utf-8") if isinstance(name, bytes) else str(name)

@@ -1,4 +1,4 @@
-"""What every stage shares on the command line: errors in one sentence, progress on any output, exit codes."""
+"""Runs a stage on the command line: prints its lines, progress and errors, and sets the exit status."""
 
 from __future__ import annotations
 
@@ -21,40 +21,43 @@ from pipeline.system.signals import STOPPED, Stopped, stop_on_signals
 
 T = TypeVar("T")
 
-OUT_OF_MEMORY = (  # also in the words of torch, on a CPU and on a GPU
-    "the memory is full; end what else runs there, or take fewer loader processes (WORKERS=1), and type the same "
-    'again; or pass each batch in parts, as a run of its own (SET="accumulate=2")'
+OUT_OF_MEMORY = (  # replaces torch's own messages too, on a CPU and on a GPU
+    "the memory is full; close other programs or use fewer loader processes (WORKERS=1), and run the same command "
+    'again; or split each batch into parts, which starts a new run (SET="accumulate=2")'
 )
 _FAULTS_OF_THE_MACHINE = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
     errno.EDQUOT: "your disk quota is used up; free some space and run the same command again",
-    errno.EROFS: "it is on a read-only disk; set FOLDWISE_ROOT to a folder that can be written, or move the project",
-    errno.EACCES: "permission is denied; make it readable and writable for you (chmod u+rwX)",
-    errno.EISDIR: "a folder is in the place of a file; move it away and run the same command again",
-    errno.ENOTDIR: "a file is in the place of a folder; move it away and run the same command again",
-    errno.EEXIST: "something else is in its place; move it away and run the same command again",
+    errno.EROFS: "it is on a read-only disk; set FOLDWISE_ROOT to a writable folder, or move the project",
+    errno.EACCES: "permission denied; make it readable and writable for you (chmod u+rwX)",
+    errno.EISDIR: "a folder is where a file is expected; move it away and run the same command again",
+    errno.ENOTDIR: "a file is where a folder is expected; move it away and run the same command again",
+    errno.EEXIST: "a file or folder of this name already exists; move it away and run the same command again",
     errno.ENAMETOOLONG: "the name is too long for the file system; shorten it",
-    errno.EPERM: "permission is denied; make it readable and writable for you (chmod u+rwX)",
+    errno.EPERM: "permission denied; make it readable and writable for you (chmod u+rwX)",
 }
 
-#: Seconds by which the other ranks let the first one speak of a fault that all of them find.
+#: Seconds that the other ranks wait before they print an error, so that the first rank prints it first.
 FIRST_WORD = 2
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one sentence."""
+    """An argument parser that prints an error in one line and exits with status 2."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}; --help lists the options\n")
 
 
 def has_progress_view() -> bool:
-    """Whether the driver shows how far this fold is (driver/view.py), so that it need not say it."""
+    """True if the driver shows the progress of this fold (driver/view.py), so that the stage does not print it."""
     return "FOLDWISE_VIEW" in os.environ
 
 
 def whole_number(least: int, most: int, advice: str) -> Callable[[str], int]:
-    """The type of an option that takes a whole number from ``least`` to ``most``."""
+    """Returns an argparse type: a whole number from ``least`` to ``most``.
+
+    advice: end of the error message, such as the reason for ``most``
+    """
 
     def number(text: str) -> int:
         if not re.fullmatch(r"-?[0-9]{1,9}", text) or not least <= int(text) <= most:
@@ -65,19 +68,25 @@ def whole_number(least: int, most: int, advice: str) -> Callable[[str], int]:
 
 
 def answer_early(parser: argparse.ArgumentParser, loads: str = "") -> None:
-    """What a stage does before its imports, which take seconds: answers --help and wrong options, and says what it
-    ``loads``. Until run_stage takes over, Ctrl-C ends the process without a traceback."""
+    """Handles --help and wrong options before the imports of a stage, which take seconds.
+
+    Until run_stage takes over, Ctrl-C ends the process without a traceback.
+    loads: name of a stage that loads torch, to print a note about it; "" for no note
+    """
     plain_output()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     end_with_driver()
     parser.parse_args()
     if loads and not is_driven():
-        say(loads, "loading torch and the other packages, which takes some seconds")
+        say(loads, "loading torch and other packages, which takes a few seconds")
 
 
 def end_with_driver() -> None:
-    """A process that the driver started (and none that it starts in turn) ends, saved, when the driver dies."""
+    """Makes a process that the driver started save and exit when the driver dies; exits now if it is already dead.
+
+    FOLDWISE_PARENT is removed from the environment, so child processes of this one are not affected.
+    """
     parent = os.environ.pop("FOLDWISE_PARENT", "")
     if parent:
         end_with_parent()
@@ -86,36 +95,41 @@ def end_with_driver() -> None:
 
 
 def plain_output() -> None:
-    """Where standard output cannot print a character, such as in a terminal without UTF-8, it is escaped."""
+    """Escapes characters that standard output or error cannot print, such as in a terminal without UTF-8."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def is_driven() -> bool:
-    """Whether the driver started this stage, so that it need not say what comes before and after."""
+    """True if the driver started this stage, so that it does not print what it loads or which command is next."""
     return "FOLDWISE_DRIVEN" in os.environ
 
 
 def run_stage(main: Callable[[], object]) -> None:
-    """Runs a stage's main: an expected fault ends in one sentence and exit 1, an unexpected one in a sentence
-    that names the log with its traceback, a signal in exit 75, the end of its time in exit 0 (see signals.py)."""
+    """Runs the main function of a stage; turns each exception into one message and an exit status.
+
+    - FoldwiseError: its message, status 1
+    - full memory or disk, or missing permissions: what to do, status 1
+    - an unexpected exception: a message with the path of the log that holds the traceback, status 1
+    - a signal: status 75; the end of the time limit: status 0 (see signals.py)
+    """
     plain_output()
     try:
         with stop_on_signals():
             main()
     except FoldwiseError as fault:
-        if rank():  # the others found the same, and the first of them may say it
+        if rank():  # all ranks find the same error; the first one prints it
             time.sleep(FIRST_WORD)
         sys.exit(f"error: {fault}")
     except Stopped as reason:
-        note = f" (exit {reason.status}, an error to make)" if reason.status else ""
-        print(f"\n{reason}; the same command goes on{note}", file=sys.stderr)
+        note = f" (exit status {reason.status}, which make reports as an error)" if reason.status else ""
+        print(f"\n{reason}; the same command continues{note}", file=sys.stderr)
         sys.exit(reason.status)
     except BrokenPipeError:
         go_silent()
         sys.exit(1)
-    except Exception as error:  # the last resort, which hides nothing: the log holds it whole
+    except Exception as error:  # unexpected: the log gets the complete traceback
         if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", str(error)):
             sys.exit(f"error: {OUT_OF_MEMORY}")
         if isinstance(error, OSError) and error.errno in _FAULTS_OF_THE_MACHINE:
@@ -136,33 +150,39 @@ def run_stage(main: Callable[[], object]) -> None:
 
 
 def say(stage: str, message: str) -> None:
-    """One line of a stage, flushed so that stages running side by side keep their order. Where nobody reads any more,
-    the work goes on in silence. Of several ranks the first speaks."""
+    """Prints one line of a stage; of several ranks, only the first one prints.
+
+    The line is flushed, so that the lines of stages that run side by side stay in order. If standard output is closed,
+    the work continues without output.
+    """
     if rank():
         return
     try:
-        print(f"[{stage}] {message}\n", end="", flush=True)  # in one piece, also where output is unbuffered
+        print(f"[{stage}] {message}\n", end="", flush=True)  # one write, even if output is unbuffered
     except BrokenPipeError:
         go_silent()
 
 
 def go_silent() -> None:
-    """Where nobody reads standard output any more, such as after ``| head``: what is still said goes nowhere."""
+    """Discards all further standard output, after its reader has closed it (such as ``| head``)."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def folds_at_once() -> int:
-    """How many folds the driver trains at once, this one counted."""
+    """Number of folds that the driver trains at once, including this one."""
     return int(os.environ.get("FOLDWISE_BESIDE") or 1)
 
 
 def side_by_side_note() -> str:
-    """``", one of 2 folds side by side"`` where several train at once, else nothing."""
+    """``", one of 2 folds side by side"`` if several train at once, else ``""``."""
     return f", one of {folds_at_once()} folds side by side" if folds_at_once() > 1 else ""
 
 
 def progress(items: Iterable[T], total: int, stage: str, doing: str, every_s: float = 15) -> Iterator[T]:
-    """Yields the items behind a bar with the time left, or, where no terminal looks, a line every ``every_s``."""
+    """Yields the items and shows the progress: a bar in a terminal, else a line every ``every_s`` seconds.
+
+    total: number of items; doing: name of the work, for the bar or line
+    """
     if sys.stderr.isatty() and not side_by_side_note() and not rank():  # bars of processes side by side would mix
         from tqdm import tqdm
 

@@ -1,4 +1,4 @@
-"""Faults that a user can mend, said in one sentence."""
+"""Defines the error for problems that a user can fix, and helpers for its message."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 
 class FoldwiseError(Exception):
-    """An expected fault. Its message says what is wrong, where, and what to do; it is shown without a traceback."""
+    """An expected error. Its message says what is wrong, where, and what to do; it is printed without a traceback."""
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` for the known name closest to ``name``, else the known names listed."""
+    """``"; did you mean 'x'?"`` with the known name closest to ``name``; if none is close, a list of the known ones."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:

@@ -1,8 +1,8 @@
-"""The sha256 of files, remembered by size, times and inode, so that a file is read again only after it has changed.
+"""Remembers the sha256 of files, so that a file is read again only after it has changed.
 
-The method is that of git's index (git-scm.com/docs/racy-git): a remembered hash counts only while size, mtime, ctime
-and inode are the same, and only if the file is older than the moment at which hashing began: a file written in the same
-tick of the file system's clock can change again without any of them showing it. Standard library only.
+The method is that of git's index (git-scm.com/docs/racy-git). A remembered hash is valid only while size, mtime, ctime
+and inode are unchanged, and only if the file is older than the time at which hashing began: a file written in the same
+tick of the file system's clock can change again while all four stay the same. Standard library only.
 """
 
 from __future__ import annotations
@@ -24,8 +24,15 @@ Signature = tuple[int, int, int, int]
 class Index:
     """Remembered hashes of files, in ``.index.json`` of the folder ``home`` (that of a competition).
 
-    It is only a memory: a lost, damaged or overwritten file costs time, never a wrong answer. A process asks about each
-    file once; make a new index after other processes have written files.
+    It is only a cache: if it is lost, damaged or overwritten, files are hashed again, and the hashes stay correct. An
+    Index checks each file once; make a new one after other processes have written files.
+
+    path: the index file
+    inside, beside: start of the paths of files below ``home``, and below the folder of data/ and submissions/
+    began: time of the file system in ns before the first file was hashed; 0 before that
+    learned: True if there are new hashes to save
+    asked: sha256 of the files that were asked for, by key; None if there is no readable regular file
+    known: signature and sha256 of the remembered files, by key
     """
 
     def __init__(self, home: Path) -> None:
@@ -48,8 +55,11 @@ class Index:
             }
 
     def key(self, file: str | Path) -> str:
-        """The file's name in records: relative to the competition's folder where the file is below data/ or
-        submissions/, so that a checkout can be moved; else absolute."""
+        """The name of a file in records.
+
+        It is relative to the competition's folder if the file is below the folder of data/ and submissions/, so that a
+        checkout can be moved; else absolute.
+        """
         name = os.fspath(file)
         if name.startswith(self.inside):
             return name[len(self.inside) :]
@@ -58,27 +68,27 @@ class Index:
         return name
 
     def name(self, key: str) -> str:
-        """The file of a key."""
+        """The path of the file with this key, as text."""
         if key.startswith("../../"):
             return self.beside + key[len("../../") :]
-        return os.path.join(self.inside, key)  # which leaves an absolute name as it is
+        return os.path.join(self.inside, key)  # an absolute name stays unchanged
 
     def file(self, key: str) -> Path:
-        """The file of a key, as a path."""
+        """As ``name``, but a Path."""
         return Path(self.name(key))
 
     def signature(self, file: str | Path) -> Signature | None:
-        """What tells one state of a file from another; None if there is no regular file."""
+        """Size, times and inode of a file, which show if it has changed; None if there is no regular file."""
         try:
             found = os.stat(file)
         except OSError:
             return None
-        if not stat.S_ISREG(found.st_mode):  # a pipe or a device would never end
+        if not stat.S_ISREG(found.st_mode):  # reading a pipe or a device might never end
             return None
         return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
     def sha256(self, file: str | Path) -> str | None:
-        """The hash of the file's content, remembered or made now; None if there is no regular file that can be read."""
+        """sha256 of the file's content, remembered or computed now; None if there is no readable regular file."""
         return self._sha256(self.key(file), file)
 
     def _sha256(self, key: str, file: str | Path) -> str | None:
@@ -99,23 +109,26 @@ class Index:
         return self.asked[key]
 
     def hashes(self, files: Iterable[str | Path]) -> dict[str, str | None]:
-        """The hash of each file, by its key."""
+        """sha256 of each file, by its key."""
         return {(key := self.key(file)): self._sha256(key, file) for file in files}
 
     def hashes_of(self, keys: Iterable[str]) -> dict[str, str | None]:
-        """The hash of the file of each key, by that."""
+        """sha256 of the file of each key, by the key."""
         return {key: self._sha256(key, self.name(key)) for key in keys}
 
     def remember(self, file: str | Path, signature: Signature | None, sha256: str) -> None:
-        """Takes in a hash that was made elsewhere, of a file that had this signature before it was read; call ``begin``
-        before the first of them."""
+        """Adds the hash of a file that was read elsewhere, if the file still has this signature.
+
+        Call ``begin`` before the first of these files is read.
+        signature: that of the file before it was read
+        """
         key = self.key(file)
         if signature is not None and self.signature(file) == signature:
             self.known[key] = signature, sha256
             self.learned = True
 
     def begin(self) -> None:
-        """Notes the file system's time before the first file is hashed."""
+        """Records the time of the file system, once, before the first file is hashed."""
         if self.began:
             return
         with suppress(OSError):
@@ -125,10 +138,10 @@ class Index:
             probe.unlink()
 
     def save(self) -> None:
-        """Writes what was learned, whole or not at all. A folder that cannot be written keeps no memory."""
+        """Writes the index atomically if there are new hashes; does nothing if the folder cannot be written."""
         if not self.learned or not self.began:
             return
-        if len(self.known) > 2 * len(self.asked) + 1000:  # much of it is about files that may be gone
+        if len(self.known) > 2 * len(self.asked) + 1000:  # many of these files may be deleted
             self.known = {key: kept for key, kept in self.known.items() if key in self.asked or self.file(key).exists()}
         files = {key: [*signature, sha256] for key, (signature, sha256) in self.known.items()}
         temporary = temporary_beside(self.path)

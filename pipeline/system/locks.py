@@ -1,8 +1,8 @@
-"""Who is at work on what.
+"""Locks that keep two processes from doing the same work.
 
-Two kinds of locks. ``held`` lets others wait for a piece of work on this machine. ``owned`` refuses others, also on
-other machines that share the folder: the file tells its owner's host and process, and a beat of its modification time
-tells that the owner lives. Neither outlives a crash.
+``held`` makes other processes on this machine wait. ``owned`` refuses other processes, also on other machines that
+share the folder: the lock file holds the host and process of its owner, and the owner updates its modification time
+regularly to show that it is alive. A crash of the holder releases both.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-#: Seconds between two beats of an owner, and after which a silent one on another machine counts as dead.
+#: Seconds between two updates of the modification time by an owner, and seconds without an update after which an owner
+#: on another machine counts as dead.
 BEAT, DEAD_AFTER = 15.0, 180.0
 
 
 @contextmanager
 def held(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Keeps other processes out while it is held; calls ``waiting`` before it waits for one of them.
+    """Context that holds the lock file ``path``; if another process holds it, calls ``waiting`` and waits.
 
-    The system lets go of the lock when its holder dies. Windows has no such lock, and none is taken there: what is
-    done under it must be harmless to do twice.
+    The system releases the lock when its holder dies. Windows has no such lock, and none is taken there: the work under
+    the lock must be harmless if two processes do it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
@@ -48,12 +49,12 @@ def held(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 
 def living_owner(path: Path) -> dict[str, Any] | None:
-    """Host, process and start of the owner of a lock file; None when nobody owns it, or the owner is dead."""
+    """Host, PID and start time of the owner of a lock file; None if it has no owner or the owner is dead."""
     try:
         owner = json.loads(path.read_text(encoding="utf-8"))
         host, pid, start = str(owner["host"]), int(owner["pid"]), str(owner["start"])
         silent = time.time() - path.stat().st_mtime
-    except (OSError, ValueError, TypeError, KeyError):  # free, or its writing was cut short by a crash
+    except (OSError, ValueError, TypeError, KeyError):  # no owner, or a crash while it was written
         return None
     lives = is_alive(pid, start) if host == HOST else silent < DEAD_AFTER
     return owner if lives else None
@@ -61,17 +62,17 @@ def living_owner(path: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def owned(path: Path) -> Iterator[None]:
-    """Owns what the lock file ``path`` stands for; raises FoldwiseError while another living process does.
+    """Context that owns the lock file ``path``; raises FoldwiseError if another living process owns it.
 
-    The file is emptied at the end, never removed, so that no two processes can hold two files of one name.
+    The file is emptied at the end, never deleted, so that two processes cannot hold two files with the same name.
     """
 
     with held(path, lambda: None):
         owner = living_owner(path)
         if owner:
             raise FoldwiseError(
-                f"process {owner['pid']} on {owner['host']} is at work in {shown(path.parent)} already; wait for it, "
-                "or stop it and type the same again"
+                f"process {owner['pid']} on {owner['host']} is already working in {shown(path.parent)}; wait for it, "
+                "or stop it and run the same command again"
             )
         me = {"host": HOST, "pid": os.getpid(), "start": start_time_of(os.getpid())}
         path.write_text(json.dumps(me), encoding="utf-8")
@@ -79,7 +80,7 @@ def owned(path: Path) -> Iterator[None]:
 
     def beat() -> None:
         while not done.wait(BEAT):
-            with suppress(OSError):  # its folder may be gone; the work itself will notice
+            with suppress(OSError):  # if the folder was deleted, the work itself will fail
                 os.utime(path)
 
     threading.Thread(target=beat, name="heartbeat", daemon=True).start()

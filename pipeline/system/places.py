@@ -1,4 +1,4 @@
-"""Where this checkout and its data lie, and how a path is shown to the user. Standard library only."""
+"""Paths of the checkout and its data, and how a path is shown to the user. Standard library only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def is_not_utf8(name: str) -> bool:
 
 
 def shown(path: Path) -> str:
-    """The path as the user would type it: relative to the working directory if it lies below it, else absolute."""
+    """The path as the user would type it: relative to the working directory if it is below it, else absolute."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

@@ -1,4 +1,4 @@
-"""The progress of a fold in training, for whoever shows it: ``progress.json`` in its folder, until it is trained."""
+"""Writes and reads the progress of a fold in training: ``progress.json`` in its folder, until it is trained."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 from pipeline.system.files import temporary_beside
 
 NAME = "progress.json"
-#: Seconds between two times that a fold writes it.
+#: Seconds between two writes.
 EVERY = 1.0
 
 
 def write_progress(folder: Path, **facts: Any) -> None:
-    """Writes it, whole or not at all; a full disk costs the display, not the training."""
+    """Writes the progress atomically; ignores errors such as a full disk, so that training continues."""
     temporary = temporary_beside(folder / NAME)
     with suppress(OSError):
         temporary.write_text(json.dumps(facts), encoding="utf-8")
@@ -24,7 +24,7 @@ def write_progress(folder: Path, **facts: Any) -> None:
 
 
 def read_progress(folder: Path, since: float) -> dict[str, Any] | None:
-    """What a fold wrote after ``since`` (seconds since 1970); None before that."""
+    """The progress that a fold wrote at or after ``since`` (seconds since 1970); None if there is none."""
     with suppress(OSError, ValueError):
         if (folder / NAME).stat().st_mtime >= since:
             return json.loads((folder / NAME).read_text(encoding="utf-8"))
@@ -32,14 +32,16 @@ def read_progress(folder: Path, since: float) -> dict[str, Any] | None:
 
 
 def forget_progress(folder: Path) -> None:
-    """Removes it."""
+    """Deletes the progress file."""
     (folder / NAME).unlink(missing_ok=True)
 
 
 class Pace:
-    """Says when enough time has passed to tell again how far the work is, and how long the rest will take.
+    """Says when the progress should be reported again, and how long the rest of the work will take.
 
-    total: steps in all; done: those that earlier processes did.
+    total: number of all steps
+    first: number of steps done by earlier processes
+    began, told: time.monotonic() of the start and of the last report
     """
 
     def __init__(self, total: int, done: int) -> None:
@@ -47,7 +49,7 @@ class Pace:
         self.began = self.told = time.monotonic()
 
     def is_due(self, every: float = EVERY) -> bool:
-        """Whether ``every`` seconds have passed since this was last true."""
+        """True if ``every`` seconds have passed since this was last true, or since the start."""
         now = time.monotonic()
         if now - self.told < every:
             return False
@@ -55,5 +57,5 @@ class Pace:
         return True
 
     def left(self, done: int) -> float:
-        """Seconds until all is done, at the pace so far."""
+        """Estimated seconds until all steps are done, at the speed so far; ``done`` of them are done now."""
         return (time.monotonic() - self.began) / max(1, done - self.first) * (self.total - done)

@@ -1,4 +1,4 @@
-"""Where a result came from: versions, commit, command, hardware."""
+"""Collects where a result comes from: versions, commit, command, hardware."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PACKAGES = [
 
 
 def commit() -> str | None:
-    """The checkout's commit, with ``+changes`` when files differ from it; None outside git."""
+    """The commit of the checkout, with ``+changes`` if files differ from it; None if git or a repository is missing."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty=+changes", "--abbrev=40", "--exclude=*"],
@@ -40,7 +40,7 @@ def commit() -> str | None:
 
 
 def provenance() -> dict[str, Any]:
-    """Plain values that a reader needs to make the result again."""
+    """The facts that are needed to reproduce a result, as values for JSON."""
     return {
         "command": " ".join(["python", *sys.orig_argv[1:]]),
         "commit": commit(),

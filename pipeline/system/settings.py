@@ -1,4 +1,4 @@
-"""What TOML says as frozen, typed settings that refuse unknown keys by name."""
+"""Turns the content of TOML files into frozen, typed settings; an unknown key is an error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ S = TypeVar("S", bound=Settings)
 
 
 def validated(kind: type[S], content: dict[str, Any], source: str) -> S:
-    """``content`` as settings of this kind; the first fault is raised as one sentence with the nearest known key."""
+    """``content`` as settings of this kind; raises FoldwiseError for the first error, with the nearest known key.
+
+    source: where the content is from, for the message
+    """
     try:
         return kind.model_validate(content)
     except ValidationError as error:
@@ -45,7 +48,7 @@ def validated(kind: type[S], content: dict[str, Any], source: str) -> S:
 
 
 def toml_text(content: dict[str, Any], table: str = "") -> str:
-    """TOML of nested dicts of plain values (JSON and TOML write those alike); None is left out."""
+    """Nested dicts of plain values as TOML; None is left out. TOML accepts plain values as JSON writes them."""
     plain = {key: value for key, value in content.items() if value is not None and not isinstance(value, dict)}
     text = f"[{table}]\n" if table else ""
     text += "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in plain.items())

@@ -1,7 +1,7 @@
-"""An orderly end: what SIGTERM, Ctrl-C, a closed terminal and the clock do to a stage.
+"""Stops a stage cleanly after SIGTERM, Ctrl-C, a closed terminal, or at the end of a time limit.
 
-A first signal ends a stage with exit 75 ("temporary failure": the same command goes on) and leaves no half-written
-file; a second one leaves at once. Where work would be lost, a ``Stop`` lets the work come to a point where it is saved.
+The first signal ends a stage with exit status 75 ("temporary failure": the same command continues) and leaves no
+partial file. A second one exits at once. If work would be lost, a ``Stop`` lets the work continue until it is saved.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-#: Exit status of a stage that was stopped and can go on (EX_TEMPFAIL of sysexits.h; make reports its own 2 for it).
+#: Exit status of a stage that was stopped and can continue (EX_TEMPFAIL of sysexits.h; make itself then exits with 2).
 STOPPED = 75
-#: Exit status after a second signal (the shell's own for Ctrl-C).
+#: Exit status after a second signal (the one that shells use for Ctrl-C).
 LEFT_AT_ONCE = 130
 TIME_OVER = "the time is over"
-#: Seconds within which two of the same signal count as one: a group gets it from the terminal, and each of its
-#: processes once more from the one that started it.
+#: Seconds within which two equal signals count as one: the terminal sends a signal to the whole process group, and a
+#: parent passes it on to its child processes.
 ONE_EVENT = 1.0
-#: Ctrl-C, what schedulers and ``timeout`` send, and what a closed terminal sends.
+#: The signals of Ctrl-C, of schedulers and ``timeout``, and of a closed terminal.
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 Handler = Callable[[int, FrameType | None], Any]
-#: The last signal that counted, and when.
+#: Number of the last signal that counted, and its time.monotonic().
 _last: list[float] = [0, 0.0]
 
 
 def is_repeat(number: int) -> bool:
-    """Whether this is the signal that came a moment ago, on another way."""
+    """True if the same signal came less than ONE_EVENT seconds ago; otherwise records this one as the last."""
     now = time.monotonic()
     if number == _last[0] and now - _last[1] < ONE_EVENT:
         return True
@@ -42,32 +42,39 @@ def is_repeat(number: int) -> bool:
 
 
 def forget_last() -> None:
-    """The next signal counts, whatever came before."""
+    """Makes the next signal count, even if the same one came just before."""
     _last[:] = [0, 0.0]
 
 
 class Stopped(BaseException):
-    """This process was asked to stop. Its message says why and what is saved. Like KeyboardInterrupt, no Exception:
-    nothing that mends faults should catch it."""
+    """This process was asked to stop; the message says why, and what is saved.
+
+    Not a subclass of Exception, like KeyboardInterrupt, so that error handling does not catch it.
+    status: exit status
+    number: number of the signal if ``end_now`` raised this, else None
+    """
 
     status = STOPPED
-    number: int | None = None  # of the signal, where it was raised on the spot
+    number: int | None = None
 
 
 class TimeOver(Stopped):
-    """The clock asked, as it was told to: that is no failure."""
+    """The time limit is reached; this is not a failure, so the exit status is 0."""
 
     status = 0
 
 
 def unignored_signals() -> list[signal.Signals]:
-    """The signals that the parent did not tell us to ignore (as nohup does)."""
+    """The signals that this process does not ignore; nohup, for example, starts it with SIGHUP ignored."""
     return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 @contextmanager
 def handling(handler: Handler) -> Iterator[None]:
-    """The signals go to ``handler``. Python gives them to the main thread alone; in another nothing is changed."""
+    """Context in which ``handler`` handles the signals.
+
+    Does nothing outside the main thread, since Python allows signal handlers only there.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -80,14 +87,14 @@ def handling(handler: Handler) -> Iterator[None]:
 
 
 def exit_at_once(*_: object) -> NoReturn:
-    """The end of a process that was asked twice."""
-    sys.stderr.write("\nleft at once; what was saved before is whole\n")
+    """Exits immediately after a second signal, without saving."""
+    sys.stderr.write("\nexited at once after a second signal; what was saved before is complete\n")
     sys.stderr.flush()
     os._exit(LEFT_AT_ONCE)
 
 
 def end_now(number: int, frame: FrameType | None) -> None:
-    """Raises Stopped where the process stands, so that temporary files are removed on the way out."""
+    """Signal handler that raises Stopped, so that temporary files are deleted; a second signal exits at once."""
     if is_repeat(number):
         return
 
@@ -104,8 +111,10 @@ def end_now(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """The signals end what is within by ``Stopped``. Python drops an exception that meets a destructor; then the signal
-    is sent once more, a moment later."""
+    """Context in which a signal raises Stopped.
+
+    Python drops an exception that is raised inside a destructor; in this case the signal is sent again a moment later.
+    """
     before = sys.unraisablehook
     forget_last()
 
@@ -128,9 +137,9 @@ def stop_on_signals() -> Iterator[None]:
 
 @contextmanager
 def cpu_limit(seconds: float) -> Iterator[None]:
-    """Raises TimeoutError when what is done within takes more CPU time; Python's ``re`` looks for signals as it works.
+    """Context that raises TimeoutError after ``seconds`` of CPU time, also inside ``re``, which checks for signals.
 
-    Counts in the main thread of a Unix process only.
+    Has no effect outside the main thread, or on Windows.
     """
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
@@ -149,8 +158,15 @@ def cpu_limit(seconds: float) -> Iterator[None]:
 
 
 class Stop:
-    """Within ``with stop:`` a first signal is only noted, and work goes on to a point where it asks ``stop.asked``,
-    saves, and calls ``stop.leave``. ``until``: seconds since 1970 at which the clock asks too."""
+    """Lets work reach a point where it can save before it stops.
+
+    Within ``with stop:``, the first signal is only recorded. The work checks ``stop.asked`` where it can save; if it is
+    true, it saves and calls ``stop.leave``. A second signal exits at once.
+
+    until: time limit (seconds since 1970), after which ``asked`` is true too; None for no limit
+    reason: why to stop; "" before that
+    kept_back: seconds before ``until`` at which ``asked`` becomes true
+    """
 
     def __init__(self, until: float | None = None) -> None:
         self.until = until
@@ -158,7 +174,10 @@ class Stop:
         self.kept_back = 0.0
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler. When a parent dies, each of its threads may send the same (see end_with_parent)."""
+        """The signal handler.
+
+        Ignores repeats: when a parent dies, each of its threads may cause the same signal (see end_with_parent).
+        """
         if is_repeat(number):
             return
         if self.reason:
@@ -167,22 +186,22 @@ class Stop:
 
     @property
     def asked(self) -> bool:
-        """Whether it is time to save and leave."""
+        """True if the work should save and stop."""
         if self.until is not None and time.time() >= self.until - self.kept_back and not self.reason:
             self.reason = TIME_OVER
         return bool(self.reason)
 
     def reserve(self, seconds: float) -> None:
-        """The clock asks so much earlier, and a half more: what must still be done will take that long."""
+        """Keeps 1.5 times ``seconds`` of the time limit free for the work that must follow."""
         self.kept_back = 1.5 * seconds
 
     def leave(self, saved: str) -> None:
-        """Raises Stopped if asked to; ``saved`` says how far the work got."""
+        """Raises Stopped if asked to stop; ``saved`` is the part of its message that says what is saved."""
         if self.asked:
             raise (TimeOver if self.reason == TIME_OVER else Stopped)(f"{self.reason}; {saved}")
 
     def ask(self, *reasons: str) -> None:
-        """Asks for the first of these reasons that is one, such as another rank's."""
+        """Asks to stop for the first reason that is not empty, such as another rank's; an earlier reason stays."""
         self.reason = next(filter(None, (self.reason, *reasons)))
 
     def __enter__(self) -> Stop:
@@ -192,5 +211,5 @@ class Stop:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._handling.__exit__(None, None, None)
-        if error is None and self.reason:  # noted after the last question
+        if error is None and self.reason:  # the signal came after the last check
             raise Stopped(self.reason)

@@ -1,4 +1,4 @@
-"""Work on many files side by side, in order and in bounded memory."""
+"""Runs a function on many items in threads, in order and in bounded memory, and divides the cores among folds."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-#: Results that may wait in memory: enough to keep every core busy, few enough for large pictures.
+#: Largest number of results in memory: enough to keep every core busy, few enough for large images.
 AHEAD = 256
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def most_workers() -> int:
-    """Loader processes beyond which more can only slow a machine down."""
+    """Largest number of loader processes; more would only slow the machine down."""
     return max(32, 2 * cores())
 
 
 def share_cores(num_folds: int, num_cores: int) -> tuple[int, list[int]]:
-    """How folds of like size share a CPU soonest: (folds side by side, threads of each fold in its order).
+    """Divides the cores of a CPU so that folds of similar size finish soonest.
 
-    Folds go in rounds, and those of the last, fuller or not, share all cores. A fold on t threads is taken to be
-    t ** 0.8 times as fast as on one (two: 1.74; measured 1.66 to 1.79), so that five folds on two cores train as two,
-    two and, with both cores, one. The rule looks at nothing else, so that an interrupted call shares as it did before.
+    Returns (number of folds side by side, threads of each fold in order). Folds train in rounds. Those of the last
+    round share all cores, even if it has fewer folds. A fold on t threads is assumed to be t ** 0.8 times as fast as on
+    one thread (1.74 for two; measured: 1.66 to 1.79). So five folds on two cores train as two, two, and one on both
+    cores. The result depends only on the arguments, so an interrupted command divides the cores in the same way again.
     """
 
     def speed(threads: int) -> float:
@@ -46,9 +47,9 @@ def share_cores(num_folds: int, num_cores: int) -> tuple[int, list[int]]:
 
 
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """Yields ``function(item)`` in the order of the items, by as many threads as there are cores.
+    """Yields ``function(item)`` in the order of the items, computed in as many threads as there are cores.
 
-    For work that frees the GIL, such as decoding. The first exception of a call is raised.
+    For work that releases the GIL, such as decoding. Raises the first exception of a call.
     """
     with ThreadPoolExecutor(cores()) as pool:
         for start in range(0, len(items), AHEAD):

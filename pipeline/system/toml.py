@@ -1,4 +1,4 @@
-"""Reading TOML that a stranger may have written. Standard library only."""
+"""Reads untrusted TOML files, and checks ``key=value`` settings. Standard library only."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 from pipeline.system.errors import FoldwiseError
 from pipeline.system.places import shown
 
-#: Bytes beyond which a file is no settings file: tomllib's time grows with its length.
+#: Largest size of a settings file in bytes: the time that tomllib takes grows with the length.
 MAX_BYTES = 1_000_000
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """The content of TOML text; raises ValueError (of which TOMLDecodeError is one) with what is wrong."""
+    """The content of TOML text; raises ValueError (or TOMLDecodeError, a subclass) with the reason."""
     try:
         return tomllib.loads(text)
     except RecursionError:
@@ -25,23 +25,26 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file; raises FoldwiseError with the line that is wrong."""
+    """The content of a TOML file; raises FoldwiseError with the reason and, for a syntax error, the line."""
     try:
         if not path.is_file():  # reading a pipe would never end
-            raise ValueError("it is no file")
+            raise ValueError("it is not a file")
         if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"{path.stat().st_size:,} bytes are more than {MAX_BYTES:,}")
+            raise ValueError(f"{path.stat().st_size:,} bytes are more than the limit of {MAX_BYTES:,}")
         return parse_toml(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:  # also UnicodeDecodeError, and a number of too many digits
+    except ValueError as error:  # also UnicodeDecodeError, and an integer with too many digits
         raise FoldwiseError(f"{shown(path)} is not valid TOML: {error}") from error
 
 
 def split_settings(text: str) -> list[str]:
-    """``'epochs=2 model_args.names="a b"'`` as ``key=value`` words. Raises FoldwiseError as ``check_settings`` does."""
+    """Splits ``'epochs=2 model_args.names="a b"'`` into ``key=value`` words, as a shell would.
+
+    Raises FoldwiseError if a quotation mark is missing, or as ``check_settings`` does.
+    """
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise FoldwiseError(f"SET={text} has a quotation mark too few; write for example SET='epochs=2'") from error
+        raise FoldwiseError(f"SET={text} lacks a closing quotation mark; write for example SET='epochs=2'") from error
     check_settings(words)
     return words
 

@@ -148,5 +148,5 @@ def test_no_cluster_is_said(split: Paths, failure: Callable[..., str]) -> None:
 def test_one_driver_trains_a_run(cluster: Any, split: Paths, failure: Callable[..., str]) -> None:
     with owned(split.run("tiny") / "cluster.lock"):
         assert re.search(
-            r"process \d+ on \S+ is at work in .*tiny already", failure("driver.cluster", "--address", "a:1")
+            r"process \d+ on \S+ is already working in .*tiny; ", failure("driver.cluster", "--address", "a:1")
         )

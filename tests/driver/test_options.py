@@ -66,7 +66,7 @@ def test_a_quotation_mark_in_the_name_of_an_image(checkout: Path) -> None:
         (["SET=--help"], "a setting is key=value, such as epochs=2, not '--help'"),
         (["SET=epochs"], "a setting is key=value, such as epochs=2, not 'epochs'"),
         (["SET=epochs=2 lr=1 epochs=3"], "the setting 'epochs' is given 2 times; give it once"),
-        (["SET=a='b"], "has a quotation mark too few"),
+        (["SET=a='b"], "lacks a closing quotation mark"),
         (["WORKERS=-1"], "WORKERS=-1 is not a number of loader processes from 0 to"),
         (["WORKERS=999"], "WORKERS=999 is not a number of loader processes from 0 to"),
         (["WORKERS=two"], "WORKERS=two is not a number"),

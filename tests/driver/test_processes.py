@@ -80,7 +80,7 @@ def test_a_signal_saves_both_folds_and_leaves_no_process(drawn: Path, number: in
     while at_work(checkout):
         assert time.monotonic() < end, at_work(checkout)
         time.sleep(0.05)
-    assert "Traceback" not in err and "left at once" not in err and not (checkout / "data" / "error.log").exists()
+    assert "Traceback" not in err and "exited at once" not in err and not (checkout / "data" / "error.log").exists()
     assert number == signal.SIGKILL or (out + err).count("is saved after step") == 2, err  # in validation too
     after = steps(drawn)
     assert all(after[fold] >= before[fold] for fold in before)

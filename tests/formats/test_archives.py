@@ -36,9 +36,9 @@ def link_member() -> zipfile.ZipInfo:
         (["/evil.png"], "unsafe name"),
         (["C:\\evil.png"], "unsafe name"),
         ([link_member()], "holds a link"),
-        (["train/A.png", "train/a.png"], "two files of one name"),
-        (["train/\u00e9.png", "train/e\u0301.png"], "two files of one name"),
-        (["train", "train/a.png"], "both as a file and as a folder"),
+        (["train/A.png", "train/a.png"], "two files with the same name"),
+        (["train/\u00e9.png", "train/e\u0301.png"], "two files with the same name"),
+        (["train", "train/a.png"], "both as a file and as the folder of"),
     ],
 )
 def test_unsafe_archives(shapes: Paths, failure: Failure, members: list, expected: str) -> None:
@@ -67,7 +67,7 @@ def test_names_that_leave_the_folder(shapes: Paths, failure: Callable[..., str],
 def test_names_that_clash_links_and_bombs(shapes: Paths, failure: Callable[..., str]) -> None:
     bad = shapes.raw / "bad.zip"
     bad.write_bytes(zip_of({"train/A.png": b"x", "train/a.png": b"y"}))
-    assert "two files of one name" in failure("prepare")
+    assert "two files with the same name" in failure("prepare")
     link = zipfile.ZipInfo("train/link.png")
     link.external_attr = 0o120777 << 16
     with zipfile.ZipFile(bad, "w") as archive:

@@ -59,7 +59,7 @@ def test_two_files_of_one_split(place: Callable[[str], Paths], failure: Callable
     paths = place("signs")
     for name in ("train_signs.h5", "train_signs_2.h5"):
         write_hdf5(paths.raw / name, "train", pixels(4), [0, 1, 0, 1], [b"a", b"b"])
-    assert "both hold train images; name the one that is meant" in failure("prepare", competition="signs")
+    assert "both hold train images; choose one of them" in failure("prepare", competition="signs")
     text = paths.toml.read_text()
     paths.toml.write_text(text.replace('["*.h5", "*.hdf5"]', '["train_signs.h5"]'))
     stage("prepare", competition="signs")

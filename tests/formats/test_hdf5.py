@@ -47,8 +47,8 @@ def test_hdf5(classes: np.ndarray | None, labelled_test: bool, place: Callable[[
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda path: path.write_bytes(path.read_bytes()[:3000]), "is damaged or not of its kind"),
-        (lambda path: path.write_bytes(b"no HDF5"), "is damaged or not of its kind"),
+        (lambda path: path.write_bytes(path.read_bytes()[:3000]), "is damaged or has the wrong format"),
+        (lambda path: path.write_bytes(b"no HDF5"), "is damaged or has the wrong format"),
         (lambda path: write_hdf5(path, "train", pixels(4), [0, 1, 0], [b"a", b"b"]), "4 train images but 3 labels"),
         (lambda path: write_hdf5(path, "train", pixels(2), [0, 2], [b"a", b"b"]), "train row 1 has the label 2, but"),
         (lambda path: write_hdf5(path, "train", pixels(2), [0, 1], [b"a", b"../b"]), "cannot be part of a file's name"),
@@ -56,12 +56,12 @@ def test_hdf5(classes: np.ndarray | None, labelled_test: bool, place: Callable[[
         (lambda path: write_hdf5(path, "other", pixels(2), [0, 1], [b"a", b"b"]), "neither 'train_set_x' nor"),
         (lambda path: write_hdf5(path, "train", pixels(2), [0.0, 0.9], None), "row 1 has the label 0.9, which is no"),
         (lambda path: write_hdf5(path, "train", pixels(2), [0, np.nan], None), "row 1 has the label nan, which is no"),
-        (lambda path: write_hdf5(path, "train", pixels(2), [0, 1], [b"a", b"a"]), "two of its classes have one name"),
+        (lambda path: write_hdf5(path, "train", pixels(2), [0, 1], [b"a", b"a"]), "classes have the same name"),
         (lambda path: write_hdf5(path, "train", pixels(2), [0, 1], ["\u732b" * 90, "b"]), "cannot be part of a file's"),
         (lambda path: declare(path, (2**62, 2, 2, 3)), "GB free; free some space"),
         (lambda path: declare(path, (10**9, 1, 1, 3)), "GB free; free some space"),
         (lambda path: declare(path, (4, 1, 70_000, 3)), "1 x 70000 pixels are too large"),
-        (lambda path: link_out(path), "no plain dataset of this file"),
+        (lambda path: link_out(path), "not a plain dataset of this file"),
     ],
 )
 def test_hdf5_that_does_not_serve(

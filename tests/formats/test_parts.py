@@ -43,5 +43,5 @@ def test_labels_are_positions_names_or_numbers() -> None:
     assert labels_of(PATH, "train", np.array(["x", "y"]), names) == ["x", "y"]
     with pytest.raises(FoldwiseError, match="row 1 has the label 2"):
         labels_of(PATH, "train", np.array([0, 2]), names)
-    with pytest.raises(ValueError, match="one name"):
+    with pytest.raises(ValueError, match="the same name"):
         class_names(["a", b"a"])

@@ -21,7 +21,7 @@ def test_two_runs_in_one_folder(split: Paths, stage: Stage, failure: Failure, ro
     process = start_stage(root, "train", "--fold", "0", "--set", *MANY_EPOCHS)
     wait_for(lambda: list(split.runs.glob("*/fold0/checkpoints/*/manifest.json")), process)
     message = failure("train", "--fold", "0", "--set", *MANY_EPOCHS)
-    assert f"process {process.pid} on {HOST} is at work in" in message
+    assert f"process {process.pid} on {HOST} is already working in" in message
     process.kill()
     process.communicate()
     lock = next(split.runs.glob("*/fold0/lock"))
@@ -29,7 +29,7 @@ def test_two_runs_in_one_folder(split: Paths, stage: Stage, failure: Failure, ro
     with owned(lock):
         assert living_owner(lock)
     lock.write_text(json.dumps({"host": "another", "pid": 1, "start": ""}))  # on another machine: by its heartbeat
-    with pytest.raises(FoldwiseError, match="process 1 on another is at work"), owned(lock):
+    with pytest.raises(FoldwiseError, match="process 1 on another is already working"), owned(lock):
         pass
     os.utime(lock, (0, 0))
     with owned(lock):

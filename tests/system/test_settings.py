@@ -19,7 +19,7 @@ from tests.conftest import Failure
         ("a = " + "[" * 5000, "nested too deeply"),
         ("n = " + "9" * 5000, "not valid TOML"),
         ("title = 1\ntitle = 2", "not valid TOML"),
-        ("#" * 1_100_000, "more than 1,000,000"),
+        ("#" * 1_100_000, "more than the limit of 1,000,000"),
         ("lr = inf", "finite number"),
         ("lr = nan", "finite number"),
         ('lr = "1e-4x"', "lr"),

@@ -31,7 +31,7 @@ def test_a_signal_saves_and_a_second_leaves_at_once(split: Paths, root: Path, nu
     (os.killpg if whole_group else os.kill)(process.pid, number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 75 and time.monotonic() - began < 20, err
-    assert "Traceback" not in err and "stopped by SIG" in err and "the same command goes on" in err
+    assert "Traceback" not in err and "stopped by SIG" in err and "the same command continues" in err
     folder = next(split.runs.glob("*/fold0"))
     step = max(int(place.parent.name) for place in folder.glob("checkpoints/*/manifest.json"))
     said = re.search(r"fold 0 is saved after step ([\d,]+) of 8,000", err)  # in validation too
@@ -65,7 +65,7 @@ run_stage(main)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (75, ""), done
-    assert "stopped by SIGTERM; the same command goes on" in done.stderr and "ignored" not in done.stderr
+    assert "stopped by SIGTERM; the same command continues" in done.stderr and "ignored" not in done.stderr
 
 
 def test_the_time_is_over(
