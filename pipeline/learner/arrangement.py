@@ -1,7 +1,7 @@
-"""How a fold is computed: device, threads, layout, number type, and in how many parts a batch fits a GPU's memory.
+"""Chooses how a fold is computed: device, threads, memory layout, dtype, and how many parts a batch is split into.
 
-The rules are fixed functions of device, size and work, never of a timing, since each choice changes the last bits of a
-result. A fold records its arrangement before the first step and keeps it when it is resumed.
+The rules depend only on the device, the sizes and the amount of work, never on timings, since each choice changes the
+last bits of a result. A fold records its arrangement before the first step and keeps it when it is resumed.
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ from pipeline.system.errors import FoldwiseError, count_of
 from pipeline.system.files import read_json, write_json
 from pipeline.system.threads import cores
 
-#: Work (pixels through the model) from which compiling it for a GPU, about a minute, pays off.
+#: Number of training pixels (epochs x images x image pixels) from which compiling the model for a GPU saves time;
+#: compiling takes about a minute.
 COMPILE_FROM = 500_000 * 224 * 224
-#: Kinds of devices whose memory a batch can overrun in a way that smaller parts mend.
+#: Types of devices on which a batch is split into smaller parts if it does not fit into memory.
 SMALL_MEMORY = ("cuda",)
 
 
 def parts_that_fit(attempt: Callable[[int], None], parts: int, batch_size: int) -> int:
-    """``parts``, doubled until ``attempt(parts)`` does not run out of memory any more.
+    """Doubles ``parts`` until ``attempt(parts)`` no longer runs out of memory; returns the new number.
 
-    The batch that the optimizer sees stays the same. Raises FoldwiseError where not even single images fit.
+    The batch of an optimizer step stays the same. Raises FoldwiseError if even a single image does not fit.
     """
     while True:
         try:
@@ -47,16 +48,18 @@ def parts_that_fit(attempt: Callable[[int], None], parts: int, batch_size: int) 
         except torch.OutOfMemoryError as error:
             if parts >= batch_size:
                 raise FoldwiseError(
-                    "the memory of the GPU is too small for one image at a time; take a smaller image_size or model, "
-                    "or end what else runs there"
+                    "the memory of the GPU is too small for one image at a time; use a smaller image_size or model, "
+                    "or stop other programs on the GPU"
                 ) from error
         parts = min(2 * parts, batch_size)
         torch.cuda.empty_cache()
 
 
 def try_step(module: nn.Module, recipe: Recipe, precision: Precision, batch_size: int, parts: int) -> None:
-    """A whole step of a copy of the module on black images, optimizer and all: it changes nothing, and takes a little
-    more memory than a real step, by that of the weights."""
+    """Runs a complete training step, including the optimizer, on a copy of the module and black images.
+
+    The module does not change. Because of the copy of the weights, this needs slightly more memory than a real step.
+    """
     trial = copy.deepcopy(module).train()
     optimizer = build_optimizer(trial, recipe, precision.device)
     inputs = torch.zeros((batch_size, 3, recipe.image_size, recipe.image_size), device=precision.device)
@@ -70,10 +73,10 @@ def try_step(module: nn.Module, recipe: Recipe, precision: Precision, batch_size
 def choose_arrangement(
     recipe: Recipe, device: torch.device, machine: Machine, num_images: int, ranks: Ranks = ALONE
 ) -> Arrangement:
-    """The arrangement that the rules give for a recipe on ``num_images`` images an epoch.
+    """The arrangement that the rules give for a recipe with ``num_images`` train images per epoch.
 
-    The threads of ``machine``, or all cores, are divided among the ranks on this machine. bf16 is for CUDA only: on a
-    CPU without AMX it is slower.
+    The threads of ``machine``, or all cores, are divided among the ranks on this machine. bfloat16 is used with CUDA
+    only: on a CPU without AMX it is slower than float32.
     """
     dtype = torch.float32
     if device.type == "cuda" and recipe.amp != "off":
@@ -96,27 +99,34 @@ def choose_arrangement(
 def settle_arrangement(
     record: Path, chosen: Arrangement, recipe: Recipe, num_images: int, device: torch.device, module: nn.Module
 ) -> Arrangement:
-    """The arrangement of the record, if the fold was started with one; else the chosen one, with batches in parts that
-    fit the GPU's memory, which is then recorded."""
+    """The recorded arrangement, if the fold was started on the same type of device with the same number of ranks.
+
+    Otherwise the chosen arrangement, with batches in parts that fit into the GPU's memory; this is then recorded.
+    """
     if record.exists():
         begun = read_json(record, "device", *chosen.as_dict())
         if (begun.pop("device"), begun["ranks"]) == (device.type, chosen.ranks):
             return Arrangement(**begun)
         now = f"{count_of(chosen.ranks, 'process')} on {device.type}"
-        say("train", f"note: the fold was started on another device or number of processes than {now}: other last bits")
+        say("train", f"note: the fold was not started with {now}; the last bits of its result may differ")
     if device.type in SMALL_MEMORY:
         batch_size = -(-min(recipe.batch_size, num_images) // chosen.ranks)
         attempt = partial(try_step, module.to(device), recipe, Precision(chosen, device), batch_size)
         chosen = replace(chosen, parts=parts_that_fit(attempt, chosen.parts, batch_size))
         if chosen.parts > recipe.accumulate:
-            say("train", f"note: for the GPU's memory each batch goes through the model in {chosen.parts} parts")
+            say("train", f"note: to fit the GPU's memory, each batch goes through the model in {chosen.parts} parts")
     write_json(record, {"device": device.type, **chosen.as_dict()})
     return chosen
 
 
 @dataclass(frozen=True)
 class Compute:
-    """How this process computes: on which device, how arranged, and as which of the ranks of a fold."""
+    """How this process computes.
+
+    device: where the model runs
+    arrangement: threads, memory layout, dtype and the other choices
+    ranks: this process among the processes of its fold
+    """
 
     device: torch.device
     arrangement: Arrangement
@@ -128,11 +138,11 @@ class Compute:
         return Precision(self.arrangement, self.device)
 
     def place(self, module: nn.Module) -> nn.Module:
-        """The module on the device, in the arrangement's memory layout."""
+        """Moves the module to the device, in the arrangement's memory layout."""
         return self.arrangement.place(module, self.device)
 
     def normalize(self, preprocessing: Preprocessing) -> Normalize:
-        """The normalisation on the device, in the arrangement's memory layout."""
+        """The normalisation module on the device, with output in the arrangement's memory layout."""
         return Normalize(preprocessing, self.arrangement.channels_last).to(self.device)
 
     def workers(self, asked: int | None, cached: bool) -> int:
@@ -142,6 +152,6 @@ class Compute:
 
 @contextmanager
 def computing(job: Job, num_images: int) -> Iterator[Compute]:
-    """The device and the ranks that the job asks for, for ``num_images`` train images an epoch (0 to predict)."""
+    """Joins the ranks and yields how the job is computed; ``num_images``: train images per epoch, 0 for prediction."""
     with join_ranks(job.machine.device) as (ranks, device):
         yield Compute(device, choose_arrangement(job.recipe, device, job.machine, num_images, ranks), ranks)

@@ -1,9 +1,7 @@
-"""Saved state: the weights of a finished fold, and the checkpoints that an unfinished one goes on from.
+"""Saves and loads the weights of a trained fold and the checkpoints of an unfinished one.
 
-Nothing here unpickles code: weights are safetensors, trainer state is plain types read with ``weights_only=True``. Both
-formats load a flipped bit without complaint, so every file is held against its sha256.
-
-Legend: B batch, C classes.
+Loading never runs code from a file: weights are safetensors, and the trainer state is plain types that are read with
+``weights_only=True``. Neither format detects a flipped bit, so every file is checked against its sha256.
 """
 
 from __future__ import annotations
@@ -31,16 +29,17 @@ from pipeline.system.errors import FoldwiseError
 from pipeline.system.files import atomic_path, fingerprint, read_record, write_record
 from pipeline.system.places import shown
 
-#: Seconds after which a checkpoint is made in the middle of an epoch, and how many are kept.
+#: Seconds between two checkpoints within an epoch, and the number of checkpoints that are kept.
 SAVE_EVERY, KEEP = 300.0, 2
-#: Share of the time that the checkpoints at the ends of epochs may take; where epochs are shorter, not all get one.
+#: Largest fraction of the time for checkpoints at the ends of epochs; if epochs are short, not every epoch gets one.
 SHARE = 0.01
 
 
 class HashedFile(io.BufferedWriter):
-    """A file to write to, with the sha256 of what was written; a checkpoint need not lie in memory for it.
+    """A file open for writing that computes the sha256 of its content, so that no checkpoint is built in memory first.
 
-    error: what the system said when a write failed.
+    sha256: hash of what was written so far
+    error: the OSError of a failed write; None if there was none
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,7 +48,7 @@ class HashedFile(io.BufferedWriter):
         self.error: OSError | None = None
 
     def write(self, content: Any) -> int:
-        """Writes all of it, bytes in whatever form; raises OSError."""
+        """Writes all of ``content``, a bytes-like object; raises OSError."""
         self.sha256.update(content)
         try:
             return super().write(content)
@@ -59,30 +58,32 @@ class HashedFile(io.BufferedWriter):
 
 
 def write_hashed(path: Path, write: Callable[[HashedFile], object]) -> str:
-    """Writes a file, whole or not at all, by what ``write`` writes, and returns its sha256."""
+    """Writes a file, completely or not at all, by calling ``write`` with the open file; returns its sha256."""
     with atomic_path(path) as temporary, HashedFile(temporary) as file:
         try:
             write(file)
         except RuntimeError as error:
-            raise (file.error or error) from None  # torch hides a full disk behind a fault of its own
+            raise (file.error or error) from None  # for a full disk torch raises its own error
     return file.sha256.hexdigest()
 
 
 def plain_state(module: nn.Module) -> dict[str, torch.Tensor]:
-    """A module's weights and buffers as safetensors wants them: on the CPU, dense, none shared."""
+    """A module's weights and buffers as safetensors needs them: on the CPU, contiguous, without shared memory."""
     state = module.state_dict().items()
     return {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state}
 
 
 def save_weights(path: Path, module: nn.Module, about: dict[str, Any]) -> str:
-    """Writes a module's weights and buffers with what a reader needs to build the module again; returns the sha256."""
+    """Writes a module's weights and buffers, with ``about`` as metadata for ``load_weights``; returns the sha256."""
     content = safetensors.torch.save(plain_state(module), metadata={"foldwise": json.dumps(about)})
     return write_hashed(path, lambda file: file.write(content))
 
 
 def load_weights(path: Path, sha256: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The weights and what ``save_weights`` was told about them; raises FoldwiseError for a file that is not the one
-    of this sha256."""
+    """Returns the weights and the ``about`` that ``save_weights`` wrote.
+
+    Raises FoldwiseError if the file is damaged or does not have this sha256.
+    """
     try:
         content = path.read_bytes()
         if fingerprint(content) != sha256:
@@ -97,13 +98,18 @@ def load_weights(path: Path, sha256: str) -> tuple[dict[str, torch.Tensor], dict
 
 
 class InvalidCheckpoint(Exception):
-    """A checkpoint that cannot be used; the message says why."""
+    """Raised if a checkpoint cannot be used; the message gives the reason."""
 
 
 class Checkpoints:
-    """The checkpoints of one fold: ``<folder>/<step>/`` with trainer.pt, module.safetensors, kept.safetensors where the
-    kept weights are others and, last, manifest.json, which holds the sha256 of each and what they were made of. The
-    newest valid one is gone on from; two are kept. Of several ranks only the first one ``writes``.
+    """The checkpoints of one fold, in ``<folder>/<step>/``. Training resumes from the newest valid one; two are kept.
+
+    A checkpoint consists of trainer.pt, module.safetensors, kept.safetensors (if the weights to keep are a moving
+    average) and manifest.json, which is written last and holds the sha256 of each file and ``made_of``.
+
+    made_of: everything that decides what the fold learns; a checkpoint with other values is refused
+    writes: True if this rank writes checkpoints, which only the first rank does
+    saved_step: step of the newest checkpoint; 0 if there is none
     """
 
     def __init__(self, folder: Path, made_of: dict[str, Any], writes: bool = True) -> None:
@@ -112,17 +118,22 @@ class Checkpoints:
         self.saved_step, self.cost = 0, 0.0
 
     def is_due(self, end_of_epoch: bool) -> bool:
-        """Whether the last one is long ago, for the end of an epoch or its midst. Nothing but the clock decides, and
-        nothing but the time of the next checkpoint depends on it."""
+        """True if enough time has passed since the last checkpoint, at the end of an epoch or within one.
+
+        Only the clock decides, but results do not depend on it: it only changes when a checkpoint is written.
+        """
         return self.writes and time.monotonic() - self.saved_at >= (self.cost / SHARE if end_of_epoch else SAVE_EVERY)
 
     def save(self, training: Training) -> None:
-        """Writes one. A full disk is said and survived: the older ones stay, and a later try may find room."""
+        """Writes a checkpoint and deletes the oldest one.
+
+        If the disk is full, prints a note and keeps the older checkpoints; a later checkpoint may find enough space.
+        """
         if not self.writes:
             return
         place, began = self.folder / f"{training.step:08}", time.monotonic()
         try:
-            # One after another, so that no two of them are in memory at once.
+            # One file after another, so that only one at a time is in memory.
             files = {"trainer.pt": write_hashed(place / "trainer.pt", training.save_trainer)}
             for name, module in training.modules.items():
                 file = f"{name}.safetensors"
@@ -142,23 +153,28 @@ class Checkpoints:
             self.remove(old)
 
     def restore(self, training: Training, device: torch.device) -> None:
-        """Brings the training to its newest valid checkpoint, if there is one; names those that it refuses, and
-        removes them. Raises FoldwiseError for one that was made of other things."""
+        """Restores the newest valid checkpoint, if there is one; reports and deletes the invalid ones.
+
+        Raises FoldwiseError if a checkpoint was made from something else.
+        """
         for place in sorted(self.folder.glob("*"), reverse=True):
-            if not (place / "manifest.json").exists():  # its writing was cut short
+            if not (place / "manifest.json").exists():  # writing it was interrupted
                 self.remove(place)
                 continue
             try:
                 training.restore(*self.read(place), device)
             except InvalidCheckpoint as reason:
-                say("train", f"note: the checkpoint {shown(place)} is refused and removed: {reason}")
+                say("train", f"note: the checkpoint {shown(place)} is invalid and is deleted: {reason}")
                 self.remove(place)
                 continue
             self.saved_step = training.step
             return
 
     def read(self, place: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
-        """Weights and trainer state of one checkpoint; raises InvalidCheckpoint when a file is not what was written."""
+        """Reads a checkpoint: the content of its files by name (without suffix), and the trainer state.
+
+        Raises InvalidCheckpoint if a file is not as it was written, and FoldwiseError if ``made_of`` differs.
+        """
         try:
             manifest = read_record(place / "manifest.json", "made_of", "files")
         except FoldwiseError as fault:
@@ -166,8 +182,8 @@ class Checkpoints:
         differing = differences(manifest["made_of"], self.made_of)
         if differing:
             raise FoldwiseError(
-                f"{shown(place)} was made of something else ({differing}); undo the change, or delete "
-                f"{shown(self.folder)} to train this fold from its start"
+                f"{shown(place)} was made from something else ({differing}); undo the change, or delete "
+                f"{shown(self.folder)} to train this fold from the start"
             )
         try:
             contents = {name: (place / name).read_bytes() for name in manifest["files"]}
@@ -182,20 +198,22 @@ class Checkpoints:
             raise InvalidCheckpoint(str(error).splitlines()[0]) from error
 
     def remove(self, place: Path) -> None:
-        """Removes one, its manifest first, so that a half removed one is none."""
+        """Deletes a checkpoint: the manifest first, so that an interrupted deletion leaves an invalid checkpoint."""
         (place / "manifest.json").unlink(missing_ok=True)
         shutil.rmtree(place, ignore_errors=True)
 
     def discard(self) -> None:
-        """Removes all of them, once the fold is trained."""
+        """Deletes all checkpoints, once the fold is trained."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def require_room(folder: Path, training: Training) -> None:
-    """Raises FoldwiseError before the first step rather than after hours: when the disk has no room for what a fold
-    keeps: two checkpoints and one that is being written, each with weights and moments."""
+    """Raises FoldwiseError if the disk has no room for KEEP checkpoints and one that is being written.
+
+    Called before the first step, so that a fold does not fail after hours.
+    """
     weights = sum(tensor.numel() * tensor.element_size() for tensor in training.module.state_dict().values())
-    needed = 4 * weights * (KEEP + 1)  # the weights, their average, two moments
+    needed = 4 * weights * (KEEP + 1)  # the weights, their moving average, and the optimizer's two moments
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise FoldwiseError(

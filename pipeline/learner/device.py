@@ -1,7 +1,7 @@
-"""The machine: which device, how many threads, which layout and number type.
+"""Finds the device, and applies the arrangement of a fold to torch: threads, memory layout, dtype.
 
-The rules below are fixed functions of device, size and work, never a timing, since each choice changes the last bits
-of a result. A fold writes them down before its first step and keeps to them when it goes on.
+arrangement.py chooses the arrangement. The rules here and there depend only on the device, the sizes and the amount of
+work, never on timings, since each choice changes the last bits of a result.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from pipeline.system.errors import FoldwiseError
 
 
 def find_device(name: str) -> torch.device:
-    """``auto`` is cuda, else mps, else cpu; raises FoldwiseError for a device that is not here."""
+    """The device of this name; ``auto`` is cuda if there is one, else mps, else cpu.
+
+    Raises FoldwiseError if the name is unknown or this machine has no such device.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -31,18 +34,20 @@ def find_device(name: str) -> torch.device:
         raise FoldwiseError(f"unknown device '{name}'; known: auto, cpu, cuda, cuda:1, mps") from error
     here = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (device.index or 0) >= here.get(device.type, 0):
-        raise FoldwiseError(f"there is no device '{name}' on this machine; leave DEVICE out to take what there is")
+        raise FoldwiseError(f"there is no device '{name}' on this machine; leave DEVICE out to choose it automatically")
     return device
 
 
 def keep_freed_memory() -> None:
-    """Tells glibc to keep what the model frees in each step, instead of handing it back to the system and fetching
-    it again page by page: a few per cent of a step on a CPU. Other systems keep it anyway, or are left alone."""
+    """Makes glibc keep the memory that the model frees in each step, instead of returning it to the system.
+
+    To get it back page by page would take a few per cent of a step on a CPU. Does nothing without glibc.
+    """
     if not sys.platform.startswith("linux"):
         return
     with contextlib.suppress(OSError, AttributeError):  # another C library, such as musl
         mallopt = ctypes.CDLL(None).mallopt
-        for parameter, value in ((_M_MMAP_THRESHOLD, 2**25), (_M_TRIM_THRESHOLD, 2**31 - 1)):  # both as far as they go
+        for parameter, value in ((_M_MMAP_THRESHOLD, 2**25), (_M_TRIM_THRESHOLD, 2**31 - 1)):  # the largest values
             mallopt(parameter, value)
 
 
@@ -50,8 +55,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def choose_workers(workers: int | None, device: torch.device, cached: bool, threads: int) -> int:
-    """Loader processes: none on a CPU, whose cores are busy with the model; else all of this process's ``threads`` but
-    one, up to 4 where the pictures are decoded already and up to 16 where they are not."""
+    """Number of loader processes: ``workers`` if it is given, else a number that depends on the device.
+
+    On a CPU there are none, since the model uses all cores. Otherwise there is one for each of this process's
+    ``threads`` but one: at most 4 if the decoded images are ``cached``, else at most 16.
+    """
     if workers is not None:
         return workers
     return 0 if device.type == "cpu" else min(4 if cached else 16, max(1, threads - 1))
@@ -59,9 +67,16 @@ def choose_workers(workers: int | None, device: torch.device, cached: bool, thre
 
 @dataclass(frozen=True)
 class Arrangement:
-    """How a fold is computed: threads of the CPU, memory layout, number type, whether the model is compiled, in how
-    many parts a batch passes through it, whether CUDA must take the ways that repeat bit for bit, and by how many ranks
-    (processes), each with these threads and with its part of a batch in these parts."""
+    """How a fold is computed.
+
+    threads: CPU threads of each rank
+    channels_last: True for this memory layout, False for contiguous tensors
+    dtype: "float32", or the dtype of autocast, "bfloat16" or "float16"
+    compiled: True if the model is compiled
+    parts: number of parts in which a batch, or the part of a batch that a rank gets, passes through the model
+    deterministic: True to use only CUDA algorithms that repeat bit for bit
+    ranks: number of ranks (processes) that train the fold together
+    """
 
     threads: int
     channels_last: bool
@@ -72,7 +87,7 @@ class Arrangement:
     ranks: int = 1
 
     def set_up(self) -> None:
-        """Tells torch, before the first step; for the whole process."""
+        """Applies threads, memory and determinism to the whole process; call it before the first step."""
         torch.set_num_threads(self.threads)
         keep_freed_memory()
         if self.deterministic:  # docs.pytorch.org, "Reproducibility"
@@ -81,18 +96,18 @@ class Arrangement:
             torch.use_deterministic_algorithms(True)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for the files that record it."""
+        """The fields as plain values, for the files that record them."""
         return asdict(self)
 
     def place(self, module: nn.Module, device: torch.device) -> nn.Module:
-        """The module on the device, its weights laid out as its input will be; on a CPU, with fast small maps."""
+        """Moves the module to the device, in the memory layout of its input; on a CPU, with fast small maps."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         placed = module.to(device).to(memory_format=layout)
         return use_kernel_products(placed) if device.type == "cpu" else placed
 
 
 class Precision:
-    """Autocast and loss scaling on a device, in the number type of an arrangement."""
+    """Autocast and loss scaling on a device, with the dtype of an arrangement."""
 
     def __init__(self, arrangement: Arrangement, device: torch.device) -> None:
         self.device = device
@@ -100,7 +115,7 @@ class Precision:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
 
     def autocast(self) -> AbstractContextManager:
-        """The context of a forward pass."""
+        """Context manager for a forward pass."""
         if self.dtype is torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)

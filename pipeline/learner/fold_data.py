@@ -1,4 +1,4 @@
-"""The images of one fold as batches, with their targets."""
+"""Loads the images of one fold as batches, with their targets."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from pipeline.records.task import Task
 
 @dataclass(frozen=True)
 class FoldData:
-    """What a fold is trained and validated on: N train rows, M validation rows, K train rows to compare, C targets.
+    """The data of a fold: N train rows, M validation rows, a sample of K train rows, C targets.
 
     train, val: batches; train is augmented and shuffled by epoch
-    known: batches of K train images without augmentation
-    train_images, val_images: the datasets of these batches, for pictures
+    known: batches of K train images without augmentation, to compare their score with that of the validation images
+    train_images, val_images: the datasets of these batches, to draw pictures of them
     train_rows, val_rows: image_id and label, by row of the batches
     train_targets, val_targets, known_targets: (N, C), (M, C), (K, C) float32
     task: what targets and predictions mean
@@ -47,7 +47,7 @@ class FoldData:
 
 
 def load_data(job: Job, tables: RunTables, fold: int, network: Network, compute: Compute) -> FoldData:
-    """The images of one fold as batches, from a cache of decoded images that is built if it is missing."""
+    """Loads the images of one fold as batches; builds the cache of decoded images if it is missing."""
     recipe, competition, task, device, ranks = job.recipe, job.competition, tables.task, compute.device, compute.ranks
     readable = readable_rows(tables.manifest)
     table = tables.folds.merge(readable[["image_id", "split", "position"]].query("split == 'train'"), validate="1:1")

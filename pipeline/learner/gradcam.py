@@ -1,4 +1,4 @@
-"""Where in an image a network sees the class that it names.
+"""Grad-CAM: heat maps that show where in an image a network sees a class.
 
 Legend: B batch, C channels, S image side; maps (B, C, H, W).
 """
@@ -11,8 +11,10 @@ from torch import nn
 
 
 def last_maps(module: nn.Module, inputs: torch.Tensor) -> str | None:
-    """Name of the part whose maps are the last that still have a height and a width; None for a network without, such
-    as a plain transformer."""
+    """Name of the last submodule that returns maps (B, C, H, W) with a height and a width above 1.
+
+    None for a network without such maps, such as a plain vision transformer.
+    """
     seen: list[str] = []
 
     def hook(name: str) -> torch.utils.hooks.RemovableHandle:
@@ -31,8 +33,11 @@ def last_maps(module: nn.Module, inputs: torch.Tensor) -> str | None:
 
 
 def grad_cam(module: nn.Module, inputs: torch.Tensor, position: int) -> np.ndarray | None:
-    """Heat (S, S) in 0..1 of one image (1, 3, S, S) for the class at ``position``: the last maps, each weighted by how
-    much it raises the logit (Grad-CAM: Selvaraju et al., 2017). None for a network without maps."""
+    """Heat map (S, S) in 0..1 of one image (1, 3, S, S) for the class at ``position``; None for a network without maps.
+
+    It is the sum of the last maps, each weighted by its effect on the logit of the class, which is the mean gradient
+    (Grad-CAM: Selvaraju et al., 2017).
+    """
     name = last_maps(module, inputs)
     if name is None:
         return None

@@ -1,4 +1,4 @@
-"""Predictions of trained modules: one function for validation, out-of-fold and test rows.
+"""Predicts with trained modules: one function for validation, out-of-fold and test rows.
 
 Legend: N rows, C targets, B batch, S image side.
 """
@@ -17,22 +17,22 @@ from pipeline.learner.resident import on_device
 from pipeline.pixels.dataset import Batches
 from pipeline.records.task import Task
 
-#: The symmetries of a competition on inputs (B, 3, S, S).
+#: The symmetries of competition.toml, as functions of inputs (B, 3, S, S).
 TURNS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "hflip": lambda inputs: inputs.flip(-1),
     "vflip": lambda inputs: inputs.flip(-2),
     "rot90": lambda inputs: inputs.rot90(1, (-2, -1)),
     "transpose": lambda inputs: inputs.transpose(-2, -1),
 }
-View = tuple[str, ...]  # symmetries one after another; () is the picture itself
+View = tuple[str, ...]  # symmetries in the order in which they are applied; () is the original image
 
 
 def tta_views(symmetries: Sequence[str]) -> list[View]:
-    """All different pictures that the symmetries make of one: 2 for hflip, 8 for hflip with rot90."""
-    probe = torch.arange(4).view(2, 2)  # four corners tell all eight apart
+    """All different views of an image that the symmetries give: 2 for hflip, 8 for hflip with rot90."""
+    probe = torch.arange(4).view(2, 2)  # four different corners are enough to distinguish all eight views
     views: list[View] = [()]
     seen = [probe]
-    for view in views:  # grows while it is walked, until every product is known
+    for view in views:  # the list grows during the loop, until there are no new views
         for name in symmetries:
             turned = apply_view(probe, (*view, name))
             if not any(torch.equal(turned, other) for other in seen):
@@ -42,15 +42,17 @@ def tta_views(symmetries: Sequence[str]) -> list[View]:
 
 
 def apply_view(inputs: torch.Tensor, view: View) -> torch.Tensor:
-    """Inputs under one view."""
+    """Applies a view to inputs (B, 3, S, S)."""
     for name in view:
         inputs = TURNS[name](inputs)
     return inputs
 
 
 def fuse_batchnorm(module: nn.Module) -> nn.Module:
-    """The module for inference, each BatchNorm folded into the convolution before it (Jacob et al., 2018): the same
-    probabilities but for rounding. A module that torch.fx cannot trace is given back as it is."""
+    """The module in eval mode, with each BatchNorm merged into the convolution before it (Jacob et al., 2018).
+
+    The probabilities are the same up to rounding. A module that torch.fx cannot trace is returned without this change.
+    """
     module.eval()
     try:
         return fuse(module)
@@ -67,10 +69,10 @@ def predict(
     views: Sequence[View],
     compute: Compute,
 ) -> list[np.ndarray]:
-    """Predictions (N, C) float32 of each module, by row of the loader: those of the task, averaged over the views.
+    """Predictions (N, C) float32 of each module, by row of the loader, averaged over the views.
 
-    One pass over the images serves all modules and views. Each rank predicts its share of the batches; all ranks return
-    all rows.
+    One pass over the images is enough for all modules and views. Each rank predicts its share of the batches; all ranks
+    return all rows.
     """
     ranks, precision = compute.ranks, compute.precision
     for module in modules:

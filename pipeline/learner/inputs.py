@@ -1,4 +1,4 @@
-"""What happens to a batch on the device before the model sees it: normalisation and mixing.
+"""Prepares a batch on the device before it enters the model: normalisation, Mixup and CutMix.
 
 Legend: B batch, C classes, S side; images (B, S, S, 3) uint8 -> inputs (B, 3, S, S) float; targets (B, C) float.
 """
@@ -14,10 +14,10 @@ from pipeline.records.recipe import Recipe
 
 
 class Normalize(nn.Module):
-    """uint8 (B, S, S, 3) to float (B, 3, S, S), (pixel / 255 - mean) / std; buffers move with ``to(device)``.
+    """Normalises uint8 images (B, S, S, 3) to float inputs (B, 3, S, S): (pixel / 255 - mean) / std.
 
-    The result lies in memory as the model will read it: channels last, or each channel a plane. Either way the three
-    numbers are spread over whole rows, since broadcasting them over single pixels takes several times as long.
+    The result has the memory layout that the model reads: channels last, or one plane for each channel. In both cases
+    the arithmetic runs over whole rows, since broadcasting three numbers over each pixel takes several times as long.
     """
 
     def __init__(self, preprocessing: Preprocessing, channels_last: bool = False) -> None:
@@ -36,8 +36,10 @@ class Normalize(nn.Module):
 
 
 class Mixer:
-    """Mixup (Zhang et al., 2018) and CutMix (Yun et al., 2019) of a batch, one of the two at random; draws from
-    torch's generator, which the loop seeds with (seed, epoch, step)."""
+    """Applies Mixup (Zhang et al., 2018) or CutMix (Yun et al., 2019) to a batch; chooses at random if both are on.
+
+    Uses torch's global generator, which the training loop seeds with (seed, fold, step, rank).
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         kinds = [(v2.MixUp, recipe.mixup), (v2.CutMix, recipe.cutmix)]

@@ -1,4 +1,4 @@
-"""Networks by name: any of timm's, torchvision/<name>, or one registered in networks.py or resnet.py.
+"""Builds networks by name: any of timm, torchvision/<name>, or one registered in networks.py or resnet.py.
 
 Legend: images (B, 3, S, S) float, normalised; logits (B, C).
 """
@@ -28,7 +28,12 @@ TORCHVISION = "torchvision/"
 
 @dataclass(frozen=True)
 class Network:
-    """A module, what its input must look like, and which file its weights came from, if any."""
+    """A network that was built for a recipe.
+
+    module: the network
+    preprocessing: what its input must look like
+    pretrained_sha256: sha256 of the file with its pretrained weights; None if they are not from a file
+    """
 
     module: nn.Module
     preprocessing: Preprocessing
@@ -36,11 +41,12 @@ class Network:
 
 
 def build_model(recipe: Recipe, num_classes: int, pretrained: bool | str = False) -> Network:
-    """Builds the recipe's network with a head of ``num_classes``, from scratch, with the weights of the hub (True), or
-    with those of a file (a path); these come with the preprocessing that they were trained with, where they tell it.
+    """Builds the recipe's network with a head for ``num_classes`` and the preprocessing that its weights expect.
 
-    Raises FoldwiseError for an unknown name (with the nearest), an argument that its builder does not take, and
-    weights that cannot be fetched, are damaged, or are of another architecture.
+    pretrained: False for random weights, True for the weights of the hub, or the path of a weights file
+
+    Raises FoldwiseError for an unknown name (with the nearest known name), for an argument that the builder does not
+    take, and for weights that cannot be downloaded, are damaged, or have another architecture.
     """
     name = recipe.model
     module, preprocessing = from_scratch(recipe, num_classes)
@@ -52,7 +58,7 @@ def build_model(recipe: Recipe, num_classes: int, pretrained: bool | str = False
     if not pretrained:
         return Network(module, preprocessing)
     if name in REGISTERED:
-        raise FoldwiseError(f"there are no pretrained weights of '{name}'; set pretrained = false, or to a file's path")
+        raise FoldwiseError(f"there are no pretrained weights of '{name}'; set pretrained to false or to a file's path")
     if name.startswith(TORCHVISION):
         return Network(module, fetch_torchvision(name, module))
     module = fetch_timm(name, num_classes, with_image_size(recipe))
@@ -60,7 +66,7 @@ def build_model(recipe: Recipe, num_classes: int, pretrained: bool | str = False
 
 
 def from_scratch(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Preprocessing]:
-    """A module with random weights, and the normalisation of its kind."""
+    """A module with random weights, and the default preprocessing of its kind of network."""
     name, model_args = recipe.model, recipe.model_args
     vision_name = name.removeprefix(TORCHVISION)
     if name.startswith(TORCHVISION):
@@ -87,26 +93,28 @@ def from_scratch(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Preproces
     except (OSError, RuntimeError, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, MemoryError) or "allocate memory" in reason or "not enough memory" in reason:
-            reason = "it needs more memory than this machine has; take smaller ones"
+            reason = "it needs more memory than this machine has; use smaller values"
         raise FoldwiseError(f"model '{name}' cannot be built with model_args {model_args}: {reason}") from error
     empty = [name for name, parameter in module.named_parameters() if not parameter.numel()]
     if empty:
-        raise FoldwiseError(f"model '{name}' has no weights in '{empty[0]}' with model_args {model_args}; mend them")
+        raise FoldwiseError(f"model '{name}' has no weights in '{empty[0]}' with model_args {model_args}; correct them")
     return module, preprocessing
 
 
 def timm_preprocessing(module: nn.Module) -> Preprocessing:
-    """What timm knows of the weights of a module."""
+    """The preprocessing that timm's configuration gives for the weights of a module."""
     config = resolve_model_data_config(module)
     return Preprocessing(tuple(config["mean"]), tuple(config["std"]), config["interpolation"], config["crop_pct"])
 
 
 def with_image_size(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's model_args, with the image's side for a network of timm's that must know it, such as a vision
-    transformer."""
+    """The recipe's model_args, with ``img_size`` for a timm model of fixed input size, such as a vision transformer.
+
+    Raises FoldwiseError if the recipe would train such a model on smaller images.
+    """
     told = timm.get_pretrained_cfg(recipe.model)
     if told is None or not told.fixed_input_size:
         return recipe.model_args
     if recipe.start_scale < 1 or recipe.train_scale < 1:
-        raise FoldwiseError(f"model '{recipe.model}' takes images of one size; leave out start_scale and train_scale")
+        raise FoldwiseError(f"model '{recipe.model}' takes only one image size; leave out start_scale and train_scale")
     return {"img_size": recipe.image_size, **recipe.model_args}

@@ -1,6 +1,8 @@
-"""Small networks to learn from scratch, and the register of all networks that are made here.
+"""Small networks to train from scratch, and the registry of all networks that Foldwise defines.
 
-Legend: images (B, 3, S, S) float, normalised; logits (B, C). To add a network, add a function.
+To add a network, add a function with ``@register_model()``.
+
+Legend: images (B, 3, S, S) float, normalised; logits (B, C).
 """
 
 from __future__ import annotations
@@ -14,7 +16,11 @@ from pipeline.pixels.preprocessing import IMAGENET, MINUS_ONE_TO_ONE, Preprocess
 
 
 class Registered(NamedTuple):
-    """A builder (num_classes, **model_args) -> module, and what its networks expect of their input."""
+    """A registered network.
+
+    build: function (num_classes, **model_args) -> module
+    preprocessing: what the network expects of its input
+    """
 
     build: Callable[..., nn.Module]
     preprocessing: Preprocessing
@@ -26,7 +32,7 @@ REGISTERED: dict[str, Registered] = {}
 def register_model(
     name: str = "", preprocessing: Preprocessing = IMAGENET
 ) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
-    """Makes a builder known to recipes, by the function's name or another."""
+    """Registers a builder, so that recipes can use it by ``name`` or, without one, by the function's name."""
 
     def register(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
         REGISTERED[name or build.__name__] = Registered(build, preprocessing)
@@ -36,14 +42,14 @@ def register_model(
 
 
 def convolution(before: int, after: int, batch_norm: bool = True) -> list[nn.Module]:
-    """A 3x3 convolution that keeps the size, with BatchNorm or a bias of its own, and ReLU."""
+    """A 3x3 convolution that keeps the size, with BatchNorm or else a bias, and ReLU."""
     norm: list[nn.Module] = [nn.BatchNorm2d(after)] if batch_norm else []
     return [nn.Conv2d(before, after, 3, padding=1, bias=not batch_norm), *norm, nn.ReLU(inplace=True)]
 
 
 @register_model()
 def small_cnn(num_classes: int, width: int = 32, dropout: float = 0.2) -> nn.Module:
-    """Three pairs of 3x3 convolutions with BatchNorm, halving the image twice: for images of about 8 to 32 px."""
+    """Three pairs of 3x3 convolutions with BatchNorm; the image is halved twice. For images of about 8 to 32 px."""
 
     def pair(before: int, after: int) -> list[nn.Module]:
         return [*convolution(before, after), *convolution(after, after)]
@@ -58,8 +64,11 @@ def small_cnn(num_classes: int, width: int = 32, dropout: float = 0.2) -> nn.Mod
 
 @register_model()
 def cifar_net(num_classes: int, widths: Sequence[int] = (48, 128, 192)) -> nn.Module:
-    """For images of 32 px and short trainings: a 2x2 convolution and three groups of two 3x3 convolutions, each group
-    halving the image after its first (after airbench94: Jordan, 2024, "94 % on CIFAR-10 in 3.29 seconds")."""
+    """A 2x2 convolution and three groups of two 3x3 convolutions, for images of 32 px and short training.
+
+    Each group halves the image after its first convolution. Based on airbench94 (Jordan, 2024, "94 % on CIFAR-10 in
+    3.29 seconds").
+    """
 
     def group(before: int, after: int) -> list[nn.Module]:
         first = [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.MaxPool2d(2), nn.BatchNorm2d(after), nn.GELU()]
@@ -74,8 +83,10 @@ def cifar_net(num_classes: int, widths: Sequence[int] = (48, 128, 192)) -> nn.Mo
 
 @register_model(preprocessing=MINUS_ONE_TO_ONE)
 def lenet(num_classes: int) -> nn.Module:
-    """LeNet-5 (LeCun et al., 1998) with ReLU and maximum pooling, for images of any size from 12 px: the maps are
-    averaged to the 5x5 that they are at 32 px."""
+    """LeNet-5 (LeCun et al., 1998) with ReLU and max pooling, for images of at least 12 px.
+
+    The last maps are averaged to 5x5, the size that they have for images of 32 px.
+    """
     return nn.Sequential(
         nn.Conv2d(3, 6, 5), nn.ReLU(inplace=True), nn.MaxPool2d(2),
         nn.Conv2d(6, 16, 5), nn.ReLU(inplace=True), nn.MaxPool2d(2),
@@ -90,7 +101,8 @@ def lenet(num_classes: int) -> nn.Module:
 def cnn(num_classes: int, dropout: float = 0, batch_norm: bool = False) -> nn.Module:
     """A plain CNN: three 3x3 convolutions of 32, 64 and 128 channels, each halving the image, and two linear layers.
 
-    dropout: share of the features that are left out before each linear layer.
+    dropout: fraction of the features that are dropped before each linear layer
+    batch_norm: True for BatchNorm after each convolution
     """
     return nn.Sequential(
         *convolution(3, 32, batch_norm), nn.MaxPool2d(2),

@@ -1,4 +1,4 @@
-"""Optimizer and learning-rate schedule, both functions of the recipe and the step."""
+"""Builds the optimizer of a recipe, and computes the learning rate of each step."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from pipeline.system.errors import FoldwiseError
 
 
 def parameter_groups(module: nn.Module, recipe: Recipe) -> list[dict]:
-    """Groups of parameters by weight decay (none for norms and biases, which have one dimension) and by ``lr_scale``,
-    the factor of their learning rate: that of the head, and less from layer to layer below it (timm).
+    """Groups of parameters by weight decay and by ``lr_scale``, a factor of the learning rate.
 
-    Raises FoldwiseError where the layers are not known.
+    Norms and biases, which have one dimension, get no weight decay. ``lr_scale`` is ``head_lr_scale`` for the head, and
+    falls by the factor ``layer_decay`` from each layer to the one before it (by timm's order of the layers).
+
+    Raises FoldwiseError if layer_decay is used with a model that does not define the order of its layers.
     """
     scales = dict.fromkeys(module.parameters(), 1.0)
     if recipe.layer_decay < 1:
         if not hasattr(module, "group_matcher"):
-            raise FoldwiseError(f"layer_decay needs a model of timm's, which '{recipe.model}' is not; leave it out")
+            raise FoldwiseError(f"layer_decay needs a timm model, which '{recipe.model}' is not; leave layer_decay out")
         for group in param_groups_layer_decay(module, layer_decay=recipe.layer_decay):
             scales |= dict.fromkeys(group["params"], group["lr_scale"])
     head = head_of(module)
@@ -38,7 +40,7 @@ def parameter_groups(module: nn.Module, recipe: Recipe) -> list[dict]:
 
 
 def build_optimizer(module: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
-    """adam, adamw or sgd (Nesterov momentum), fused where the device has it."""
+    """Builds adam, adamw or sgd (with Nesterov momentum); uses torch's fused version on CPU and CUDA."""
     groups = parameter_groups(module, recipe)
     fused = device.type in ("cpu", "cuda")
     if recipe.optimizer == "sgd":
@@ -48,7 +50,7 @@ def build_optimizer(module: nn.Module, recipe: Recipe, device: torch.device) -> 
 
 
 def lr_at(step: int, steps_per_epoch: int, recipe: Recipe) -> float:
-    """Learning rate of a step: linear warm-up, then half a cosine to zero (Loshchilov & Hutter, 2017) or constant."""
+    """Learning rate of a step: linear warm-up, then a half cosine to 0 (Loshchilov & Hutter, 2017) or constant."""
     total_steps = recipe.epochs * steps_per_epoch
     warmup_steps = min(recipe.warmup_epochs * steps_per_epoch, total_steps / 2)
     if step < warmup_steps:
@@ -60,6 +62,6 @@ def lr_at(step: int, steps_per_epoch: int, recipe: Recipe) -> float:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """The learning rate of a step, for each parameter group at its scale."""
+    """Sets the learning rate of each parameter group to ``lr`` times its ``lr_scale``."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]

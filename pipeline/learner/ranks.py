@@ -1,9 +1,9 @@
-"""One fold by several processes, its ranks: each takes its part of every batch, and torch averages their gradients.
+"""Trains one fold with several processes (ranks): each gets a part of every batch, and torch averages the gradients.
 
-torchrun starts them, on one machine or on many (``make train GPUS=4``; README, "Beyond one GPU"). All go through the
-same lines of a stage; the first says and writes what there is to say and write. The batches, their order and the draws
-for each picture are those of a single process; what differs is BatchNorm, which sees a rank's part of a batch (unless
-``sync_batchnorm``), and the partners and draws of mixing and dropout.
+torchrun starts the ranks, on one machine or on many (``make train GPUS=4``; pipeline/driver/README.md, "One fold on
+many GPUs"). All ranks run the same code of a stage; only the first one prints and writes. The batches, their order and
+the random draws for each image do not depend on the number of ranks. Two things do: BatchNorm uses the statistics of a
+rank's part of the batch (unless ``sync_batchnorm`` is set), and Mixup, CutMix and dropout draw separately on each rank.
 
 Legend: B batch, C classes.
 """
@@ -30,13 +30,19 @@ from pipeline.system.processes import end_with_parent, is_of_ranks, rank
 
 T = TypeVar("T")
 
-#: How long a rank waits for one that is silent, such as on a machine that lost power. One that dies is noticed at once.
+#: How long a rank waits for one that does not answer, for example after a power failure. If a process ends, the others
+#: notice it at once.
 PATIENCE = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's place among those of its fold: ``rank`` of ``size``, ``beside`` of them on this machine."""
+    """This process among the processes (ranks) of its fold.
+
+    rank: number of this process, from 0
+    size: number of ranks
+    beside: number of ranks on this machine, with this one
+    """
 
     rank: int = 0
     size: int = 1
@@ -44,28 +50,28 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one that writes."""
+        """True for the rank that prints and writes."""
         return self.rank == 0
 
     @property
     def share(self) -> tuple[int, int]:
-        """What tells its part of the batches to EpochBatches."""
+        """(rank, size), by which EpochBatches selects the part of this rank."""
         return self.rank, self.size
 
     def require_divisible(self, batch_size: int) -> None:
-        """Raises FoldwiseError where a batch has no image for some rank."""
+        """Raises FoldwiseError if a batch has fewer images than there are ranks."""
         if batch_size < self.size:
             raise FoldwiseError(
-                f"a batch of {batch_size} images cannot be divided among {self.size} processes; take fewer, or a "
-                "larger batch_size"
+                f"a batch of {batch_size} images cannot be divided among {self.size} processes; use fewer "
+                "processes or a larger batch_size"
             )
 
     def description(self, batch_size: int) -> str:
-        """``", 4 processes, 64 images a step"``, or nothing of a process by itself."""
+        """``", 4 processes, 64 images a step"``; "" for a single process."""
         return f", {self.size} processes, {batch_size} images a step" if self.size > 1 else ""
 
     def gather(self, value: T) -> list[T]:
-        """Everyone's values, in the order of ranks."""
+        """The values of all ranks, in the order of the ranks."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -73,7 +79,7 @@ class Ranks:
         return values
 
     def require_same(self, what: str, value: str) -> None:
-        """Raises FoldwiseError, naming a machine, unless all ranks have the same ``value``."""
+        """Raises FoldwiseError, with the name of a machine that differs, unless all ranks have the same ``value``."""
         for host, other in self.gather((socket.gethostname(), value)):
             if other != value:
                 raise FoldwiseError(
@@ -82,7 +88,7 @@ class Ranks:
                 )
 
     def any(self, *flags: bool) -> list[bool]:
-        """Of each flag, whether some rank has raised it."""
+        """For each flag, True if it is set on any of the ranks."""
         if self.size == 1:
             return list(flags)
         raised = torch.tensor(flags, dtype=torch.uint8)
@@ -91,7 +97,7 @@ class Ranks:
 
     @contextmanager
     def first_goes_first(self) -> Iterator[None]:
-        """The first rank does what is within, then the others."""
+        """Context manager: the first rank runs the block, then the others do."""
         if not self.is_first:
             self.wait()
         yield
@@ -99,34 +105,41 @@ class Ranks:
             self.wait()
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Waits until all ranks have called this."""
         self.any(False)
 
     def replicate(self, module: nn.Module) -> nn.Module:
-        """The module as the loop calls it: itself, or one that averages the gradients of all ranks (Li et al., VLDB
-        2020) and takes the first rank's BatchNorm statistics. Made anew where other weights begin to learn."""
+        """The module that the training loop calls: for several ranks, a DistributedDataParallel (Li et al., VLDB 2020).
+
+        It averages the gradients of all ranks and uses the first rank's BatchNorm statistics. Call this again when
+        other weights start to learn.
+        """
         if self.size == 1:
             return module
         device = next(module.parameters()).device
         return DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)
 
     def averaging(self, replica: nn.Module, now: bool) -> AbstractContextManager:
-        """Around a forward pass: gradients are averaged as its backward pass makes them, or, where not ``now``, once
-        with those of a later part of the batch."""
+        """Context manager for a forward pass: its backward pass averages the gradients of all ranks if ``now``.
+
+        Otherwise they are averaged together with those of a later part of the batch.
+        """
         return nullcontext() if now or not isinstance(replica, DistributedDataParallel) else replica.no_sync()
 
     def gather_step(
         self, loss: torch.Tensor, logits: torch.Tensor, rows: torch.Tensor, batch_size: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Loss (scalar), logits (B, C) and rows (B,) of a whole batch from the ranks' parts, in the batch's order.
-        Nothing waits for a GPU."""
+        """Loss (scalar), logits (B, C) and rows (B,) of a whole batch, in its order, from the parts of the ranks.
+
+        Does not wait for a GPU.
+        """
         if self.size == 1:
             return loss, logits, rows
         dist.all_reduce(loss)
         return loss, self._interleaved(logits, batch_size), self._interleaved(rows, batch_size)
 
     def _interleaved(self, part: torch.Tensor, batch_size: int) -> torch.Tensor:
-        """(B, ...) of which each rank has ``[rank::size]``."""
+        """The whole (B, ...), of which each rank has the part ``[rank::size]``."""
         padded = part.new_zeros((-(-batch_size // self.size), *part.shape[1:]))
         padded[: len(part)] = part
         parts = [torch.empty_like(padded) for _ in range(self.size)]
@@ -134,13 +147,13 @@ class Ranks:
         return torch.stack(parts, dim=1).flatten(0, 1)[:batch_size]
 
     def share_buffers(self, module: nn.Module) -> None:
-        """All take the first rank's buffers, such as the statistics of BatchNorm: those that are saved."""
+        """Copies the first rank's buffers, such as BatchNorm statistics, to all ranks, since those are saved."""
         if self.size > 1:
             for buffer in module.buffers():
                 dist.broadcast(buffer, src=0)
 
     def synchronized(self, module: nn.Module, device: torch.device) -> nn.Module:
-        """The module with BatchNorm over whole batches instead of each rank's part; raises FoldwiseError on a CPU."""
+        """The module with BatchNorm statistics of the whole batch, not a rank's part; raises FoldwiseError on a CPU."""
         if self.size == 1:
             return module
         if device.type != "cuda":
@@ -148,16 +161,18 @@ class Ranks:
         return convert_sync_batchnorm(module)
 
 
-#: A process that trains a fold by itself.
+#: A single process, without other ranks.
 ALONE = Ranks()
 
 
 def device_of(name: str, here: Ranks, local_rank: int) -> torch.device:
-    """The device of one of the ranks on this machine: its own GPU, or its part of the CPU. Raises FoldwiseError where
-    there are fewer GPUs."""
+    """The device of a rank on this machine: a GPU for itself, or the CPU.
+
+    Raises FoldwiseError if ``name`` is a single device such as cuda:1, or if there are fewer GPUs than ranks.
+    """
     if name not in ("auto", "cpu", "cuda"):
         find_device(name)
-        raise FoldwiseError(f"DEVICE={name} is one device, for {here.size} processes; leave it out")
+        raise FoldwiseError(f"DEVICE={name} is one device, but there are {here.size} processes; leave DEVICE out")
     if name == "cpu" or not torch.cuda.is_available():
         return find_device("cpu" if name == "auto" else name)
     gpus = torch.cuda.device_count()
@@ -169,7 +184,10 @@ def device_of(name: str, here: Ranks, local_rank: int) -> torch.device:
 
 @contextmanager
 def join_ranks(name: str) -> Iterator[tuple[Ranks, torch.device]]:
-    """This process's ranks and its device of the kind ``name``. Raises FoldwiseError when another of them ends."""
+    """Connects this process to the other ranks, if any; yields (ranks, device), with a device of the type ``name``.
+
+    Raises FoldwiseError if another rank ends.
+    """
     here = ALONE
     if is_of_ranks():
         here = Ranks(rank(), int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"]))
@@ -179,7 +197,7 @@ def join_ranks(name: str) -> Iterator[tuple[Ranks, torch.device]]:
     end_with_parent()
     device = device_of(name, here, int(os.environ["LOCAL_RANK"]))
     try:
-        # What ranks tell each other from the host goes by gloo, which notices at once when one ends.
+        # Tensors on the CPU are exchanged by gloo, which notices at once when a rank ends.
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
         yield here, device
         here.wait()
@@ -187,13 +205,13 @@ def join_ranks(name: str) -> Iterator[tuple[Ranks, torch.device]]:
         if not lost_a_rank(error):
             raise
         raise FoldwiseError(
-            "another process of this fold ended or is out of reach; the same command goes on after the last checkpoint "
-            f"({str(error).splitlines()[0]})"
+            f"another process of this fold ended or cannot be reached ({str(error).splitlines()[0]}); the same command "
+            "continues after the last checkpoint"
         ) from error
     dist.destroy_process_group()
 
 
 def lost_a_rank(error: Exception) -> bool:
-    """Whether an error of torch's says that another rank is gone."""
+    """True if an error of torch means that another rank has ended or cannot be reached."""
     words = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting", "gloo")
     return isinstance(error, dist.DistError) or any(word in str(error) for word in words)

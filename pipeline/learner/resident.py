@@ -1,7 +1,8 @@
-"""Batches that need no trip from the host: pictures kept in the device's memory, and copies that run ahead.
+"""Avoids waiting for copies to the device: images stay in its memory, or the next batch is copied in advance.
+
+All of this runs on any device, so that the tests can compare it with the CPU's loader.
 
 Legend: B batch, S image side; images (B, S, S, 3) uint8 on the device; rows (B,) int64, positions in the dataset.
-All of it runs on any device, so that the tests can hold it against the loader of the CPU.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from pipeline.pixels.augment import CropAndTurn, Turn
 from pipeline.pixels.dataset import Batch, Batches, EpochBatches, ImageDataset, Loader
 from pipeline.records.recipe import Recipe
 
-#: Share of the device's free memory that kept pictures may take.
+#: Fraction of a GPU's free memory that the kept images may take.
 MEMORY_SHARE = 0.25
-#: Bytes of validation images that a CPU run keeps, beside the model.
+#: Largest size, in bytes, of images that are kept on other devices.
 KEPT_ON_CPU = 2**28
 
 
 def fits_in_memory(num_bytes: int, device: torch.device) -> bool:
-    """Whether this much may stay on the device for the whole run."""
+    """True if ``num_bytes`` of images may stay on the device for the whole run."""
     if device.type == "cuda":
         return num_bytes <= MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]
     return num_bytes <= KEPT_ON_CPU
@@ -35,22 +36,26 @@ def crop_and_turn(
     turns: torch.Tensor,
     side: int,
 ) -> torch.Tensor:
-    """Crops, bilinear resizes and turns of a whole batch: images (B, S, S, 3) uint8, as cv2.resize makes them but for
-    rounding.
+    """Crops, resizes (bilinear) and turns a whole batch; returns images (B, S, S, 3) uint8.
 
-    pixels: (P, 3) uint8, all pictures one after another; starts, widths: (B,) int64, first pixel and row length of
-    each; boxes: (B, 4) float, left, top, right, bottom; turns: (B, 3) bool, the fields of Turn.
+    The images are equal to those of cv2.resize up to rounding.
+
+    pixels: (P, 3) uint8, all images one after another
+    starts, widths: (B,) int64, first pixel and row length of each image
+    boxes: (B, 4) float, left, top, right, bottom of each crop
+    turns: (B, 3) bool, the fields of Turn
+    side: S
     """
     centres = torch.arange(side, device=pixels.device) + 0.5
     left, top, right, bottom = boxes.unsqueeze(2).unbind(1)  # (B, 1) each
     swap, flip_rows, flip_columns = turns.unsqueeze(2).unbind(1)
 
     def along(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
-        """Where in the picture each output pixel lies along one axis: (B, S)."""
+        """Coordinate in the image of each output pixel along one axis: (B, S)."""
         return torch.minimum(torch.maximum(low + (high - low) / side * centres - 0.5, low), high - 1)
 
     ys, xs = along(top, bottom), along(left, right)
-    # An output row runs over the picture's rows, or over its columns where the two change places.
+    # Going down the output means going down the image or, if rows and columns are swapped, across it.
     down, across = torch.where(swap, xs, ys), torch.where(swap, ys, xs)
     down = torch.where(flip_rows, down.flip(1), down).unsqueeze(2)  # (B, S, 1)
     across = torch.where(flip_columns, across.flip(1), across).unsqueeze(1)  # (B, 1, S)
@@ -72,8 +77,10 @@ def crop_and_turn(
 
 
 class ResidentLoader:
-    """Training batches made on the device from pictures that all lie there: the draws are those of the CPU's loader,
-    image by image, and the pictures the same but for rounding."""
+    """Makes training batches on the device, whose memory holds all decoded images.
+
+    For each image, the random draws are those of the CPU's loader, and the result is the same up to rounding.
+    """
 
     def __init__(self, dataset: ImageDataset, batches: EpochBatches, device: torch.device) -> None:
         assert self.can_apply(dataset, device)
@@ -86,7 +93,7 @@ class ResidentLoader:
 
     @staticmethod
     def can_apply(dataset: ImageDataset, device: torch.device) -> bool:
-        """Whether crops and turns are all that is done to the pictures, and they fit the device."""
+        """True if the images are only cropped and turned, are cached, and fit into the device's memory."""
         plain = all(isinstance(transform, CropAndTurn) for transform in dataset.transforms)
         return plain and dataset.pixels.cached is not None and fits_in_memory(int(dataset.pixels.starts[-1]), device)
 
@@ -115,14 +122,14 @@ class ResidentLoader:
             )
 
     def draw(self, transform: CropAndTurn, epoch: int, row: int) -> tuple[tuple[int, int, int, int], Turn]:
-        """Box and turn of one picture in one epoch."""
+        """Crop box and turn of an image in an epoch."""
         height, width = self.dataset.pixels.shapes[self.dataset.positions[row]]
         mirrored = self.dataset.is_mirrored(epoch, row)
         return transform.draw((int(height), int(width)), self.dataset.key(epoch, row), mirrored)
 
 
 class KeptLoader:
-    """Batches without chance, such as those of validation: made once, then kept on the device."""
+    """Batches without randomness, such as those of validation: they are made once and then kept on the device."""
 
     def __init__(self, loader: Batches, device: torch.device) -> None:
         self.loader, self.device = loader, device
@@ -135,13 +142,13 @@ class KeptLoader:
         """Yields (images, rows) of one epoch from batch ``start``."""
         if not self.kept:
             batches = on_device(self.loader.epoch(), self.device)
-            # What loader processes made lies in shared memory, of which there may be little: it is not kept there.
+            # Loader processes put their batches into shared memory, which may be small: keep a copy elsewhere.
             self.kept = [(images.clone() if images.is_shared() else images, rows) for images, rows in batches]
         return iter(self.kept[start:])
 
 
 def train_batches(dataset: ImageDataset, order: EpochBatches, workers: int, device: torch.device) -> Batches:
-    """Batches to learn from: made on the device where that can be, else by the host's loader."""
+    """Training batches: made on the device if possible, else by the CPU's loader."""
     if device.type != "cpu" and ResidentLoader.can_apply(dataset, device):
         return ResidentLoader(dataset, order, device)
     return Loader(dataset, order, workers, device.type == "cuda")
@@ -150,15 +157,14 @@ def train_batches(dataset: ImageDataset, order: EpochBatches, workers: int, devi
 def val_batches(
     dataset: ImageDataset, recipe: Recipe, workers: int, device: torch.device, share: tuple[int, int] = (0, 1)
 ) -> Batches:
-    """Batches to validate with after each epoch, in order, or this rank's share of them: kept after the first where
-    they fit."""
+    """Validation batches in order, or this rank's share of them; kept after the first epoch if they fit into memory."""
     order = EpochBatches(len(dataset), recipe.batch_size, share=share)
     loader = Loader(dataset, order, workers, device.type == "cuda")
     return KeptLoader(loader, device) if fits_in_memory(len(dataset) * recipe.image_size**2 * 3, device) else loader
 
 
 def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """The batches with their images on the device; on CUDA the next one is copied while this one is worked on."""
+    """The batches with their images on the device; with CUDA, each batch is copied while the one before it is used."""
     if device.type != "cuda":
         for images, rows in batches:
             yield images.to(device), rows

@@ -1,7 +1,8 @@
-"""Residual networks from their blocks (He et al., 2016; Xie et al., 2017), to be read beside the papers.
+"""Residual networks, built from blocks as in the papers (He et al., 2016; Xie et al., 2017).
 
-The names of the parts are torchvision's, so that its state dicts load and the outputs agree. Legend: B batch, S side,
-C channels; maps (B, C, S, S).
+The submodules have torchvision's names, so that its state dicts can be loaded and give the same outputs.
+
+Legend: B batch, S side, C channels; maps (B, C, S, S).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pipeline.learner.networks import register_model
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and the way around them: what is learned is the difference to the input."""
+    """Two 3x3 convolutions and a shortcut around them: the block learns the difference to its input."""
 
     def __init__(self, before: int, width: int, stride: int) -> None:
         super().__init__()
@@ -36,10 +37,12 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1 down to fewer channels, 3x3 on those, 1x1 up again: more layers for the same work.
+    """A 1x1 convolution to fewer channels, a 3x3 convolution, and a 1x1 convolution to more channels, with a shortcut.
 
-    groups: the 3x3 convolution falls into this many, each on channels of its own, of ``group_width`` at a block width
-    of 64. That alone makes a ResNeXt of a ResNet. The stride is that of the 3x3 convolution ("v1.5").
+    This allows more layers for the same amount of work. The 3x3 convolution has the stride ("v1.5").
+
+    groups: number of groups of the 3x3 convolution; with more than one, the network is a ResNeXt
+    group_width: number of channels of each group, at a block width of 64
     """
 
     def __init__(self, before: int, width: int, stride: int, groups: int = 1, group_width: int = 64) -> None:
@@ -63,13 +66,13 @@ class Bottleneck(nn.Module):
 
 
 def shortcut(before: int, after: int, stride: int) -> nn.Sequential:
-    """The way around a block: the maps as they are, or a 1x1 convolution where their number or size changes."""
+    """The shortcut of a block: the identity, or a 1x1 convolution if the number or the size of the maps changes."""
     if stride == 1 and before == after:
         return nn.Sequential()
     return nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
 
 
-#: Makes a block: (channels before, width, stride) -> module with ``channels``, those that leave it.
+#: Builds a block: (input channels, width, stride) -> module, whose ``channels`` is the number of output channels.
 Block = Callable[[int, int, int], BasicBlock | Bottleneck]
 
 
@@ -81,12 +84,13 @@ class Layout(NamedTuple):
 
 
 class ResNet(nn.Module):
-    """A stem, four stages of blocks, each halving the maps and doubling the channels, and a linear head.
+    """A stem, stages of blocks, and a linear head. Each stage after the first halves the maps and doubles the channels.
 
-    width: channels of the first stage
-    stem: "large" is the 7x7 convolution and the pooling that bring 224 px to 56; "small", for images of about 32 px, is
-    a 3x3 convolution that keeps the size
-    dropout: share of the features that are left out before the head
+    layout: kind of block, and number of blocks in each stage
+    width: number of channels of the stem, and block width of the first stage
+    stem: "large" for a 7x7 convolution and max pooling, which reduce 224 px to 56; "small", for images of about 32 px,
+        for a 3x3 convolution that keeps the size
+    dropout: fraction of the features that are dropped before the head
     """
 
     def __init__(
@@ -99,7 +103,7 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         if stem not in ("large", "small"):
-            raise ValueError(f"stem is 'large' or 'small', not '{stem}'")
+            raise ValueError(f"stem must be 'large' or 'small', not '{stem}'")
         kernel, stride = (7, 2) if stem == "large" else (3, 1)
         self.conv1 = nn.Conv2d(3, width, kernel, stride, padding=kernel // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -129,7 +133,7 @@ class ResNet(nn.Module):
 
 
 def register(name: str, layout: Layout) -> None:
-    """Makes a residual network known as ``foldwise/<name>``; recipes give width, stem and dropout in model_args."""
+    """Registers a residual network as ``foldwise/<name>``; recipes set width, stem and dropout in model_args."""
     register_model(f"foldwise/{name}")(partial(ResNet, layout))
 
 

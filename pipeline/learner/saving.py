@@ -1,4 +1,4 @@
-"""When a fold in training is saved, and how it ends when it is asked to stop."""
+"""Saves a fold during training, and ends the training when it is asked to stop."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pipeline.learner.ranks import Ranks
 from pipeline.learner.training import Training
 from pipeline.system.signals import Stop
 
-#: Steps between two checks of the losses, which are on the device: a check waits for it.
+#: Number of steps between two checks of the losses. A check waits for the device.
 CHECK_EVERY = 50
 
 
 @dataclass(frozen=True)
 class FoldStore:
-    """Where a fold in training is kept.
+    """Where a fold is saved during training, and what can stop it.
 
-    fold: its number
+    fold: number of the fold
     folder: ``runs/<run>/fold<k>``
     checkpoints: those in the folder
-    stop: who can ask the training to stop: a signal or the clock
-    image_ids: (N,) of the train rows, to name them
+    stop: notes that a signal or the clock asks the training to stop
+    image_ids: (N,) image_id of each train row, for error messages
     """
 
     fold: int
@@ -35,9 +35,10 @@ class FoldStore:
 
 
 class Saver:
-    """Saves a training when it is time, and stops it, saved, when a signal, the clock or another rank asks.
+    """Saves the training when a checkpoint is due, and saves and stops it if a signal, the clock or another rank asks.
 
-    lr_of: learning rate of a step, from 0. total: number of steps of the whole training.
+    lr_of: function from a step, from 0, to its learning rate
+    total: number of steps of the whole training
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Saver:
     def after_step(self, end_of_epoch: bool) -> None:
         """Saves if a checkpoint is due or the training ends; if asked to stop, saves and raises Stopped."""
         step, stop = self.training.step, self.store.stop
-        # All ranks save and stop at the same step: whatever one of them has noticed counts for all.
+        # All ranks must save and stop at the same step, so all act if any of them is due or asked to stop.
         is_due, stopping = self.ranks.any(self.store.checkpoints.is_due(end_of_epoch), stop.asked)
         if is_due or stopping or step == self.total:
             self.save()

@@ -1,9 +1,9 @@
-"""Convolutions of small maps as matrix products, for a CPU.
+"""Computes convolutions of small maps as matrix products, which is faster on a CPU.
 
-Deep in a network the maps of small images have hundreds of channels and a side of 4, 2 or 1. There much of a kernel
-lies on the padding (at a side of 1 eight of nine positions), and oneDNN, whose blocks are made for larger maps, takes
-up to seven times as long as what is left: for each position of the kernel one product of two matrices
-(tests/benchmarks/JOURNAL.md). The results agree but for rounding.
+In the last layers of a network, the maps of small images have hundreds of channels and a side of 4, 2 or 1. Much of a
+kernel is then on the padding (at a side of 1, eight of nine positions). oneDNN is optimised for larger maps, and takes
+up to seven times as long as one matrix product for each kernel position that is not only on the padding
+(tests/benchmarks/JOURNAL.md). The results are the same up to rounding.
 
 Legend: B batch, I and O channels in and out, K kernel; maps (B, I, H, W), weight (O, I, K, K), result (B, O, P, Q).
 """
@@ -18,19 +18,19 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-#: Channels for each pixel of a map's side from which the products are faster, with AVX2 and with AVX-512.
+#: Smallest ratio of input channels to the side of the maps for which the products are faster, with AVX2 and AVX-512.
 CHANNELS_FOR_SIDE = 64
 
 Window = tuple[slice, slice, slice]
 
 
 def length(side: int, kernel: int, stride: int, padding: int) -> int:
-    """Side of what a convolution makes of maps of a side."""
+    """Side of the output of a convolution, for maps of this side."""
     return (side + 2 * padding - kernel) // stride + 1
 
 
 def overlaps(side: int, kernel: int, stride: int, padding: int) -> Iterator[tuple[slice, slice]]:
-    """For each position of a kernel along an axis: the outputs for which it lies on the map, and the inputs there."""
+    """Yields for each kernel position along an axis: the outputs where it is not on the padding, and their inputs."""
     for position in range(kernel):
         shift = position - padding  # output n reads input n * stride + shift
         first = max(0, -(shift // stride))
@@ -40,7 +40,7 @@ def overlaps(side: int, kernel: int, stride: int, padding: int) -> Iterator[tupl
 
 
 class KernelProducts(torch.autograd.Function):
-    """A convolution as the sum over the kernel's positions of shifted maps times that position's weights."""
+    """A convolution as a sum over the kernel positions: the shifted maps times the weights of that position."""
 
     @staticmethod
     def forward(
@@ -83,7 +83,7 @@ class KernelProducts(torch.autograd.Function):
 
 
 class SmallMapConv2d(nn.Conv2d):
-    """A convolution that takes the products where the maps are small for their channels."""
+    """A convolution that uses matrix products if the maps are small for their number of channels."""
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         if max(maps.shape[2:]) * CHANNELS_FOR_SIDE > self.in_channels:
@@ -93,7 +93,7 @@ class SmallMapConv2d(nn.Conv2d):
 
 
 def use_kernel_products(module: nn.Module) -> nn.Module:
-    """The module, its plain convolutions made ``SmallMapConv2d``; their weights stay what and where they are."""
+    """Turns the plain convolutions of a module into ``SmallMapConv2d``, in place; their weights do not change."""
     for part in module.modules():
         is_plain = type(part) is nn.Conv2d and part.groups == 1 and set(part.dilation) == {1}
         if is_plain and part.padding_mode == "zeros" and not isinstance(part.padding, str):

@@ -1,4 +1,4 @@
-"""The models of a run's trained folds, ready to predict."""
+"""Loads the models of a run's trained folds, ready for prediction."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from pipeline.system.places import shown
 def load_folds(
     job: Job, folds: list[int], wanted: dict[str, Any], task: Task
 ) -> tuple[dict[int, nn.Module], Preprocessing]:
-    """Each fold's module, in eval mode on the CPU, and the preprocessing that all of them share.
+    """Returns the module of each fold, in eval mode on the CPU, and the preprocessing that all folds share.
 
-    wanted: the identity (records/runs.py) that the weights must have. Raises FoldwiseError for weights that are damaged
-    or have another identity.
+    wanted: the identity (records/runs.py) that the weights must have
+
+    Raises FoldwiseError if weights are damaged or have another identity.
     """
     modules = {}
     for fold in folds:
@@ -33,7 +34,7 @@ def load_folds(
         differing = differences(about["made_of"], wanted)
         if differing or about["fold"] != fold:
             raise FoldwiseError(
-                f"{shown(folder)} was made of something else ({differing or 'another fold'}); undo the change, or "
+                f"{shown(folder)} was made from something else ({differing or 'another fold'}); undo the change, or "
                 "delete that folder and train the fold again"
             )
         modules[fold] = build_model(job.recipe, len(task.target_names)).module.eval()

@@ -1,4 +1,4 @@
-"""The state of a fold in training: all that changes from step to step.
+"""Holds the state of a fold in training: everything that changes from step to step.
 
 Legend: N train rows, B rows of a step, C targets.
 """
@@ -13,17 +13,17 @@ import safetensors.torch
 import torch
 from torch import nn
 
-#: Logits of an epoch (rows times targets) that stay on the device and in checkpoints, for the train score in the log:
-#: 1 MB, for any number of images and classes.
+#: Largest number of logits (rows times targets) of an epoch that are kept on the device and in checkpoints, for the
+#: train score in the log: 1 MB, for any number of images and classes.
 MOST_LOGITS = 2**18
 
 
 @dataclass
 class Training:
-    """All that changes while a fold trains, and so all that a checkpoint holds.
+    """Everything that changes while a fold trains, which is what a checkpoint holds.
 
-    No generator is among it: order, augmentation, mixing and dropout are functions of (seed, epoch, image) or (seed,
-    step), and so is the learning rate.
+    No random generator is needed: order and augmentation depend only on (seed, epoch, image), mixing and dropout on
+    (seed, fold, step, rank), and the learning rate on the step.
 
     module: the module that learns
     kept: the module to keep: ``module`` itself, or the moving average of its weights
@@ -49,18 +49,18 @@ class Training:
 
     @property
     def modules(self) -> dict[str, nn.Module]:
-        """The modules that differ, by name."""
+        """The different modules by name: "module", and "kept" if it is another one."""
         return {"module": self.module} | ({} if self.kept is self.module else {"kept": self.kept})
 
     def first_bad_loss(self) -> int | None:
-        """Which of this epoch's steps was the first whose loss is no finite number. Waits for the device."""
+        """Index of this epoch's first step with a NaN or infinite loss; None if there is none. Waits for the device."""
         if not self.losses:
             return None
         bad = (~torch.stack(self.losses).isfinite()).nonzero()
         return int(bad[0]) if len(bad) else None
 
     def weights_are_finite(self) -> bool:
-        """Whether weights and buffers, also the averaged ones, are finite numbers. Waits for the device."""
+        """True if all weights and buffers, including the averaged ones, are finite. Waits for the device."""
         tensors = [tensor for module in self.modules.values() for tensor in module.state_dict().values()]
         return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
 
@@ -77,11 +77,11 @@ class Training:
         return torch.cat(self.logits), rows[self.scored[rows]]
 
     def end_epoch(self) -> None:
-        """Forgets what the epoch's steps gave."""
+        """Clears the losses, logits and rows of the epoch."""
         self.losses, self.logits, self.rows = [], [], []
 
     def save_trainer(self, file: IO[bytes]) -> None:
-        """Writes everything but the weights, tensors and plain types, as torch saves them."""
+        """Writes everything but the weights with torch.save, as tensors and plain types."""
         state = {
             "step": self.step,
             "history": self.history,
@@ -94,7 +94,11 @@ class Training:
         torch.save(state, file)
 
     def restore(self, weights: dict[str, bytes], trainer: dict[str, Any], device: torch.device) -> None:
-        """Becomes what was saved. weights: safetensors by the names of ``modules``."""
+        """Restores a saved state.
+
+        weights: content of the safetensors files, by the names of ``modules``
+        trainer: what ``save_trainer`` wrote
+        """
         for name, module in self.modules.items():
             module.load_state_dict(safetensors.torch.load(weights[name]))
         self.optimizer.load_state_dict(trainer["optimizer"])
@@ -103,14 +107,16 @@ class Training:
         self.step, self.history = trainer["step"], trainer["history"]
         self.losses, self.rows = list(trainer["losses"].to(device)), [trainer["rows"]]
         logits = trainer["logits"]
-        if len(logits) == len(trainer["rows"]):  # of all rows, as older checkpoints hold them
+        if len(logits) == len(trainer["rows"]):  # older checkpoints hold the logits of all rows
             logits = logits[self.scored[trainer["rows"]]]
         self.logits = [logits.to(device)]
 
 
 def rows_to_score(num_rows: int, num_targets: int, seed: int) -> torch.Tensor:
-    """A mask (N,) bool of the train rows that an epoch's train score is computed on: all of them, or a random sample
-    where their logits are more than MOST_LOGITS numbers."""
+    """A mask (N,) bool of the train rows that an epoch's train score is computed on.
+
+    It selects all rows, or a random sample if their logits are more than MOST_LOGITS numbers.
+    """
     number = min(num_rows, max(1, MOST_LOGITS // num_targets))
     scored = torch.zeros(num_rows, dtype=torch.bool)
     scored[torch.from_numpy(np.random.default_rng(seed).permutation(num_rows)[:number])] = True

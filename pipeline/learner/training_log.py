@@ -1,4 +1,4 @@
-"""What a fold tells while it trains: log.csv, TensorBoard events, a line now and then, a picture of its curves."""
+"""Logs the training of a fold: log.csv, TensorBoard events, printed lines, and a picture of the curves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ T = TypeVar("T")
 
 
 class TrainingLog:
-    """The rows of all epochs so far: epoch (from 1), lr, train_loss, train_score, val_loss, val_score, seconds."""
+    """The log of a fold: epoch (from 1), lr, train_loss, train_score, val_loss, val_score, seconds.
+
+    history: a row for each finished epoch, with these columns
+    writes: True if this rank prints and writes, which only the first rank does
+    """
 
     def __init__(
         self, store: FoldStore, epochs: int, metric_name: str, history: list[dict], writes: bool = True
@@ -32,8 +36,10 @@ class TrainingLog:
         self.pace: Pace | None = None
 
     def with_progress(self, batches: Iterable[T], steps: int, done: int) -> Iterator[T]:
-        """Yields the batches that are left of an epoch of ``steps``, after the ``done`` ones, and shows the progress of
-        the fold: in a file for the driver's view; else as a bar in a terminal, and a line a minute elsewhere."""
+        """Yields the remaining batches of an epoch of ``steps``, of which ``done`` are done, and shows the progress.
+
+        The driver's view reads it from a file. Without that view, it is a bar in a terminal, or a line every minute.
+        """
         epoch = len(self.history)
         self.pace = pace = self.pace or Pace(self.epochs * steps, epoch * steps + done)
         doing = f"fold {self.fold}, epoch {epoch + 1} of {self.epochs}"
@@ -43,13 +49,13 @@ class TrainingLog:
                 last = self.history[-1] if self.history else {}
                 loss = {"train loss": last.get("train_loss"), "validation loss": last.get("val_loss")}
                 numbers = {"epoch": epoch + 1, "epochs": self.epochs, "step": step, "steps": pace.total}
-                # The first steps say little: validation is still to come, and other folds may still be starting.
+                # The first steps give a poor estimate: no validation is done, and other folds may still be starting.
                 knows = len(self.history) > self.began_with or time.monotonic() - self.began > 20
                 write_progress(self.folder, **numbers, **loss, left=pace.left(step) if knows else None)
             yield batch
 
     def add(self, **row: float) -> None:
-        """Takes in one epoch; a line is printed at most every ten seconds, and for the first and the last epoch."""
+        """Adds an epoch; prints a line for the first and the last epoch, for others at most every ten seconds."""
         now = time.monotonic()
         self.history.append({"epoch": len(self.history) + 1, **row, "seconds": now - self.last_added})
         self.last_added = now
@@ -78,7 +84,7 @@ class TrainingLog:
         return pd.DataFrame(self.history)
 
     def close(self, heading: str) -> None:
-        """Draws curves.png and ends the events file."""
+        """Draws curves.png, deletes the progress file and closes the events file."""
         if self.writer is None:
             return
         table = self.table

@@ -1,4 +1,4 @@
-"""Pictures of a training: augmented train images, predicted validation images, and the confusion matrix.
+"""Draws pictures of a fold: augmented train images, predicted validation images, and the confusion matrix.
 
 Legend: N rows, C targets.
 """
@@ -14,12 +14,12 @@ from pipeline.pixels.dataset import ImageDataset
 from pipeline.pixels.pictures import save_confusion, save_grid
 from pipeline.records.task import Task
 
-#: Number of images in a picture.
+#: Maximum number of images in a picture.
 SHOWN = 24
 
 
 def rows_to_show(number: int) -> np.ndarray:
-    """Up to SHOWN of this many rows, (K,) int, the same ones in every run."""
+    """At most SHOWN of ``number`` rows, in random order but the same in every run: (K,) int."""
     return np.random.default_rng(0).permutation(number)[:SHOWN]
 
 

@@ -1,6 +1,6 @@
-"""Transfer: weights from a hub or a file into a network with a new head, and a backbone that may stay frozen.
+"""Loads pretrained weights from a hub or a file into a network with a new head, and freezes the backbone if asked.
 
-Nothing here unpickles code: files are safetensors, or are read with ``weights_only=True``.
+Loading never runs code from a file: files are safetensors, or are read with ``weights_only=True``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pipeline.system.places import shown
 
 
 def head_of(module: nn.Module) -> list[str]:
-    """Names of the layers that tell classes apart: by timm's record, else the last linear layer or convolution."""
+    """Names of the classifier layers: those of timm's configuration, else the last linear layer or convolution."""
     config: Any = getattr(module, "pretrained_cfg", {})
     if told := config.get("classifier"):
         return [told] if isinstance(told, str) else list(told)
@@ -39,13 +39,15 @@ def head_of(module: nn.Module) -> list[str]:
 
 
 def in_head(name: str, head: list[str]) -> bool:
-    """Whether a parameter or layer of this name is part of the head."""
+    """True if a parameter or layer of this name is part of the head."""
     return any(name == layer or name.startswith(f"{layer}.") for layer in head)
 
 
 def set_frozen(module: nn.Module, frozen: bool) -> None:
-    """Train mode, with all of it learning, or the head alone: a frozen backbone has no gradients and keeps the
-    statistics of its BatchNorm, so that no bit of it changes."""
+    """Sets train mode; if ``frozen``, only the head learns, else all weights do.
+
+    A frozen backbone has no gradients and keeps its BatchNorm statistics, so that it stays bit-identical.
+    """
     module.train()
     head = head_of(module)
     for name, parameter in module.named_parameters():
@@ -59,14 +61,14 @@ def set_frozen(module: nn.Module, frozen: bool) -> None:
 
 
 def load_file(path: Path, name: str, module: nn.Module) -> Preprocessing | None:
-    """Loads a ``.safetensors`` or ``.pth`` file, of Foldwise or of others, into the module, all but its head. Returns
-    the preprocessing that the weights were trained with, where the file tells it.
+    """Loads a ``.safetensors`` or ``.pth`` file, from Foldwise or another source, into the module, except for its head.
 
-    Raises FoldwiseError for a file that is missing, damaged, or of another architecture.
+    Returns the preprocessing that the weights were trained with, or None if the file does not contain it. Raises
+    FoldwiseError if the file is missing or damaged, or if its weights have another architecture.
     """
     if not path.is_file():
         raise FoldwiseError(
-            f"there are no weights at {shown(path)}; name another file in pretrained, or set it to false"
+            f"there are no weights at {shown(path)}; set pretrained to the path of another file or to false"
         )
     about: dict[str, Any] = {}
     with path.open("rb") as opened:
@@ -75,39 +77,42 @@ def load_file(path: Path, name: str, module: nn.Module) -> Preprocessing | None:
         if path.suffix == ".safetensors":
             with safetensors.safe_open(path, "pt") as file:
                 about = json.loads((file.metadata() or {}).get("foldwise", "{}"))
-        elif start not in (b"PK", b"\x80\x02"):  # torch's archives, and its older pickles
+        elif start not in (b"PK", b"\x80\x02"):  # torch's zip format, and its older pickle format
             raise ValueError("it is neither a .safetensors nor a .pth file")
         state = load_state_dict(str(path))
         if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
             raise ValueError("it holds no weights")
         wild = [key for key, value in state.items() if not value.isfinite().all()]
         if wild:
-            raise ValueError(f"'{wild[0]}' holds what is no number")
+            raise ValueError(f"'{wild[0]}' holds NaN or infinite values")
         told = Preprocessing(**about["preprocessing"]) if "preprocessing" in about else None
         if told and not all(isinstance(value, float) and value > 0 for value in (*told.std, told.crop_share)):
-            raise ValueError(f"its preprocessing cannot be {about['preprocessing']}")
+            raise ValueError(f"its preprocessing is not valid: {about['preprocessing']}")
     load_backbone(state, module, name, f"the weights {shown(path)}")
     return told
 
 
 @contextmanager
 def reading_weights(path: Path) -> Iterator[None]:
-    """Turns what the readers of weights raise for a damaged file into one sentence."""
+    """Turns the exceptions that a damaged weights file causes into a FoldwiseError."""
     try:
         yield
     except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError,
             TypeError, AttributeError, IndexError, OSError) as error:  # fmt: skip
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        if "weights_only" in reason:  # torch advises to run what the file holds
-            reason = "it holds other Python objects than weights, which are not loaded"
+        if "weights_only" in reason:  # torch's message advises to run the code in the file
+            reason = "it holds Python objects other than weights, which are not loaded"
         raise FoldwiseError(
-            f"{shown(path)} is damaged or holds no weights ({reason}); fetch it again, or name another file"
+            f"{shown(path)} is damaged or holds no weights ({reason}); download it again, or use another file"
         ) from error
 
 
 def load_backbone(state: dict[str, torch.Tensor], module: nn.Module, name: str, what: str) -> None:
-    """Loads a state dict into the module, all but the head, which stays new; a first convolution for other channels,
-    such as those of grey images, is spread evenly over ours. Raises FoldwiseError when anything else does not fit."""
+    """Loads a state dict into the module, except for the head, which stays new.
+
+    If the first convolution is for another number of channels, such as one for grey images, the sum of its weights over
+    the channels is divided evenly among the module's channels. Raises FoldwiseError if anything else does not fit.
+    """
     head = head_of(module)
     own = {key: value for key, value in module.state_dict().items() if not in_head(key, head)}
     state = {key: value for key, value in state.items() if not in_head(key, head)}
@@ -117,7 +122,7 @@ def load_backbone(state: dict[str, torch.Tensor], module: nn.Module, name: str, 
         state[first] = state[first].sum(1, keepdim=True).expand(-1, channels, -1, -1) / channels
     faults = {
         "missing": [key for key in own if key not in state and not key.endswith("num_batches_tracked")],
-        "too many": [key for key in state if key not in own],
+        "unexpected": [key for key in state if key not in own],
         "of another shape": [key for key in state if key in own and state[key].shape != own[key].shape],
     }
     if any(faults.values()):
@@ -132,8 +137,10 @@ def load_backbone(state: dict[str, torch.Tensor], module: nn.Module, name: str, 
 
 
 def fetch_timm(name: str, num_classes: int, model_args: dict[str, Any]) -> nn.Module:
-    """timm's network of this name with its pretrained weights and a new head: from data/weights/ where a file of theirs
-    lies there, else from the hub or what it has kept in the home folder."""
+    """timm's network of this name with its pretrained weights and a new head.
+
+    The weights come from their file in data/weights/ if it is there, else from the hub or its cache in the home folder.
+    """
     config = timm.get_pretrained_cfg(name)
     file = config.hf_hub_filename or "model.safetensors"
     place = WEIGHTS / (".".join(filter(None, (config.architecture, config.tag))) + Path(file).suffix)
@@ -149,8 +156,10 @@ def fetch_timm(name: str, num_classes: int, model_args: dict[str, Any]) -> nn.Mo
 
 
 def fetch_torchvision(name: str, module: nn.Module) -> Preprocessing:
-    """Loads torchvision's newest weights of this name into the module, all but the head, and returns what they expect;
-    from data/weights/, the hub, or what torch has kept, as above."""
+    """Loads torchvision's default (newest) weights of this name into the module, except for the head.
+
+    They come from data/weights/, the hub or torch's cache, as in ``fetch_timm``. Returns the preprocessing they expect.
+    """
     weights = torchvision.models.get_model_weights(name.removeprefix("torchvision/")).DEFAULT
     place = WEIGHTS / Path(weights.url).name
     if place.exists():
@@ -166,20 +175,20 @@ def fetch_torchvision(name: str, module: nn.Module) -> Preprocessing:
 
 @contextmanager
 def downloading(name: str, url: str | None, place: Path) -> Iterator[None]:
-    """Turns a hub that cannot be reached into one sentence that says which file to fetch and where to put it."""
+    """Turns a failed download into a FoldwiseError that says which file to download and where to put it."""
     if not url:
-        raise FoldwiseError(f"there are no pretrained weights of '{name}'; set pretrained = false, or to a file's path")
-    say("train", f"the pretrained weights of '{name}' come from {url}, unless they are kept already")
+        raise FoldwiseError(f"there are no pretrained weights of '{name}'; set pretrained to false or to a file's path")
+    say("train", f"downloading the pretrained weights of '{name}' from {url}, unless they are in the cache")
     hub = logging.getLogger("huggingface_hub")
     level = hub.level
-    hub.setLevel(logging.ERROR)  # it would tell of every one of its attempts
+    hub.setLevel(logging.ERROR)  # else it prints a warning for each attempt
     try:
         yield
     except (OSError, RuntimeError, HfHubHTTPError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise FoldwiseError(
-            f"the pretrained weights of '{name}' cannot be fetched ({reason}); fetch {url} where there is a network, "
-            f'and put it here as {shown(place)}, or train from scratch with SET="pretrained=false"'
+            f"the pretrained weights of '{name}' cannot be downloaded ({reason}); download {url} on another computer "
+            f'and save it here as {shown(place)}, or train from scratch with SET="pretrained=false"'
         ) from error
     finally:
         hub.setLevel(level)

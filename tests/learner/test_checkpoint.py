@@ -165,7 +165,7 @@ def test_a_flipped_bit_in_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFix
         training = restored(folder)
         assert weights_of(training) == first and training.step == 1
         said = capsys.readouterr().out
-        assert "00000002 is refused" in said and not newest.exists()
+        assert "00000002 is invalid" in said and not newest.exists()
 
 
 @pytest.mark.parametrize("name", ["module.safetensors", "trainer.pt", "manifest.json"])
@@ -177,7 +177,7 @@ def test_a_truncated_or_empty_checkpoint(tmp_path: Path, name: str, capsys: pyte
         content = newest.read_bytes()
         newest.write_bytes(content[: len(content) * tenth // 10])
         assert weights_of(restored(folder)) == first
-        assert "is refused" in capsys.readouterr().out
+        assert "is invalid" in capsys.readouterr().out
     only = tmp_path / "only"
     Checkpoints(only, {"lr": 1}).save(tiny_training())
     (only / "00000001" / name).unlink()

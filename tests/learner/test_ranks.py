@@ -195,7 +195,7 @@ def test_the_same_bits_whatever_ends_a_rank(split: Paths, tmp_path: Path) -> Non
 def test_ranks_need_an_image_and_a_gpu_each(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FoldwiseError, match="a batch of 3 images cannot be divided among 4 processes"):
         Ranks(0, 4, 4).require_divisible(3)
-    with pytest.raises(FoldwiseError, match="DEVICE=cpu:0 is one device, for 4 processes"):
+    with pytest.raises(FoldwiseError, match="DEVICE=cpu:0 is one device, but there are 4 processes"):
         device_of("cpu:0", Ranks(0, 4, 4), 0)
     with pytest.raises(FoldwiseError, match="sync_batchnorm = true needs GPUs"):
         Ranks(0, 4, 4).synchronized(nn.BatchNorm2d(3), torch.device("cpu"))
