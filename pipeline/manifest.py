@@ -18,7 +18,6 @@ PARSER = parser_for(__doc__)
 if __name__ == "__main__":  # before the imports that take seconds
     answer_early(PARSER)
 
-import os
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -26,7 +25,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.pixels.contact_sheet import draw_contact_sheet
-from pipeline.pixels.decode import Inspection, Unreadable, inspect
+from pipeline.pixels.inspection import with_inspection
 from pipeline.records.competition import Competition, Test
 from pipeline.records.job import Job, job_of
 from pipeline.records.paths import Paths
@@ -44,45 +43,15 @@ from pipeline.records.submission import rehearse_submission
 from pipeline.records.tables import MANIFEST_COLUMNS, require_ours, sorted_ids, write_csv
 from pipeline.records.task import task_of
 from pipeline.records.up_to_date import Target, manifest_target
-from pipeline.system.console import progress, run_stage, say
+from pipeline.system.console import run_stage, say
 from pipeline.system.errors import FoldwiseError, count_of
 from pipeline.system.files import write_json
 from pipeline.system.index import Index
 from pipeline.system.places import shown
-from pipeline.system.threads import in_threads
 from pipeline.system.toml import read_toml
 
 #: Findings that cost a train image its place; with the others it is named and used.
 DROPPED = {"unreadable", "name does not match", "no label", "label outside classes", "file missing"}
-
-
-def inspect_all(files: list[Path], doing: str) -> list[Inspection | Unreadable]:
-    """Inspections in the order of the files."""
-
-    def look(path: Path) -> Inspection | Unreadable:
-        try:
-            return inspect(path)
-        except Unreadable as fault:
-            return fault
-
-    return list(progress(in_threads(look, files), len(files), "manifest", doing))
-
-
-def with_inspection(
-    table: pd.DataFrame, folder: Path, doing: str, hashes: dict[str, str]
-) -> tuple[pd.DataFrame, list[Problem]]:
-    """The table with width, height and sha256 (0, 0 and empty for a file that is missing or cannot be read). The
-    hashes of the files that were read are added to ``hashes``, by path."""
-    problems, facts = [], {}
-    present = table["name"][table["name"] != ""]
-    for name, seen in zip(present, inspect_all([folder / name for name in present], doing), strict=True):
-        notes = [("unreadable", str(seen))] if isinstance(seen, Unreadable) else seen.notes
-        problems += [Problem(name, *note) for note in notes]
-        if isinstance(seen, Inspection):
-            facts[name] = (seen.width, seen.height, seen.sha256)
-            hashes[f"{folder}{os.sep}{name}"] = seen.sha256
-    columns = zip(*(facts.get(name, (0, 0, "")) for name in table["name"]), strict=True)
-    return table.assign(**dict(zip(["width", "height", "sha256"], map(list, columns), strict=True))), problems
 
 
 def train_part(paths: Paths, competition: Competition, hashes: dict[str, str]) -> tuple[pd.DataFrame, list[Problem]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+import tomli_w
 
 from pipeline.records.job import Job
 from pipeline.records.paths import Paths
@@ -15,7 +16,6 @@ from pipeline.system.errors import FoldwiseError
 from pipeline.system.files import fingerprint, read_json, read_record, write_record, write_text
 from pipeline.system.places import shown
 from pipeline.system.provenance import provenance
-from pipeline.system.settings import toml_text
 
 
 def fingerprints(paths: Paths, manifest: pd.DataFrame) -> dict[str, str]:
@@ -105,7 +105,7 @@ def start_run(job: Job, wanted: dict[str, Any], pretrained_sha256: str | None) -
     check_run(job.paths, job.run.name, wanted)
     record = job.run_folder / "run.json"
     if not has_work(job.paths, job.run.name) or not record.exists():
-        write_text(record.with_name("recipe.toml"), toml_text(job.recipe.model_dump()))
+        write_text(record.with_name("recipe.toml"), tomli_w.dumps(job.recipe.model_dump(exclude_none=True)))
         weights = {"pretrained_sha256": pretrained_sha256}
         write_record(record, {"run": job.run.name, "made_of": wanted, **weights, **provenance()})
     elif read_record(record).get("pretrained_sha256") != pretrained_sha256:

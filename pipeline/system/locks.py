@@ -20,11 +20,6 @@ from pipeline.system.errors import FoldwiseError
 from pipeline.system.places import shown
 from pipeline.system.processes import HOST, is_alive, start_time_of
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 #: Seconds between two updates of the modification time by an owner, and seconds without an update after which an owner
 #: on another machine counts as dead.
 BEAT, DEAD_AFTER = 15.0, 180.0
@@ -34,18 +29,21 @@ BEAT, DEAD_AFTER = 15.0, 180.0
 def held(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Context that holds the lock file ``path``; if another process holds it, calls ``waiting`` and waits.
 
-    The system releases the lock when its holder dies. Windows has no such lock, and none is taken there: the work under
-    the lock must be harmless if two processes do it.
+    The system releases the lock when its holder dies.
     """
+    from filelock import FileLock, Timeout  # here, since the driver plans with the standard library only
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waiting()
-                fcntl.flock(file, fcntl.LOCK_EX)
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        waiting()
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def living_owner(path: Path) -> dict[str, Any] | None:
@@ -66,8 +64,8 @@ def owned(path: Path) -> Iterator[None]:
 
     The file is emptied at the end, never deleted, so that two processes cannot hold two files with the same name.
     """
-
-    with held(path, lambda: None):
+    # A file of its own: on Windows, a locked file cannot be written.
+    with held(path.with_name(f".{path.name}.guard"), lambda: None):
         owner = living_owner(path)
         if owner:
             raise FoldwiseError(

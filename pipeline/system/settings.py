@@ -45,14 +45,3 @@ def validated(kind: type[S], content: dict[str, Any], source: str) -> S:
         else:
             reason = first["msg"].removeprefix("Value error, ")
         raise FoldwiseError(f"{source}: {reason}") from error
-
-
-def toml_text(content: dict[str, Any], table: str = "") -> str:
-    """Nested dicts of plain values as TOML; None is left out. TOML accepts plain values as JSON writes them."""
-    plain = {key: value for key, value in content.items() if value is not None and not isinstance(value, dict)}
-    text = f"[{table}]\n" if table else ""
-    text += "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in plain.items())
-    for key, value in content.items():
-        if isinstance(value, dict):
-            text += "\n" + toml_text(value, f"{table}.{key}" if table else key)
-    return text

@@ -104,9 +104,10 @@ def make_competition(home: Path, shape: Shape, rows: int) -> None:
 def manifest_part() -> None:
     """The manifest stage, with what it would find in the files taken for granted."""
     from pipeline import manifest
+    from pipeline.pixels import inspection
     from pipeline.pixels.decode import Inspection
 
-    manifest.inspect_all = lambda files, doing: [Inspection(320, 240, fingerprint(str(file))) for file in files]
+    inspection.inspect_all = lambda files, doing: [Inspection(320, 240, fingerprint(str(file))) for file in files]
     manifest.draw_contact_sheet = lambda *_: None
     sys.argv = ["manifest", "--competition", NAME]
     manifest.main()

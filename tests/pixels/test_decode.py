@@ -226,7 +226,7 @@ def test_every_mode_gives_the_same_rgb_in_every_stage(
     rows = readable_rows(read_manifest(split.manifest))
     row = int(rows.query("split == 'test' and image_id == '5'")["position"].iloc[0])
     trained_on = open_pixels(split, rows, 64, "train")[row]
-    monkeypatch.setattr("pipeline.pixels.cache.DISK_SHARE", 0)
+    monkeypatch.setattr("pipeline.pixels.cache.MAX_DISK_FRACTION", 0)
     monkeypatch.setattr(Paths, "cache", split.home / "elsewhere")
     predicted_on = open_pixels(split, rows, 64, "predict")[row]
     np.testing.assert_array_equal(trained_on, pixels)

@@ -1,0 +1,42 @@
+"""Inspects the images of a table, by all cores: size, sha256, and what is unusual about a file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.pixels.decode import Inspection, Unreadable, inspect
+from pipeline.records.sources import Problem
+from pipeline.system.console import progress
+from pipeline.system.threads import in_threads
+
+
+def inspect_all(files: list[Path], doing: str) -> list[Inspection | Unreadable]:
+    """Inspections in the order of the files."""
+
+    def look(path: Path) -> Inspection | Unreadable:
+        try:
+            return inspect(path)
+        except Unreadable as fault:
+            return fault
+
+    return list(progress(in_threads(look, files), len(files), "manifest", doing))
+
+
+def with_inspection(
+    table: pd.DataFrame, folder: Path, doing: str, hashes: dict[str, str]
+) -> tuple[pd.DataFrame, list[Problem]]:
+    """The table with width, height and sha256 (0, 0 and empty for a file that is missing or cannot be read). The
+    hashes of the files that were read are added to ``hashes``, by path."""
+    problems, facts = [], {}
+    present = table["name"][table["name"] != ""]
+    for name, seen in zip(present, inspect_all([folder / name for name in present], doing), strict=True):
+        notes = [("unreadable", str(seen))] if isinstance(seen, Unreadable) else seen.notes
+        problems += [Problem(name, *note) for note in notes]
+        if isinstance(seen, Inspection):
+            facts[name] = (seen.width, seen.height, seen.sha256)
+            hashes[f"{folder}{os.sep}{name}"] = seen.sha256
+    columns = zip(*(facts.get(name, (0, 0, "")) for name in table["name"]), strict=True)
+    return table.assign(**dict(zip(["width", "height", "sha256"], map(list, columns), strict=True))), problems
