@@ -6,7 +6,7 @@
 Reads   manifest.csv, folds.csv, runs/<run>/fold<k>/oof.npz, test.npz and trained.json
 Writes  runs/<run>/oof.npz and test.npz (image_ids, target_names, predictions); oof.csv (id, fold, target,
         p_<class>...) and test.csv (id, p_<class>...), the same for people; and, last, score.json.
-        With some of the folds only, the names end in ~folds=0,1
+        If only some folds are used, the file names end in ~folds=0,1
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from pipeline.system.toml import read_toml
 
 @dataclass(frozen=True)
 class Ensemble:
-    """What the folds of a run predict together.
+    """The combined predictions of the folds of a run, and their score.
 
     oof: id, fold, target, p_<class>...; a row for each train image of the folds, in the order of folds.csv
     test: id, p_<class>...; a row for each test image, in the order of the manifest; None without test images
@@ -59,7 +59,7 @@ def check_predicted(job: Job, advice: str) -> None:
     for fold in job.folds:
         target = predict_target(job.paths, job.run, fold)
         if not target.record.exists():
-            raise FoldwiseError(f"fold {fold} of {run} is not predicted; {advice}")
+            raise FoldwiseError(f"fold {fold} of {run} has no predictions; {advice}")
         trained = read_json(target.record.with_name("trained.json"), "weights_sha256")
         record = read_record(target.record)
         if record.get("weights_sha256") != trained["weights_sha256"]:
@@ -84,8 +84,10 @@ def load_fold(job: Job, fold: int, kind: str, ids: pd.Series, target_names: list
 
 
 def stitch(job: Job, tables: RunTables) -> tuple[pd.DataFrame, np.ndarray]:
-    """Rows of folds.csv of the job's folds, in its order, and their out-of-fold predictions (N, C): each row is
-    predicted once, by the model that did not see it."""
+    """The rows of folds.csv that are in the job's folds, and their out-of-fold predictions (N, C).
+
+    Each row is predicted once, by the model that was not trained on it.
+    """
     rows = tables.folds[tables.folds["fold"].isin(job.folds)]
     predictions = np.empty((len(rows), len(tables.task.target_names)))
     for fold in job.folds:
@@ -142,16 +144,20 @@ def report(score: dict[str, Any], test_images: int) -> None:
     say("ensemble", f"{score['metric']} {score['train_score']:.4f} on images that the models were trained on{accuracy}")
     low, high = score["interval_95"]
     if not test_images:
-        say("ensemble", f"95 % interval for as many unseen images: {low:.4f} to {high:.4f}")
+        say("ensemble", f"95 % interval for the same number of unseen images: {low:.4f} to {high:.4f}")
         return
     if len(score["folds"]) > 1:
-        say("ensemble", f"averaging {count_of(len(score['folds']), 'fold')} is worth {score['averaging_gain']:+.4f}")
+        say(
+            "ensemble",
+            f"averaging {count_of(len(score['folds']), 'fold')} should change the score by "
+            f"{score['averaging_gain']:+.4f}",
+        )
     interval = f"95 % interval {low:.4f} to {high:.4f}"
     say("ensemble", f"expect {score['expected_score']:.4f} on the {test_images:,} test images, {interval}")
 
 
 def write_prediction(job: Job, tables: RunTables, ensemble: Ensemble) -> dict[str, str]:
-    """Writes the predictions, at full precision and as tables; returns the sha256 of each .npz file by kind."""
+    """Writes the predictions as .npz (float32) and as CSV; returns the sha256 of each .npz file by kind."""
     files, task = job.predictions, tables.task
     kinds = [("oof", ensemble.oof, files.oof, files.oof_table)]
     if ensemble.test is not None:
@@ -207,7 +213,7 @@ def run(job: Job) -> Ensemble:
     if members:
         done = f"{count_of(len(job.folds), 'fold')} averaged -> {shown(files.test)}{job.call.next_step('submit')}"
     else:
-        done = f"no test images, so the score is the end -> {shown(files.oof)}"
+        done = f"no test images, so this is the last stage -> {shown(files.oof)}"
     say("ensemble", done)
     return ensemble
 

@@ -1,10 +1,10 @@
-"""Stage 3: stratified folds, made once.
+"""Stage 3: divide the train images into stratified folds, once.
 
     make folds COMPETITION=dogs-vs-cats
     python -m pipeline.folds --competition dogs-vs-cats
 
-Reads   manifest.csv, or also the CSV of your own that [folds] file names (image_id, fold)
-Writes  folds.csv (image_id, label, group, fold); rows of a group, and byte-identical images, share a fold
+Reads   manifest.csv and, if [folds] file names a CSV with your own folds (image_id, fold), that CSV
+Writes  folds.csv (image_id, label, group, fold); images of a group, and byte-identical images, are in the same fold
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pipeline.records.command_line import parser_for
 from pipeline.system.console import answer_early
 
 PARSER = parser_for(__doc__)
-PARSER.add_argument("--force", action="store_true", help="replace folds that runs were made with")
+PARSER.add_argument("--force", action="store_true", help="replace folds even if runs were trained with them")
 if __name__ == "__main__":  # before the imports that take seconds
     answer_early(PARSER)
 
@@ -48,16 +48,17 @@ from pipeline.system.toml import read_toml
 
 
 def resolve_groups(train: pd.DataFrame) -> pd.Series:
-    """The group of each row: rows that share the user's group or their bytes, directly or in a chain, share it.
+    """The group (N,) str of each row: rows with the same user's group or the same bytes are in one group.
 
-    A row alone has an empty group. A group is named after its first row.
+    This also joins rows that are connected only through other rows. A group has the name of the user's group of its
+    first row, or the image_id of that row. A row that is alone and has no user's group gets "".
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     named = train["group"].where(train["group"] != "", "row " + train["image_id"])
     by_name, by_bytes = (pd.factorize(column)[0] for column in (named, train["sha256"]))
-    # Rows are the edges between the two kinds of nodes: each joins its named group to its bytes.
+    # In this graph, the nodes are the user's groups and the file contents; each row is an edge between two of them.
     nodes = by_name.max() + 1 + by_bytes.max() + 1
     edges = coo_array((np.ones(len(train), np.int8), (by_name, by_name.max() + 1 + by_bytes)), shape=(nodes, nodes))
     component = pd.Series(connected_components(edges, directed=False)[1][by_name])
@@ -68,10 +69,13 @@ def resolve_groups(train: pd.DataFrame) -> pd.Series:
 
 
 def assign_folds(train: pd.DataFrame, groups: pd.Series, has_real_groups: bool, settings: Folds) -> np.ndarray:
-    """Fold (N,) of each row. Stratified by label with scikit-learn's splitters, shuffled by the seed.
+    """Fold (N,) int of each row, stratified by label with scikit-learn's splitters and shuffled with the seed.
 
-    Without groups of the user's, byte-identical images are split as one image, so that folds keep equal sizes.
-    Raises FoldwiseError when there are fewer images or groups than folds.
+    Without groups of the user, byte-identical images are split as one image, so that the folds have nearly equal sizes.
+    Raises FoldwiseError if there are fewer images or groups than folds, or if every class has fewer images than folds.
+
+    groups: (N,) str of ``resolve_groups``
+    has_real_groups: True if the user gave groups
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
@@ -83,7 +87,7 @@ def assign_folds(train: pd.DataFrame, groups: pd.Series, has_real_groups: bool, 
     arguments = {"n_splits": settings.n, "shuffle": True, "random_state": settings.seed}
     fold = np.empty(len(train), int)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # small classes are said in our own words
+        warnings.simplefilter("ignore", UserWarning)  # report() has a better message about small classes
         if has_real_groups:
             for number, (_, rows) in enumerate(StratifiedGroupKFold(**arguments).split(train, train["label"], units)):
                 fold[rows] = number
@@ -102,7 +106,7 @@ def assign_folds(train: pd.DataFrame, groups: pd.Series, has_real_groups: bool, 
 
 
 def given_folds(train: pd.DataFrame, path: Path, settings: Folds) -> np.ndarray:
-    """Fold (N,) of each row from the user's own CSV; raises FoldwiseError when it does not fit the train rows."""
+    """Fold (N,) int of each row, from the user's CSV; raises FoldwiseError if its ids or folds do not fit."""
     table = read_csv(path, ["image_id", "fold"])
     require_same_ids(
         train["image_id"],
@@ -124,8 +128,9 @@ def make_folds(manifest: pd.DataFrame, competition: Competition, paths: Paths) -
         if (apart > 1).any():
             say(
                 "folds",
-                f"note: {shown(paths.find(competition.folds.file))} splits {count_of(int((apart > 1).sum()), 'group')} "
-                f"of rows that belong together, such as '{apart[apart > 1].index[0]}'; their score is too good",
+                f"note: {shown(paths.find(competition.folds.file))} divides "
+                f"{count_of(int((apart > 1).sum()), 'group')} among several folds, such as "
+                f"'{apart[apart > 1].index[0]}'; the out-of-fold score will be too good",
             )
     else:
         strata = task_of(competition, train["label"]).strata(train["label"])
@@ -135,7 +140,7 @@ def make_folds(manifest: pd.DataFrame, competition: Competition, paths: Paths) -
 
 
 def report(folds: pd.DataFrame) -> None:
-    """Prints classes by fold, and what small classes mean."""
+    """Prints the number of images by class and fold, and notes on small classes and groups."""
     table = pd.crosstab(folds["label"], folds["fold"]).loc[sorted_ids(folds["label"].unique())]
     shown_rows = table if len(table) <= 20 else table.iloc[:20]
     print(shown_rows.rename_axis(index=None, columns="fold").to_string())
@@ -146,8 +151,8 @@ def report(folds: pd.DataFrame) -> None:
         names = ", ".join(f"'{label}'" for label in small.index[:3])
         say(
             "folds",
-            f"note: {count_of(len(small), 'class')} with fewer images or groups than folds ({names}): some folds "
-            "validate none of it; the score counts each image once all the same",
+            f"note: {count_of(len(small), 'class')} with fewer images or groups than folds ({names}): some folds have "
+            "no validation image of such a class; the out-of-fold score still counts each image once",
         )
     shared = folds[folds["group"] != ""]
     if len(shared):
@@ -160,7 +165,7 @@ def report(folds: pd.DataFrame) -> None:
 def run(job: Job, force: bool = False) -> pd.DataFrame:
     """Writes folds.csv and returns its table.
 
-    force: replace folds that runs were trained with. Raises FoldwiseError if they would change without it.
+    Raises FoldwiseError if folds that runs were trained with would change, unless ``force``.
     """
     paths, competition = job.paths, job.competition
     target = folds_target(paths, read_toml(paths.toml))
@@ -171,12 +176,12 @@ def run(job: Job, force: bool = False) -> pd.DataFrame:
     trained = sorted(
         path.parent.parent.name + "/" + path.parent.name for path in paths.runs.glob("*/fold*/trained.json")
     )
-    # If only folds.csv was edited, the new one may be the one that the runs were trained with.
+    # If only folds.csv was edited, the new folds may be those that the runs were trained with.
     known = {(made_of(paths, name.split("/")[0]) or {}).get("folds_sha256") for name in trained}
     fits = same or known == {fingerprint(text)}
     if paths.folds.exists() and not fits and trained and not force and not paths.dry_run:
         raise FoldwiseError(
-            f"labels, images, groups or the facts have changed and would make other folds, but "
+            f"labels, images, groups or competition.toml have changed, so the folds would change, and "
             f"{count_of(len(trained), 'trained fold')} ({', '.join(trained[:5])}{', ...' if len(trained) > 5 else ''}) "
             f"would become invalid; undo the change, or type: {job.call.make_line('folds')} FORCE=1"
         )
@@ -187,7 +192,11 @@ def run(job: Job, force: bool = False) -> pd.DataFrame:
     if trained and not fits:
         runs = sorted({name.split("/")[0] for name in trained})
         of_runs = " ".join(shlex.quote(shown(paths.run(name))) for name in runs)
-        say("folds", f"note: runs of the old folds will be refused; delete them (rm -r {of_runs}) or name new ones")
+        say(
+            "folds",
+            f"note: runs that were trained with the old folds will be refused; delete them (rm -r {of_runs}), or start "
+            "new runs with another SET or RECIPE",
+        )
     say(
         "folds",
         f"{count_of(len(folds), 'image')} in {competition.folds.n} folds -> {shown(paths.folds)}"

@@ -1,12 +1,12 @@
-"""Stage 2: one checked row for each image.
+"""Stage 2: check all images, and write one row for each.
 
     make manifest COMPETITION=dogs-vs-cats
     python -m pipeline.manifest --competition dogs-vs-cats
 
 Reads   data/<competition>/competition.toml and the images it names
-Writes  manifest.csv (image_id, path, split, label, group, width, height, sha256), problems.csv (every finding),
-        contact_sheet.png (some images of each class) and, where the names of the test images tell their labels,
-        test_labels.csv (id, label), which submit alone reads
+Writes  manifest.csv (image_id, path, split, label, group, width, height, sha256), problems.csv (path, problem, detail),
+        contact_sheet.png (some images of each class) and, if the names of the test images contain their labels,
+        test_labels.csv (id, label), which only submit reads
 """
 
 from __future__ import annotations
@@ -50,16 +50,19 @@ from pipeline.system.index import Index
 from pipeline.system.places import shown
 from pipeline.system.toml import read_toml
 
-#: Findings that cost a train image its place; with the others it is named and used.
+#: Problems that drop a train image; others are only reported.
 DROPPED = {"unreadable", "name does not match", "no label", "label outside classes", "file missing"}
 
 
 def train_part(paths: Paths, competition: Competition, hashes: dict[str, str]) -> tuple[pd.DataFrame, list[Problem]]:
-    """Train rows and findings; raises FoldwiseError when too many files are bad, or one class is left."""
+    """The train rows of the manifest, and their problems.
+
+    Raises FoldwiseError if too many files cannot be used, or if fewer than two classes remain.
+    """
     source = competition.train
     folder, names = list_images(paths, source.images, "train")
     require_some(names, folder, "train")
-    if competition.test is not None and competition.test.images == source.images:  # one folder holds both
+    if competition.test is not None and competition.test.images == source.images:  # both are in one folder
         of_test = set(test_table(competition.test, names, folder, paths)[0]["name"])
         names = [name for name in names if name not in of_test]
     table, problems = train_table(source, names, folder, paths)
@@ -82,11 +85,13 @@ def train_part(paths: Paths, competition: Competition, hashes: dict[str, str]) -
         listing = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
         raise FoldwiseError(
             f"{len(bad)} of {count_of(files, 'train file')} cannot be used ({listing}), more than "
-            f"max_bad = {source.max_bad} allows; look at {shown(paths.problems)}, such as '{bad[0].path}' "
-            f"({bad[0].detail}), then mend the pattern or the files, or raise max_bad of [train] in competition.toml"
+            f"max_bad = {source.max_bad} allows, such as '{bad[0].path}' ({bad[0].detail}); see all of them in "
+            f"{shown(paths.problems)}, correct the pattern or the files, or raise [train] max_bad in competition.toml"
         )
     if table["label"].nunique() < 2:
-        raise FoldwiseError(f"all train images have the label '{table['label'].iloc[0]}'; two classes are needed")
+        raise FoldwiseError(
+            f"all train images have the label '{table['label'].iloc[0]}'; at least two classes are needed"
+        )
     return table.assign(
         image_id=train_ids(table["name"]), split="train", path=manifest_paths(table, folder, paths)
     ), problems
@@ -95,8 +100,10 @@ def train_part(paths: Paths, competition: Competition, hashes: dict[str, str]) -
 def test_part(
     paths: Paths, source: Test, train_images: str, classes: list[str], hashes: dict[str, str]
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[Problem]]:
-    """Test rows, labels (id, label) that their names tell, and findings. A test image never loses its row, since the
-    competition wants every id."""
+    """The test rows of the manifest, the labels in their file names (id, label), and their problems.
+
+    No test row is dropped, since the submission needs every id.
+    """
     folder, names = list_images(paths, source.images, "test")
     if source.ids is None:
         require_some(names, folder, "test")
@@ -106,7 +113,7 @@ def test_part(
     if paths.dry_run:
         table, problems = table.head(16), []
     table, found = with_inspection(table, folder, "checking test images", hashes)
-    prior = "; it is predicted as the share of each class"
+    prior = "; its prediction will be the share of each class"
     problems = [
         problem._replace(detail=problem.detail + prior)
         if problem.problem in ("unreadable", "file missing")
@@ -126,20 +133,23 @@ def test_part(
 
 
 def manifest_paths(table: pd.DataFrame, folder: Path, paths: Paths) -> list[str]:
-    """Paths as the manifest holds them: below the competition's folder, absolute when elsewhere, '' for no file."""
+    """Paths as in the manifest: relative to the competition's folder if below it, else absolute; "" for no file."""
     base = folder.relative_to(paths.home) if folder.is_relative_to(paths.home) else folder
     return [(base / name).as_posix() if name else "" for name in table["name"]]
 
 
 def with_manifest_paths(problems: list[Problem], folder: Path, paths: Paths) -> list[Problem]:
-    """The problems under the paths of the manifest."""
+    """The problems, with their file names replaced by the paths of the manifest."""
     table = pd.DataFrame({"name": [problem.path for problem in problems]}, dtype=str)
     places = manifest_paths(table, folder, paths)
     return [problem._replace(path=path) for problem, path in zip(problems, places, strict=True)]
 
 
 def find_identical(manifest: pd.DataFrame) -> list[Problem]:
-    """Byte-identical images: within train, across train and test, with labels that agree or not."""
+    """Problems for byte-identical images: one for each image whose bytes are those of an earlier row.
+
+    The kind of the problem says if they are in train and test, or if they have different labels.
+    """
     problems = []
     known = manifest[manifest["sha256"] != ""]
     for _, twins in known[known["sha256"].duplicated(keep=False)].groupby("sha256", sort=False):
@@ -148,7 +158,10 @@ def find_identical(manifest: pd.DataFrame) -> list[Problem]:
             if twin.split != first["split"]:
                 kind, detail = "identical in train and test", f"the same bytes as {first['path']} ({first['label']})"
             elif twin.label != first["label"]:
-                kind, detail = "identical with another label", f"{twin.label}, but {first['label']} in {first['path']}"
+                kind, detail = (
+                    "identical with another label",
+                    f"its label is '{twin.label}', but that of {first['path']} is '{first['label']}'",
+                )
             else:
                 kind, detail = "identical", f"the same bytes as {first['path']}"
             problems.append(Problem(twin.path, kind, detail))
@@ -158,8 +171,12 @@ def find_identical(manifest: pd.DataFrame) -> list[Problem]:
 def make_manifest(
     paths: Paths, competition: Competition, hashes: dict[str, str]
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[Problem]]:
-    """The manifest, train rows before test rows and each by id, the known labels (id, label) of test rows, and all
-    findings. The hashes of the images are added to ``hashes``, by path."""
+    """The manifest, the known labels of test rows (id, label), and all problems.
+
+    Train rows come before test rows; each split is sorted by id.
+
+    hashes: the sha256 of each image is added to it, by path
+    """
     table, problems = train_part(paths, competition, hashes)
     parts, known = [table], pd.DataFrame(columns=["id", "label"])
     if competition.test is not None:
@@ -179,7 +196,7 @@ def write_problems(paths: Paths, problems: list[Problem]) -> None:
 
 
 def report(manifest: pd.DataFrame, problems: list[Problem], competition: Competition, paths: Paths) -> None:
-    """Prints classes, sizes and problems, three of a kind."""
+    """Prints the classes, the image sizes, and at most three problems of each kind."""
     train = manifest[manifest["split"] == "train"]
     counts = train["label"].value_counts()
     counts = counts.loc[sorted_ids(counts.index)]
@@ -187,7 +204,7 @@ def report(manifest: pd.DataFrame, problems: list[Problem], competition: Competi
     more = f", ... ({counts.min():,} to {counts.max():,} each)" if len(counts) > 12 else ""
     say("manifest", f"{count_of(len(counts), 'class')}: {listing}{more}")
     for name in sorted(set(competition.classes or []) - set(counts.index)):
-        say("manifest", f"note: no train image has the label '{name}' of classes")
+        say("manifest", f"note: no train image has the label '{name}', which is in classes of competition.toml")
     sizes = manifest.loc[manifest["width"] > 0, ["width", "height"]]
     spans = [f"{side} {sizes[side].min()} to {sizes[side].max()} (median {sizes[side].median():.0f})" for side in sizes]
     say("manifest", f"sizes: {', '.join(spans)} pixels")
@@ -200,14 +217,17 @@ def report(manifest: pd.DataFrame, problems: list[Problem], competition: Competi
         for problem in found[:3]:
             print(f"    {problem.path}: {problem.detail}")
         if len(found) > 3:
-            print(f"    ... all of them in {shown(paths.problems)}")
+            print(f"    ... see all of them in {shown(paths.problems)}")
 
 
 def make_with_hashes(
     target: Target, job: Job
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[Problem], dict[str, str | None]]:
-    """``make_manifest``, and the hashes of all that was read, by key. Each image is read once: its hash is known from
-    the check. A file that changes meanwhile counts as changed the next time."""
+    """Returns what ``make_manifest`` returns, and the sha256 of all files that it read, by key.
+
+    Each image is read only once, since the check also computes its sha256. A file that changes during the call counts
+    as changed the next time.
+    """
     index = Index(job.paths.home)
     index.begin()
     signatures = {str(file): index.signature(file) for file in target.files}
@@ -225,15 +245,18 @@ def make_with_hashes(
 
 
 def require_ours_or_new(target: Target, job: Job, known_text: str) -> None:
-    """Raises FoldwiseError before a file of the user's would be replaced."""
+    """Raises FoldwiseError if manifest.csv or test_labels.csv is a file of the user, which would be replaced.
+
+    known_text: the new content of test_labels.csv
+    """
     paths, index = job.paths, Index(job.paths.home)
     require_ours(paths.manifest, MANIFEST_COLUMNS, paths.manifest_record)
     if names_tell_labels(job.competition) and paths.test_labels.exists():
         ours = (target.before() or {"made": {}})["made"]
         if index.key(paths.test_labels) not in ours and paths.test_labels.read_bytes() != known_text.encode():
             raise FoldwiseError(
-                f"{shown(paths.test_labels)} is not what the names of the test images tell, and it would be replaced; "
-                "rename it"
+                f"{shown(paths.test_labels)} would be replaced by the labels in the names of the test images, but "
+                "Foldwise has not made it; give it another name"
             )
 
 

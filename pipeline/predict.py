@@ -1,4 +1,4 @@
-"""Stage 5: predict with trained folds, each its out-of-fold rows and the test images.
+"""Stage 5: predict the out-of-fold rows and the test images with each trained fold.
 
     make predict
     python -m pipeline.predict --competition dogs-vs-cats --recipe resnet18 --folds 0,1
@@ -6,8 +6,8 @@
 Reads   manifest.csv, folds.csv, runs/<run>/fold<k>/weights.safetensors and the images
 Writes  runs/<run>/fold<k>/oof.npz and test.npz (image_ids, target_names, predictions), and, last, predicted.json
 
-Both are made by one function with the same views, so that what is tuned on the one holds for the other. The test images
-are read once for all folds.
+The same function makes both, with the same views, so that a choice made on out-of-fold predictions suits the test
+predictions too. The test images are read once for all folds.
 """
 
 from __future__ import annotations
@@ -58,14 +58,17 @@ def weights_of(job: Job) -> dict[int, str]:
 
 
 def with_prior(rows: pd.DataFrame, predictions: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """Predictions (N, C) of all test rows: those of the readable images, and the prior (C,) for the others."""
+    """Predictions (N, C) of all test rows, from those of the readable ones (M, C); the others get the prior (C,)."""
     full = np.tile(prior, (len(rows), 1))
     full[(rows["width"] > 0).to_numpy()] = predictions
     return full
 
 
 def predictor(job: Job, tables: RunTables, compute: Compute) -> Callable[[pd.DataFrame, list[int], str], list]:
-    """A function (rows, folds, what is done) -> predictions (N, C) of each fold, from one pass over the images."""
+    """A function (rows, folds, description) -> predictions (N, C) of each fold, in one pass over the images.
+
+    The description is for the progress bar.
+    """
     recipe, device = job.recipe, compute.device
     pixels = open_pixels(job.paths, readable_rows(tables.manifest), recipe.cache_side, "predict")
     trained, preprocessing = load_folds(job, job.folds, tables.identity, tables.task)

@@ -1,10 +1,10 @@
-"""Stage 1: what you dropped into raw/ becomes images/.
+"""Stage 1: unpack the files of raw/ into images/.
 
     make prepare COMPETITION=dogs-vs-cats
     python -m pipeline.prepare --competition dogs-vs-cats
 
-Reads   data/<competition>/raw/: archives as Kaggle hands them out (zip, tar; one in another is fine), images as arrays
-        (HDF5, CIFAR-10's pickles; in an archive or a folder too), or plain folders, which stay where they are
+Reads   data/<competition>/raw/: archives (zip, tar; also archives inside archives), images stored as arrays (HDF5,
+        CIFAR-10's pickles; also inside archives and folders), and folders of images, which are used where they are
 Writes  data/<competition>/images/ and, last, prepared.json; for the built-in digits also test_labels.csv
 """
 
@@ -45,8 +45,11 @@ NUM_DIGITS_TEST = 360
 
 
 def write_digits(paths: Paths, folder: Path) -> int:
-    """scikit-learn's 1,797 handwritten digits (8x8 scans, 16 grey levels; Alpaydin & Kaynak, UCI 1998) as
-    ``train/<label>_<number>.png`` and ``test/<id>.png``, the labels of the test images kept aside."""
+    """Writes scikit-learn's 1,797 handwritten digits as PNG files below ``folder``; returns their number.
+
+    The files are ``train/<label>_<number>.png`` and ``test/<id>.png``; the labels of the test images go into
+    ``test_labels.csv``. The digits are 8x8 scans with grey values from 0 to 16 (Alpaydin & Kaynak, UCI 1998).
+    """
     import cv2
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -68,7 +71,14 @@ def write_digits(paths: Paths, folder: Path) -> int:
 
 
 def make_images(contents: list[Path], folder: Path, watched: Callable[[list, str], Iterator]) -> int:
-    """Unpacks the archives and writes what comes as arrays as images; returns the number of files in ``folder``."""
+    """Unpacks archives, and writes images that are stored as arrays as PNG files; returns the number of files made.
+
+    Raises FoldwiseError if a folder in raw/ and a file of arrays hold the same split.
+
+    contents: the files and folders in raw/
+    folder: where the files are written
+    watched: wraps a list for a progress bar: (items, description) -> iterator
+    """
     files = to_unpack(contents)
     count = unpack_all([path for path in files if is_archive(path)], folder, watched)
     unpacked = [path for path in folder.rglob("*") if is_array_file(path) and holds_images(path)]
@@ -77,26 +87,26 @@ def make_images(contents: list[Path], folder: Path, watched: Callable[[list, str
         return count
     try:
         count += write_images(arrays, folder, watched) - len(unpacked)
-    except FoldwiseError as fault:  # the user knows the archive, and not where it was unpacked to
+    except FoldwiseError as fault:  # the user does not know the temporary folder
         raise FoldwiseError(str(fault).replace(f"{shown(folder)}/", "in an archive of raw/, ")) from fault
     for path in unpacked:
         path.unlink()
     for place in contents:
         if place.is_dir() and (folder / place.name).exists():
             raise FoldwiseError(
-                f"{shown(place)} and {arrays[0].name} both hold {place.name} images; name the one that is meant in "
-                f"competition.toml: raw = ['{place.name}']"
+                f"{shown(place)} and {arrays[0].name} both hold {place.name} images; choose one of them in "
+                f"competition.toml, such as: raw = ['{place.name}']"
             )
     return count
 
 
 def missing_raw(paths: Paths, competition: Competition) -> FoldwiseError:
-    """What to download, and where to put it."""
+    """The error if there are no images; it says what to download and where to put it."""
     if competition.raw and any(paths.raw.glob("[!.]*")):
         here = ", ".join(sorted(path.name for path in paths.raw.glob("[!.]*"))[:8])
         return FoldwiseError(
-            f"{shown(paths.raw)} holds nothing of what {shown(paths.toml)} names, raw = {competition.raw} (it holds: "
-            f"{here}); put that there, or name what is there"
+            f"nothing in {shown(paths.raw)} matches raw = {competition.raw} of {shown(paths.toml)} (the folder has: "
+            f"{here}); put the missing files there, or correct raw"
         )
     advice = f"put the archives or folders of the competition into {shown(paths.raw)}/"
     if competition.slug:
@@ -110,11 +120,14 @@ def missing_raw(paths: Paths, competition: Competition) -> FoldwiseError:
 def put_in_place(
     made: Path, paths: Paths, before: dict[str, Any] | None, keep_all: bool
 ) -> tuple[list[Path], list[Path]]:
-    """Moves what was made into images/; returns the files that are now there as they were made, and those that were
-    left as the user had changed them. It can be interrupted at any moment and done again.
+    """Moves the files in ``made`` into images/; it can be interrupted at any moment and repeated.
 
-    before: the record of the last time. What that lists is replaced, and removed where it is not made any more (unless
-    ``keep_all``), but only while it is still as it was recorded: everything else in images/ is the user's.
+    Returns the files in images/ that this stage made, and the files that it did not replace, since they are the user's.
+
+    made: folder of the new files
+    before: the record of the last run. A file that it lists is replaced, or deleted if it is no longer made, but only
+        if it is unmodified. All other files in images/ belong to the user.
+    keep_all: do not delete files that are no longer made
     """
     names = [path.relative_to(made) for path in sorted(made.rglob("*")) if path.is_file()]
     if not paths.images.exists():
@@ -124,13 +137,14 @@ def put_in_place(
     recorded = before["made"] if before else {}
 
     def is_ours(path: Path) -> bool:
+        """True if this stage made the file, and the user has not changed it."""
         return recorded.get(index.key(path), "") == index.sha256(path)
 
     placed, left = [], []
     for name in names:
         target = paths.images / name
         below = [target, *(folder for folder in target.parents if folder.is_relative_to(paths.images))]
-        if any(place.is_symlink() for place in below if place != paths.images):  # it leads to what is the user's
+        if any(place.is_symlink() for place in below if place != paths.images):  # a link leads to files of the user
             left.append(target)
             continue
         if target.exists() and not (target.is_file() and (filecmp.cmp(made / name, target, False) or is_ours(target))):
@@ -147,50 +161,50 @@ def put_in_place(
             placed.append(path)
         else:
             path.unlink()
-            with suppress(OSError):  # the folder holds something else
+            with suppress(OSError):  # the folder is not empty
                 path.parent.rmdir()
     return placed, left
 
 
 def require_known(made: Path, paths: Paths, competition: Competition) -> None:
-    """Raises FoldwiseError for an images/ that this stage did not make and the competition does not use."""
+    """Raises FoldwiseError if images/ has files that this stage did not make, unless competition.toml uses them."""
     sources = [competition.train.images, *([competition.test.images] if competition.test else [])]
     places = [place for name in sources if (place := paths.seek(name)) is not None]
     if any(place.is_relative_to(paths.images) for place in places):
         return
     if any(path.is_file() and not (made / path.relative_to(paths.images)).exists() for path in paths.images.rglob("*")):
         raise FoldwiseError(
-            f"{shown(paths.images)} was not made by this stage, which would add to it; "
-            f"move what you put there to {shown(paths.raw)}/"
+            f"{shown(paths.images)} has files that this stage did not make, and it would add its own; "
+            f"move your files to {shown(paths.raw)}/"
         )
 
 
 def has_images(paths: Paths, source: str, before: dict[str, Any] | None) -> bool:
-    """Whether the train images are somewhere else than in raw/, other than where this stage put them."""
+    """True if there are train images that this stage did not make, or ``source`` is an absolute path."""
     place = paths.seek(source)
     if place is None:
-        return Path(source).is_absolute()  # the manifest says what is wrong
+        return Path(source).is_absolute()  # if it is missing, the manifest stage says so
     index, made = Index(paths.home), before["made"] if before else {}
     return any(index.key(place / name) not in made for name in list_files(place))
 
 
 def prepare(paths: Paths, competition: Competition) -> str:
-    """Brings images/ up to date with raw/, or leaves it as it was; returns what was done."""
+    """Updates images/ if raw/ has changed; returns a message that says what was done."""
     facts, index = read_toml(paths.toml), Index(paths.home)
     contents, target = raw_contents(paths, facts), prepare_target(paths, facts)
     if not target.why(index):
         return "nothing new in raw/"
     source, before = competition.train.images, target.before()
-    lost = target.lost(before, index) if before else {}  # the only source of some images may be gone: they stay
+    lost = target.lost(before, index) if before else {}  # deleted archives; the images from them stay
     if not competition.builtin and not contents and not has_images(paths, source, before):
         raise missing_raw(paths, competition)
 
     for path in contents:
         if path.suffix.lower() in (".7z", ".rar"):
-            say("prepare", f"note: {shown(path)} is left alone; unpack it yourself into {shown(paths.raw)}")
+            say("prepare", f"note: {shown(path)} has an unsupported format; unpack it yourself into {shown(paths.raw)}")
 
     read = target.read_now()
-    # All is made in a folder beside images/ first: what cannot be unpacked whole changes nothing there.
+    # All files are made in a temporary folder first, so that an error leaves images/ unchanged.
     temporary = temporary_beside(paths.images)
     temporary.mkdir()
 
@@ -208,25 +222,28 @@ def prepare(paths: Paths, competition: Competition) -> str:
     write_json(paths.prepared, target.written(lost | read, [*made, *labels]))
     if lost:
         names = ", ".join(index.file(key).name for key in lost)
-        say("prepare", f"note: {names} is gone from raw/; what was unpacked from it stays in {shown(paths.images)}")
+        say("prepare", f"note: no longer in raw/: {names}; the files unpacked from there stay in {shown(paths.images)}")
     if left:
         say(
             "prepare",
-            f"note: {count_of(len(left), 'file')} in {shown(paths.images)}, such as {shown(left[0])}, differ from what "
-            "raw/ holds and stay as they are; delete them and type the same again to have them unpacked",
+            f"note: {count_of(len(left), 'file')} in {shown(paths.images)}, such as {shown(left[0])}, will not be "
+            "replaced, since the content differs from raw/; to unpack them, delete them and run the same command again",
         )
     if Path(source).is_absolute():
-        return f"the images stay in {source}"
+        return f"the images are read from {source}"
     if not count:
         names = ", ".join(path.name for path in contents)
-        return f"{names} in {shown(paths.raw)} can be used as it is" if contents else "raw/ is empty"
+        return f"nothing to unpack in {shown(paths.raw)}, which has: {names}" if contents else "raw/ is empty"
     packed = ", ".join(dict.fromkeys(Path(path).name for path in target.files))
     return f"{count_of(count, 'file')} from {packed or 'the built-in digits'} -> {shown(paths.images)}"
 
 
 def run(job: Job) -> str:
-    """Brings images/ up to date; returns a sentence that says what was done."""
-    with held(job.paths.home / "cache" / "lock", lambda: say("prepare", "waiting for another process at work here")):
+    """Updates images/; returns a message that says what was done."""
+    with held(
+        job.paths.home / "cache" / "lock",
+        lambda: say("prepare", "waiting for another process that unpacks or decodes these images"),
+    ):
         done = prepare(job.paths, job.competition)
     say("prepare", f"{done}{job.call.next_step('manifest')}")
     return done

@@ -4,8 +4,8 @@
     python -m pipeline.submit --competition dogs-vs-cats --recipe resnet18 --folds 0
 
 Reads   runs/<run>/test.npz and score.json, the sample submission, and the test labels if they are known
-Writes  submissions/<competition>/<run>.csv and <run>.json, its origin. An older, different file of that name is kept as
-        <run>.<fingerprint>.csv, since it may have been uploaded
+Writes  submissions/<competition>/<run>.csv, and <run>.json, which records where it came from. An older file with other
+        content is kept as <run>.<fingerprint>.csv, since it may have been uploaded
 """
 
 from __future__ import annotations
@@ -63,19 +63,22 @@ def known_score(job: Job, ids: pd.Series, predictions: np.ndarray, task: Task) -
     labels = known.set_index(known.columns[0])[known.columns[1]]
     here = ids.isin(labels.index).to_numpy()
     if not here.any():
-        raise FoldwiseError(f"{shown(path)} names none of the test ids, such as '{ids.iloc[0]}'")
+        raise FoldwiseError(
+            f"the first column of {shown(path)} has none of the test ids, such as '{ids.iloc[0]}'; correct that file, "
+            "or [test] in competition.toml"
+        )
     targets = task.targets(labels.loc[ids[here]].reset_index(drop=True))
     return task.score(job.competition.metric, targets, predictions[here])
 
 
 def keep_older(path: Path, text: str) -> None:
-    """Renames a submission of other content, and its JSON, after its fingerprint."""
+    """Adds the fingerprint of an older submission to its name and that of its JSON, if the content differs."""
     if path.exists() and path.read_bytes() != text.encode():
         mark = fingerprint(path)[:8]
-        for old in (path.with_name(f"{path.stem}.json"), path):  # the CSV last: until then all can be done again
+        for old in (path.with_name(f"{path.stem}.json"), path):  # the CSV last, so that this can be interrupted
             if old.exists():
                 old.replace(old.with_name(f"{path.stem}.{mark}{old.suffix}"))
-        say("submit", f"the older, different {path.name} is kept as {path.stem}.{mark}.csv")
+        say("submit", f"the older {path.name}, whose content differs, is kept as {path.stem}.{mark}.csv")
 
 
 def run(job: Job) -> pd.DataFrame | None:
@@ -84,13 +87,15 @@ def run(job: Job) -> pd.DataFrame | None:
     target = submit_target(paths, read_toml(paths.toml), run_of_job, job.folds, job.num_folds)
     read = target.read_now()
     if not files.record.exists():
-        raise FoldwiseError(
-            f"the folds of {run_of_job} are not put together yet; type: {job.call.make_line('ensemble')}"
-        )
+        raise FoldwiseError(f"the folds of {run_of_job} are not combined yet; type: {job.call.make_line('ensemble')}")
     score = read_record(files.record)
     form = competition.submission
     if form is None:
-        say("submit", f"no test images: {run_of_job} ends with out-of-fold {score['metric']} {score['cv_score']:.4f}")
+        say(
+            "submit",
+            f"no test images, so there is nothing to submit; {run_of_job} has out-of-fold {score['metric']} "
+            f"{score['cv_score']:.4f}",
+        )
         return None
 
     ids, predictions, task = load_test(job, score)
@@ -122,7 +127,7 @@ def run(job: Job) -> pd.DataFrame | None:
 
 
 def report(job: Job, path: Path, about: dict[str, Any]) -> None:
-    """Prints what was written, what to expect of it, and the line that uploads it."""
+    """Prints what was written, the score to expect, and the command that uploads it."""
     score, known = about["score"], about["test_score"]
     low, high = score["interval_95"]
     partial = f", PARTIAL: {len(job.folds)} of {job.num_folds} folds" if score["partial"] else ""
@@ -136,7 +141,7 @@ def report(job: Job, path: Path, about: dict[str, Any]) -> None:
     if known is not None:
         say(
             "submit",
-            f"{score['metric']} on the test labels kept aside: {known:.4f}, on train images {score['train_score']:.4f}",
+            f"{score['metric']} {known:.4f} on the known test labels, {score['train_score']:.4f} on train images",
         )
     if job.competition.slug and not job.paths.dry_run:
         message = f"{path.stem} cv={score['cv_score']:.4f}"

@@ -6,9 +6,9 @@
     torchrun --nproc-per-node 4 -m pipeline.train --competition dogs-vs-cats --recipe resnet18 --fold 0
 
 Reads   manifest.csv, folds.csv, the images, and the recipe
-Writes  runs/<run>/fold<k>/: arrangement.json, checkpoints/ (after an epoch, every five minutes and when stopped, so
-        that the same command continues at that step), log.csv, events..., pictures (augmented.png, curves.png,
-        validation.png, confusion.png), weights.safetensors; and, last, trained.json
+Writes  runs/<run>/fold<k>/: arrangement.json; checkpoints/ (at the end of epochs, every five minutes within an epoch,
+        and when stopped; the same command continues at that step); log.csv; TensorBoard events; pictures
+        (augmented.png, curves.png, validation.png, confusion.png); weights.safetensors; and, last, trained.json
 """
 
 from __future__ import annotations
@@ -58,18 +58,21 @@ from pipeline.system.signals import Stop
 
 
 def seed_step(*key: int) -> None:
-    """Makes torch's draws (dropout, mixing) a function of (seed, fold, step), so that any step can be the first."""
+    """Seeds torch with a key such as (seed, fold, step, rank).
+
+    Dropout, Mixup and CutMix then do not depend on the steps before, so that training can continue at any step.
+    """
     torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
 
 
 def train_fold(
     job: Job, module: nn.Module, normalize: nn.Module, data: FoldData, compute: Compute, store: FoldStore
 ) -> tuple[nn.Module, np.ndarray, TrainingLog]:
-    """Trains from the newest checkpoint, or from the start, to the end of the recipe.
+    """Trains from the newest checkpoint, or from the start, to the last epoch.
 
-    Returns the module to keep, its validation predictions (M, C), and the log. The weights kept are those of the
-    last step, or their moving average: picking an epoch by its validation score would make the out-of-fold score too
-    good. A step waits for the device only to save or to check the losses.
+    Returns the module to keep, its validation predictions (M, C), and the log. The module has the weights of the last
+    step, or their moving average. It is not that of the epoch with the best validation score, since such a choice would
+    make the out-of-fold score too good. A step waits for the device only to save or to check the losses.
     """
     recipe, task, metric, ranks, precision = (
         job.recipe,
@@ -93,7 +96,7 @@ def train_fold(
         store.checkpoints.restore(training, compute.device)
     ranks.require_same("checkpoints", str(training.step))
     if training.step:
-        say("train", f"fold {store.fold}: going on after step {training.step:,} of {recipe.epochs * steps:,}")
+        say("train", f"fold {store.fold}: continuing after step {training.step:,} of {recipe.epochs * steps:,}")
     log = TrainingLog(store, recipe.epochs, metric, training.history, ranks.is_first)
     saver = Saver(training, store, ranks, lr_of, recipe.epochs * steps)
     if compute.arrangement.compiled:
@@ -155,7 +158,7 @@ def train_fold(
 
 
 def train(job: Job, fold: int, stop: Stop) -> None:
-    """Trains one fold from its tables to trained.json; does nothing if it is trained."""
+    """Trains one fold and writes its files, trained.json last; does nothing if the fold is already trained."""
     recipe, folder = job.recipe, job.fold_folder(fold)
     tables = open_run(job)
     num_images = int((tables.folds["fold"] != fold).sum())
@@ -168,7 +171,7 @@ def train(job: Job, fold: int, stop: Stop) -> None:
         seed_step(recipe.seed, fold)
         network = build_model(recipe, len(tables.task.target_names), recipe.pretrained)
         if recipe.freeze and not recipe.pretrained:
-            say("train", "note: freeze = true keeps a backbone that has learned nothing; set pretrained")
+            say("train", "note: freeze = true freezes a backbone with random weights; set pretrained too")
         data = load_data(job, tables, fold, network, compute)
         with ranks.first_goes_first():
             start_run(job, tables.identity, network.pretrained_sha256)
@@ -211,17 +214,19 @@ def train(job: Job, fold: int, stop: Stop) -> None:
         checkpoints.discard()
     say(
         "train",
-        f"fold {fold}: {job.competition.metric} {last['val_score']:.4f}, on images it was trained on "
-        f"{train_score:.4f}, in {duration(seconds)} -> {shown(folder)}{job.call.next_step('submit')}",
+        f"fold {fold}: {job.competition.metric} {last['val_score']:.4f} on validation images, {train_score:.4f} on "
+        f"images it was trained on, in {duration(seconds)} -> {shown(folder)}{job.call.next_step('submit')}",
     )
 
 
 def run(job: Job) -> pd.DataFrame:
-    """Trains the folds of the job, one after another, unless they are trained; returns their log: a row for each epoch
-    (fold, epoch, lr, train_loss, train_score, val_loss, val_score, seconds)."""
+    """Trains the folds of the job, one after another, except those that are already trained; returns their log.
+
+    The log has a row for each epoch: epoch, lr, train_loss, train_score, val_loss, val_score, seconds, fold.
+    """
     stop = Stop(job.machine.until)
     for fold in job.folds:
-        stop.leave(f"fold {fold} was not begun")
+        stop.leave(f"fold {fold} was not started")
         train(job, fold, stop)
     logs = [read_csv(job.fold_folder(fold) / "log.csv").astype(float) for fold in job.folds]
     return pd.concat([log.assign(fold=fold) for fold, log in zip(job.folds, logs, strict=True)], ignore_index=True)

@@ -220,7 +220,7 @@ def test_twice_does_nothing_and_a_new_archive_is_taken_in(
 def test_a_folder_that_we_did_not_make_is_not_replaced(shapes: Paths, failure: Callable[..., str]) -> None:
     shapes.images.mkdir()
     (shapes.images / "mine.png").write_bytes(b"precious")
-    assert "move what you put there" in failure("prepare")
+    assert "move your files to data/shapes/raw/" in failure("prepare")
     assert (shapes.images / "mine.png").read_bytes() == b"precious"
 
 

@@ -1,4 +1,4 @@
-"""Inspects the images of a table, by all cores: size, sha256, and what is unusual about a file."""
+"""Checks the images of a table, on all cores: size, sha256, and what is unusual about a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.system.threads import in_threads
 
 
 def inspect_all(files: list[Path], doing: str) -> list[Inspection | Unreadable]:
-    """Inspections in the order of the files."""
+    """Checks files in several threads; returns an Inspection or an Unreadable for each, in the order of the files."""
 
     def look(path: Path) -> Inspection | Unreadable:
         try:
@@ -28,8 +28,14 @@ def inspect_all(files: list[Path], doing: str) -> list[Inspection | Unreadable]:
 def with_inspection(
     table: pd.DataFrame, folder: Path, doing: str, hashes: dict[str, str]
 ) -> tuple[pd.DataFrame, list[Problem]]:
-    """The table with width, height and sha256 (0, 0 and empty for a file that is missing or cannot be read). The
-    hashes of the files that were read are added to ``hashes``, by path."""
+    """Checks the images of a table; returns the table with width, height and sha256, and the problems.
+
+    The values are 0, 0 and "" for a file that is missing or cannot be read.
+
+    table: rows with ``name``, the path below ``folder``, or "" if there is no file
+    doing: description for the progress bar
+    hashes: the sha256 of each file that was read is added to it, by path
+    """
     problems, facts = [], {}
     present = table["name"][table["name"] != ""]
     for name, seen in zip(present, inspect_all([folder / name for name in present], doing), strict=True):

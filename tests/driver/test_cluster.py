@@ -98,7 +98,7 @@ def test_a_lost_node_and_a_lost_driver_cost_nothing(cluster: Any, split: Paths, 
     assert driver.returncode == 0 and not faults
     assert re.search(r"1 fold of tiny.* trained already", said) and "fold 2" not in said
     for fold in range(2):
-        assert (folders[fold] / "console.log").read_text().count("going on after step") >= 1
+        assert (folders[fold] / "console.log").read_text().count("continuing after step") >= 1
     together = [load_file(folder / "weights.safetensors") for folder in folders[:2]]
     split.run(run).rename(split.runs / "on-the-cluster")
     for fold in range(2):

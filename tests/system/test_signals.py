@@ -46,7 +46,7 @@ def test_a_signal_saves_and_a_second_leaves_at_once(split: Paths, root: Path, nu
     os.kill(process.pid, signal.SIGCONT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, (out, err)
-    assert f"going on after step {step:,}" in out
+    assert f"continuing after step {step:,}" in out
 
 
 def test_a_signal_that_meets_a_destructor_is_not_lost() -> None:
