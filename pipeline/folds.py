@@ -68,14 +68,14 @@ def resolve_groups(train: pd.DataFrame) -> pd.Series:
     return first.where((component.map(component.value_counts()) > 1).to_numpy() | (train["group"] != ""), "")
 
 
-def assign_folds(train: pd.DataFrame, groups: pd.Series, has_real_groups: bool, settings: Folds) -> np.ndarray:
+def assign_folds(train: pd.DataFrame, groups: pd.Series, has_user_groups: bool, settings: Folds) -> np.ndarray:
     """Fold (N,) int of each row, stratified by label with scikit-learn's splitters and shuffled with the seed.
 
     Without groups of the user, byte-identical images are split as one image, so that the folds have nearly equal sizes.
     Raises FoldwiseError if there are fewer images or groups than folds, or if every class has fewer images than folds.
 
     groups: (N,) str of ``resolve_groups``
-    has_real_groups: True if the user gave groups
+    has_user_groups: True if the user gave groups
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
@@ -88,7 +88,7 @@ def assign_folds(train: pd.DataFrame, groups: pd.Series, has_real_groups: bool, 
     fold = np.empty(len(train), int)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # report() has a better message about small classes
-        if has_real_groups:
+        if has_user_groups:
             for number, (_, rows) in enumerate(StratifiedGroupKFold(**arguments).split(train, train["label"], units)):
                 fold[rows] = number
             return fold
@@ -134,8 +134,8 @@ def make_folds(manifest: pd.DataFrame, competition: Competition, paths: Paths) -
             )
     else:
         strata = task_of(competition, train["label"]).strata(train["label"])
-        has_real_groups = bool((train["group"] != "").any())
-        fold = assign_folds(train.assign(label=strata), groups, has_real_groups, competition.folds)
+        has_user_groups = bool((train["group"] != "").any())
+        fold = assign_folds(train.assign(label=strata), groups, has_user_groups, competition.folds)
     return train.assign(group=groups, fold=fold)[FOLDS_COLUMNS]
 
 
@@ -178,8 +178,8 @@ def run(job: Job, force: bool = False) -> pd.DataFrame:
     )
     # If only folds.csv was edited, the new folds may be those that the runs were trained with.
     known = {(made_of(paths, name.split("/")[0]) or {}).get("folds_sha256") for name in trained}
-    fits = same or known == {fingerprint(text)}
-    if paths.folds.exists() and not fits and trained and not force and not paths.dry_run:
+    keeps_runs_valid = same or known == {fingerprint(text)}
+    if paths.folds.exists() and not keeps_runs_valid and trained and not force and not paths.dry_run:
         raise FoldwiseError(
             f"labels, images, groups or competition.toml have changed, so the folds would change, and "
             f"{count_of(len(trained), 'trained fold')} ({', '.join(trained[:5])}{', ...' if len(trained) > 5 else ''}) "
@@ -189,7 +189,7 @@ def run(job: Job, force: bool = False) -> pd.DataFrame:
     report(folds)
     write_csv(paths.folds, folds)
     write_json(paths.folds_record, target.written(read, [paths.folds]))
-    if trained and not fits:
+    if trained and not keeps_runs_valid:
         runs = sorted({name.split("/")[0] for name in trained})
         of_runs = " ".join(shlex.quote(shown(paths.run(name))) for name in runs)
         say(

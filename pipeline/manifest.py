@@ -212,8 +212,8 @@ def report(manifest: pd.DataFrame, problems: list[Problem], competition: Competi
     for kind in sorted({problem.problem for problem in problems}, key=lambda kind: (kind not in DROPPED, kind)):
         found = [problem for problem in problems if problem.problem == kind]
         dropped = sum(problem.path not in used for problem in found)
-        fate = f", {dropped:,} dropped" if dropped else ""
-        say("manifest", f"note: {kind}: {count_of(len(found), 'file')}{fate}")
+        dropped_note = f", {dropped:,} dropped" if dropped else ""
+        say("manifest", f"note: {kind}: {count_of(len(found), 'file')}{dropped_note}")
         for problem in found[:3]:
             print(f"    {problem.path}: {problem.detail}")
         if len(found) > 3:
@@ -244,14 +244,14 @@ def make_with_hashes(
     return manifest, known, problems, {index.key(file): sha256 for file, sha256 in hashes.items()} | others
 
 
-def require_ours_or_new(target: Target, job: Job, known_text: str) -> None:
+def refuse_to_replace(target: Target, job: Job, known_text: str) -> None:
     """Raises FoldwiseError if manifest.csv or test_labels.csv is a file of the user, which would be replaced.
 
     known_text: the new content of test_labels.csv
     """
     paths, index = job.paths, Index(job.paths.home)
     require_ours(paths.manifest, MANIFEST_COLUMNS, paths.manifest_record)
-    if names_tell_labels(job.competition) and paths.test_labels.exists():
+    if names_contain_labels(job.competition) and paths.test_labels.exists():
         ours = (target.before() or {"made": {}})["made"]
         if index.key(paths.test_labels) not in ours and paths.test_labels.read_bytes() != known_text.encode():
             raise FoldwiseError(
@@ -260,9 +260,9 @@ def require_ours_or_new(target: Target, job: Job, known_text: str) -> None:
             )
 
 
-def names_tell_labels(competition: Competition) -> bool:
+def names_contain_labels(competition: Competition) -> bool:
     """True if the names of the test images contain their labels."""
-    return competition.test is not None and competition.test.names_tell_labels
+    return competition.test is not None and competition.test.names_contain_labels
 
 
 def run(job: Job) -> pd.DataFrame:
@@ -270,7 +270,7 @@ def run(job: Job) -> pd.DataFrame:
     paths, competition = job.paths, job.competition
     target = manifest_target(paths, read_toml(paths.toml))
     manifest, known, problems, read = make_with_hashes(target, job)
-    require_ours_or_new(target, job, known.to_csv(index=False, lineterminator="\n"))
+    refuse_to_replace(target, job, known.to_csv(index=False, lineterminator="\n"))
     write_problems(paths, problems)
     report(manifest, problems, competition, paths)
     draw_contact_sheet(manifest, paths)
@@ -278,7 +278,7 @@ def run(job: Job) -> pd.DataFrame:
     if not paths.dry_run:
         rehearse_submission(test["image_id"], task_of(competition, train["label"]), competition, paths)
     made = [paths.manifest, paths.problems, paths.contact_sheet]
-    if names_tell_labels(competition):
+    if names_contain_labels(competition):
         write_csv(paths.test_labels, known)
         made.append(paths.test_labels)
     write_csv(paths.manifest, manifest)

@@ -75,13 +75,13 @@ def predictor(job: Job, tables: RunTables, compute: Compute) -> Callable[[pd.Dat
     modules = {fold: compute.place(fuse_batchnorm(module)) for fold, module in trained.items()}
     transforms = eval_transforms(recipe, preprocessing)
     workers = compute.workers(job.machine.workers, pixels.cached is not None)
-    apply = partial(predict, task=tables.task, views=views_of(job), compute=compute)
+    predict_rows = partial(predict, task=tables.task, views=views_of(job), compute=compute)
 
     def of_rows(rows: pd.DataFrame, folds: list[int], doing: str) -> list[np.ndarray]:
         order = EpochBatches(len(rows), recipe.batch_size, share=compute.ranks.share)
         loader = Loader(ImageDataset(pixels, rows, transforms), order, workers, device.type == "cuda")
         normalize = compute.normalize(preprocessing)
-        return apply([modules[fold] for fold in folds], normalize, WithProgress(loader, "predict", doing))
+        return predict_rows([modules[fold] for fold in folds], normalize, WithProgress(loader, "predict", doing))
 
     return of_rows
 

@@ -70,23 +70,23 @@ def write_digits(paths: Paths, folder: Path) -> int:
     return len(named)
 
 
-def make_images(contents: list[Path], folder: Path, watched: Callable[[list, str], Iterator]) -> int:
+def make_images(contents: list[Path], folder: Path, with_progress: Callable[[list, str], Iterator]) -> int:
     """Unpacks archives, and writes images that are stored as arrays as PNG files; returns the number of files made.
 
     Raises FoldwiseError if a folder in raw/ and a file of arrays hold the same split.
 
     contents: the files and folders in raw/
     folder: where the files are written
-    watched: wraps a list for a progress bar: (items, description) -> iterator
+    with_progress: wraps a list for a progress bar: (items, description) -> iterator
     """
     files = to_unpack(contents)
-    count = unpack_all([path for path in files if is_archive(path)], folder, watched)
+    count = unpack_all([path for path in files if is_archive(path)], folder, with_progress)
     unpacked = [path for path in folder.rglob("*") if is_array_file(path) and holds_images(path)]
     arrays = [*unpacked, *(path for path in files if is_array_file(path))]
     if not arrays:
         return count
     try:
-        count += write_images(arrays, folder, watched) - len(unpacked)
+        count += write_images(arrays, folder, with_progress) - len(unpacked)
     except FoldwiseError as fault:  # the user does not know the temporary folder
         raise FoldwiseError(str(fault).replace(f"{shown(folder)}/", "in an archive of raw/, ")) from fault
     for path in unpacked:
@@ -136,18 +136,21 @@ def put_in_place(
     index = Index(paths.home)
     recorded = before["made"] if before else {}
 
-    def is_ours(path: Path) -> bool:
+    def is_unmodified(path: Path) -> bool:
         """True if this stage made the file, and the user has not changed it."""
         return recorded.get(index.key(path), "") == index.sha256(path)
 
     placed, left = [], []
     for name in names:
         target = paths.images / name
-        below = [target, *(folder for folder in target.parents if folder.is_relative_to(paths.images))]
-        if any(place.is_symlink() for place in below if place != paths.images):  # a link leads to files of the user
+        folders = [folder for folder in target.parents if folder.is_relative_to(paths.images)]
+        # A link leads to files of the user; images/ itself may be one.
+        if any(place.is_symlink() for place in [target, *folders] if place != paths.images):
             left.append(target)
             continue
-        if target.exists() and not (target.is_file() and (filecmp.cmp(made / name, target, False) or is_ours(target))):
+        if target.exists() and not (
+            target.is_file() and (filecmp.cmp(made / name, target, False) or is_unmodified(target))
+        ):
             left.append(target)
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -155,7 +158,7 @@ def put_in_place(
         placed.append(target)
     still_made = {paths.images / name for name in names}
     for path in map(index.file, recorded):
-        if path in still_made or not path.is_relative_to(paths.images) or not is_ours(path):
+        if path in still_made or not path.is_relative_to(paths.images) or not is_unmodified(path):
             continue
         if keep_all:
             placed.append(path)
@@ -166,7 +169,7 @@ def put_in_place(
     return placed, left
 
 
-def require_known(made: Path, paths: Paths, competition: Competition) -> None:
+def require_no_user_files(made: Path, paths: Paths, competition: Competition) -> None:
     """Raises FoldwiseError if images/ has files that this stage did not make, unless competition.toml uses them."""
     sources = [competition.train.images, *([competition.test.images] if competition.test else [])]
     places = [place for name in sources if (place := paths.seek(name)) is not None]
@@ -208,13 +211,15 @@ def prepare(paths: Paths, competition: Competition) -> str:
     temporary = temporary_beside(paths.images)
     temporary.mkdir()
 
-    def watched(items: list, doing: str) -> Iterator:
+    def with_progress(items: list, doing: str) -> Iterator:
         return progress(items, len(items), "prepare", doing)
 
     try:
-        count = write_digits(paths, temporary) if competition.builtin else make_images(contents, temporary, watched)
+        count = (
+            write_digits(paths, temporary) if competition.builtin else make_images(contents, temporary, with_progress)
+        )
         if not paths.prepared.exists() and paths.images.exists():
-            require_known(temporary, paths, competition)
+            require_no_user_files(temporary, paths, competition)
         made, left = put_in_place(temporary, paths, before, keep_all=bool(lost))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -54,9 +54,9 @@ def known_score(job: Job, ids: pd.Series, predictions: np.ndarray, task: Task) -
     """The score on the test labels, if [test] names them or the names of the test images contain them."""
     source = job.competition.test
     assert source is not None
-    if source.labels is None and not source.names_tell_labels:
+    if source.labels is None and not source.names_contain_labels:
         return None
-    path = job.paths.test_labels if source.names_tell_labels else job.paths.find(str(source.labels))
+    path = job.paths.test_labels if source.names_contain_labels else job.paths.find(str(source.labels))
     known = read_csv(path)
     if known.empty:
         return None

@@ -32,7 +32,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from pipeline.learner.arrangement import Compute, computing, settle_arrangement
-from pipeline.learner.checkpoint import Checkpoints, require_room, save_weights
+from pipeline.learner.checkpoint import Checkpoints, require_disk_space, save_weights
 from pipeline.learner.fold_data import FoldData, load_data
 from pipeline.learner.inference import predict
 from pipeline.learner.inputs import Mixer
@@ -57,7 +57,7 @@ from pipeline.system.provenance import provenance
 from pipeline.system.signals import Stop
 
 
-def seed_step(*key: int) -> None:
+def seed_torch(*key: int) -> None:
     """Seeds torch with a key such as (seed, fold, step, rank).
 
     Dropout, Mixup and CutMix then do not depend on the steps before, so that training can continue at any step.
@@ -91,8 +91,8 @@ def train_fold(
 
     scored = rows_to_score(len(data.train_targets), len(task.target_names), recipe.seed)
     training = Training(module, ema.module if ema else module, optimizer, scaler, scored)
-    require_room(store.folder, training)
-    with ranks.first_goes_first():
+    require_disk_space(store.folder, training)
+    with ranks.first_rank_first():
         store.checkpoints.restore(training, compute.device)
     ranks.require_same("checkpoints", str(training.step))
     if training.step:
@@ -110,7 +110,7 @@ def train_fold(
         done = len(training.losses)  # steps of this epoch before it was interrupted
         batches = on_device(data.train.epoch(epoch, done), compute.device)
         for step, (images, rows) in enumerate(log.with_progress(batches, steps, done), start=epoch * steps + done):
-            seed_step(recipe.seed, store.fold, step, ranks.rank)
+            seed_torch(recipe.seed, store.fold, step, ranks.rank)
             set_lr(optimizer, lr_of(step))
             inputs, targets = mix(normalize(images), targets_of[rows.to(compute.device, non_blocking=True)])
 
@@ -118,7 +118,7 @@ def train_fold(
             losses, logits = [], []
             pieces = list(zip(inputs.chunk(parts), targets.chunk(parts), strict=True))
             for number, (piece, piece_targets) in enumerate(pieces, start=1):
-                with precision.autocast(), ranks.averaging(replica, now=number == len(pieces)):
+                with precision.autocast(), ranks.sync_gradients(replica, now=number == len(pieces)):
                     piece_logits = replica(piece).float()
                 loss = loss_of(piece_logits, piece_targets) * (len(piece) / batch_size)
                 scaler.scale(loss * ranks.size).backward()
@@ -168,12 +168,12 @@ def train(job: Job, fold: int, stop: Stop) -> None:
         if (folder / "trained.json").exists():
             say("train", f"fold {fold} of {job.run.name} is trained already; delete {shown(folder)} to train it again")
             return
-        seed_step(recipe.seed, fold)
+        seed_torch(recipe.seed, fold)
         network = build_model(recipe, len(tables.task.target_names), recipe.pretrained)
         if recipe.freeze and not recipe.pretrained:
             say("train", "note: freeze = true freezes a backbone with random weights; set pretrained too")
         data = load_data(job, tables, fold, network, compute)
-        with ranks.first_goes_first():
+        with ranks.first_rank_first():
             start_run(job, tables.identity, network.pretrained_sha256)
             settled = settle_arrangement(
                 folder / "arrangement.json", compute.arrangement, recipe, num_images, device, network.module
@@ -196,10 +196,10 @@ def train(job: Job, fold: int, stop: Stop) -> None:
         store = FoldStore(fold, folder, checkpoints, stop, data.train_rows["image_id"].tolist())
         with stop:
             kept, predictions, log = train_fold(job, module, normalize, data, compute, store)
-        known = predict([kept], normalize, data.known, data.task, [()], compute)[0]
+        known = predict([kept], normalize, data.train_sample, data.task, [()], compute)[0]
         if not ranks.is_first:
             return
-        train_score = data.task.score(job.competition.metric, data.known_targets, known)
+        train_score = data.task.score(job.competition.metric, data.train_sample_targets, known)
         heading = f"{job.paths.competition}, {job.run.name}, fold {fold}"
         log.close(heading)
         draw_validation(folder, data.val_images, data.val_rows["label"].tolist(), predictions, data.task, heading)

@@ -67,7 +67,7 @@ def train_in_task(command: list[str], checkout: str, folder: str, environment: d
     import sys
 
     sys.path.insert(0, checkout)
-    from pipeline.system.locks import BEAT, DEAD_AFTER, living_owner
+    from pipeline.system.locks import DEAD_AFTER, HEARTBEAT, living_owner
     from pipeline.system.processes import end_with_parent
     from pipeline.system.threads import cores
 
@@ -75,7 +75,7 @@ def train_in_task(command: list[str], checkout: str, folder: str, environment: d
         at = command.index("--threads") + 1
         command = [*command[:at], str(min(int(command[at]), cores())), *command[at + 1 :]]
 
-    lock, end = Path(folder, "lock"), time.monotonic() + DEAD_AFTER + BEAT
+    lock, end = Path(folder, "lock"), time.monotonic() + DEAD_AFTER + HEARTBEAT
     while living_owner(lock) and time.monotonic() < end:  # a lost machine, or a process that is still saving
         time.sleep(1)
 

@@ -23,7 +23,7 @@ from types import FrameType
 from pipeline.driver.view import View
 from pipeline.system.errors import FoldwiseError
 from pipeline.system.places import CHECKOUT
-from pipeline.system.signals import LEFT_AT_ONCE, SIGNALS, STOPPED, Stopped, handling, is_repeat
+from pipeline.system.signals import EXITED_AT_ONCE, SIGNALS, STOPPED, Stopped, handling, is_repeat
 
 #: Seconds between two checks of the processes, and between two updates of the view.
 POLL_SECONDS, DRAW_EVERY = 0.05, 0.5
@@ -62,7 +62,7 @@ class Processes:
     view: progress lines in a terminal, or None
     asked: why to stop; "" until a signal arrives or a stage is stopped
     reported: True if a stage has printed that it was stopped
-    left_at_once: True if a stage was stopped by a second signal
+    exited_at_once: True if a stage was stopped by a second signal
     output: lines of output that are not yet printed
     number: number of the last signal, 0 for none
     drawn: time.monotonic() of the last update of the view
@@ -72,7 +72,7 @@ class Processes:
         self.running: list[Child] = []
         self.view = view
         self.asked = ""
-        self.reported = self.left_at_once = False
+        self.reported = self.exited_at_once = False
         self.output: Queue[str] = Queue()
         self.number = 0
         self.drawn = 0.0
@@ -131,7 +131,7 @@ class Processes:
     def next_ended(self) -> tuple[Child, int]:
         """Waits until one of the stages ends; returns it and its status.
 
-        The status is 0, STOPPED if the stage was stopped and can continue, LEFT_AT_ONCE after a second signal, or 1
+        The status is 0, STOPPED if the stage was stopped and can continue, EXITED_AT_ONCE after a second signal, or 1
         after an error, which has been printed.
         """
         while True:
@@ -150,10 +150,10 @@ class Processes:
     def status_of(self, child: Child) -> int:
         """The status of an ended process, as in ``next_ended``; prints an error for a process that was killed."""
         code = child.process.returncode
-        self.asked = self.asked or ("stopped" if code in (STOPPED, LEFT_AT_ONCE) else "")
-        self.reported = self.reported or code in (STOPPED, LEFT_AT_ONCE)
-        self.left_at_once = self.left_at_once or code == LEFT_AT_ONCE
-        if code in (0, STOPPED, LEFT_AT_ONCE):
+        self.asked = self.asked or ("stopped" if code in (STOPPED, EXITED_AT_ONCE) else "")
+        self.reported = self.reported or code in (STOPPED, EXITED_AT_ONCE)
+        self.exited_at_once = self.exited_at_once or code == EXITED_AT_ONCE
+        if code in (0, STOPPED, EXITED_AT_ONCE):
             return code
         if self.asked and -code in SIGNALS:  # before it could handle signals
             return STOPPED
@@ -165,8 +165,8 @@ class Processes:
 
     def exit_if_stopped(self) -> None:
         """Exits if a signal asked to stop; raises Stopped instead if no stage has reported the stop."""
-        if self.left_at_once:
-            sys.exit(LEFT_AT_ONCE)
+        if self.exited_at_once:
+            sys.exit(EXITED_AT_ONCE)
         if self.asked and self.reported:
             sys.exit(STOPPED)
         if self.asked:

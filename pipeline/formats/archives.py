@@ -86,13 +86,13 @@ def _checked_names(path: Path, members: list[Member]) -> list[PurePosixPath]:
     return names
 
 
-def unpack(path: Path, folder: Path, watched: Callable[[list, str], Iterator]) -> int:
+def unpack(path: Path, folder: Path, with_progress: Callable[[list, str], Iterator]) -> int:
     """Unpacks an archive below ``folder``; returns the number of its files.
 
     An archive with images at its top level (train.zip with ``1.jpg, 2.jpg, ...``) gets a folder with its own name. No
     existing file is overwritten. Raises FoldwiseError for a damaged archive, an unsafe or repeated name, a link, a
     decompression bomb, or too little disk space.
-    watched: wraps the members for a progress bar: (members, description) -> iterator
+    with_progress: wraps the members for a progress bar: (members, description) -> iterator
     """
     try:
         with _members(path) as members:
@@ -114,7 +114,7 @@ def unpack(path: Path, folder: Path, watched: Callable[[list, str], Iterator]) -
                 for name in names
             )
             base = folder / path.name.split(".")[0] if flat else folder
-            for name, member in watched(list(zip(names, members, strict=True)), f"unpacking {path.name}"):
+            for name, member in with_progress(list(zip(names, members, strict=True)), f"unpacking {path.name}"):
                 target = base / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if target.exists():
@@ -143,7 +143,7 @@ def unpack(path: Path, folder: Path, watched: Callable[[list, str], Iterator]) -
         raise FoldwiseError(f"{shown(path)} is damaged or encrypted ({error}); download it again") from error
 
 
-def unpack_all(archives: list[Path], folder: Path, watched: Callable[[list, str], Iterator]) -> int:
+def unpack_all(archives: list[Path], folder: Path, with_progress: Callable[[list, str], Iterator]) -> int:
     """Unpacks archives and the archives inside them (as in Kaggle's outer zip); returns the number of files.
 
     Each inner archive is deleted after it is unpacked.
@@ -151,10 +151,10 @@ def unpack_all(archives: list[Path], folder: Path, watched: Callable[[list, str]
     count = 0
     for archive in archives:
         before = set(folder.rglob("*"))
-        count += unpack(archive, folder, watched)
+        count += unpack(archive, folder, with_progress)
         inner = sorted(path for path in folder.rglob("*") if path not in before and path.is_file() and is_archive(path))
         if inner:
             for path in inner:
-                count += unpack(path, path.parent, watched) - 1
+                count += unpack(path, path.parent, with_progress) - 1
                 path.unlink()
     return count

@@ -33,12 +33,12 @@ def holds_images(path: Path) -> bool:
         return any(f"{split}_set_x" in file for split in ("train", "test"))
 
 
-def write_images(files: Iterable[Path], folder: Path, watched: Callable[[list, str], Iterator]) -> int:
+def write_images(files: Iterable[Path], folder: Path, with_progress: Callable[[list, str], Iterator]) -> int:
     """Writes all images of these files as PNG below ``folder``; returns their number.
 
     Raises FoldwiseError if a file is damaged or has the wrong format, two files hold the same split, or there is too
     little disk space.
-    watched: wraps the blocks of each file for a progress bar: (blocks, description) -> iterator
+    with_progress: wraps the blocks of each file for a progress bar: (blocks, description) -> iterator
     """
     import cv2
 
@@ -56,7 +56,9 @@ def write_images(files: Iterable[Path], folder: Path, watched: Callable[[list, s
             )
         for part in parts:
             (folder / part.split).mkdir(exist_ok=True)
-            for start in watched(list(range(0, len(part.pixels), BLOCK)), f"writing the images of {part.path.name}"):
+            for start in with_progress(
+                list(range(0, len(part.pixels), BLOCK)), f"writing the images of {part.path.name}"
+            ):
                 with reading_file(part.path):
                     block = part.pixels[start : start + BLOCK]
                 for row, pixels in enumerate(block, start):

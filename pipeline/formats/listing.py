@@ -10,7 +10,7 @@ from pipeline.system.errors import FoldwiseError
 from pipeline.system.places import is_not_utf8, shown
 
 #: Names of files and folders that operating systems create, in lower case.
-NOT_PICTURES = {"thumbs.db", "desktop.ini", "__macosx"}
+SYSTEM_NAMES = {"thumbs.db", "desktop.ini", "__macosx"}
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 HDF5 = (".h5", ".hdf5")
@@ -27,9 +27,9 @@ def is_array_file(path: Path) -> bool:
     return path.name.lower().endswith(HDF5) or CIFAR_NAMES.fullmatch(path.name) is not None
 
 
-def is_of_the_system(name: str) -> bool:
+def is_hidden_or_system(name: str) -> bool:
     """True if a file or folder of this name is hidden, or was made by the operating system."""
-    return name.startswith(".") or name.lower() in NOT_PICTURES
+    return name.startswith(".") or name.lower() in SYSTEM_NAMES
 
 
 def list_files(folder: Path) -> list[str]:
@@ -41,13 +41,13 @@ def list_files(folder: Path) -> list[str]:
     found = []
     top = os.fspath(folder)
     for base, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not is_of_the_system(name))
+        folders[:] = sorted(name for name in folders if not is_hidden_or_system(name))
         if any(os.path.islink(os.path.join(base, name)) for name in folders):
             here = Path(base).resolve()
             folders[:] = [name for name in folders if not here.is_relative_to((here / name).resolve())]
         below = base[len(top) :].strip(os.sep).replace(os.sep, "/")
         prefix = f"{below}/" if below else ""
-        found += [prefix + name for name in files if not is_of_the_system(name)]
+        found += [prefix + name for name in files if not is_hidden_or_system(name)]
     for name in found:
         if not name.isprintable() and is_not_utf8(name):
             raise FoldwiseError(f"{shown(folder)} holds a file whose name is not UTF-8 text, {name!a}; rename it")

@@ -33,7 +33,7 @@ from pipeline.system.threads import cores
 #: compiling takes about a minute.
 COMPILE_FROM = 500_000 * 224 * 224
 #: Types of devices on which a batch is split into smaller parts if it does not fit into memory.
-SMALL_MEMORY = ("cuda",)
+SPLIT_BATCH_ON = ("cuda",)
 
 
 def parts_that_fit(attempt: Callable[[int], None], parts: int, batch_size: int) -> int:
@@ -83,8 +83,8 @@ def choose_arrangement(
         wants_bf16 = recipe.amp == "bf16" or (recipe.amp == "auto" and torch.cuda.is_bf16_supported())
         dtype = torch.bfloat16 if wants_bf16 else torch.float16
     threads = min(machine.threads or torch.get_num_threads(), cores())
-    if ranks.beside > 1:
-        threads = max(1, (machine.threads or cores()) // ranks.beside)
+    if ranks.local_size > 1:
+        threads = max(1, (machine.threads or cores()) // ranks.local_size)
     return Arrangement(
         threads=threads,
         channels_last=device.type != "mps",
@@ -109,7 +109,7 @@ def settle_arrangement(
             return Arrangement(**begun)
         now = f"{count_of(chosen.ranks, 'process')} on {device.type}"
         say("train", f"note: the fold was not started with {now}; the last bits of its result may differ")
-    if device.type in SMALL_MEMORY:
+    if device.type in SPLIT_BATCH_ON:
         batch_size = -(-min(recipe.batch_size, num_images) // chosen.ranks)
         attempt = partial(try_step, module.to(device), recipe, Precision(chosen, device), batch_size)
         chosen = replace(chosen, parts=parts_that_fit(attempt, chosen.parts, batch_size))

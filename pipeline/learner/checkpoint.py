@@ -32,7 +32,7 @@ from pipeline.system.places import shown
 #: Seconds between two checkpoints within an epoch, and the number of checkpoints that are kept.
 SAVE_EVERY, KEEP = 300.0, 2
 #: Largest fraction of the time for checkpoints at the ends of epochs; if epochs are short, not every epoch gets one.
-SHARE = 0.01
+MAX_TIME_FRACTION = 0.01
 
 
 class HashedFile(io.BufferedWriter):
@@ -67,7 +67,7 @@ def write_hashed(path: Path, write: Callable[[HashedFile], object]) -> str:
     return file.sha256.hexdigest()
 
 
-def plain_state(module: nn.Module) -> dict[str, torch.Tensor]:
+def cpu_state(module: nn.Module) -> dict[str, torch.Tensor]:
     """A module's weights and buffers as safetensors needs them: on the CPU, contiguous, without shared memory."""
     state = module.state_dict().items()
     return {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state}
@@ -75,7 +75,7 @@ def plain_state(module: nn.Module) -> dict[str, torch.Tensor]:
 
 def save_weights(path: Path, module: nn.Module, about: dict[str, Any]) -> str:
     """Writes a module's weights and buffers, with ``about`` as metadata for ``load_weights``; returns the sha256."""
-    content = safetensors.torch.save(plain_state(module), metadata={"foldwise": json.dumps(about)})
+    content = safetensors.torch.save(cpu_state(module), metadata={"foldwise": json.dumps(about)})
     return write_hashed(path, lambda file: file.write(content))
 
 
@@ -122,7 +122,9 @@ class Checkpoints:
 
         Only the clock decides, but results do not depend on it: it only changes when a checkpoint is written.
         """
-        return self.writes and time.monotonic() - self.saved_at >= (self.cost / SHARE if end_of_epoch else SAVE_EVERY)
+        return self.writes and time.monotonic() - self.saved_at >= (
+            self.cost / MAX_TIME_FRACTION if end_of_epoch else SAVE_EVERY
+        )
 
     def save(self, training: Training) -> None:
         """Writes a checkpoint and deletes the oldest one.
@@ -207,7 +209,7 @@ class Checkpoints:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def require_room(folder: Path, training: Training) -> None:
+def require_disk_space(folder: Path, training: Training) -> None:
     """Raises FoldwiseError if the disk has no room for KEEP checkpoints and one that is being written.
 
     Called before the first step, so that a fold does not fail after hours.

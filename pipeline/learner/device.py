@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.learner.small_maps import use_kernel_products
+from pipeline.learner.small_maps import use_matrix_products
 from pipeline.system.errors import FoldwiseError
 
 
@@ -103,7 +103,7 @@ class Arrangement:
         """Moves the module to the device, in the memory layout of its input; on a CPU, with fast small maps."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         placed = module.to(device).to(memory_format=layout)
-        return use_kernel_products(placed) if device.type == "cpu" else placed
+        return use_matrix_products(placed) if device.type == "cpu" else placed
 
 
 class Precision:

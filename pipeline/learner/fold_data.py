@@ -24,24 +24,24 @@ class FoldData:
     """The data of a fold: N train rows, M validation rows, a sample of K train rows, C targets.
 
     train, val: batches; train is augmented and shuffled by epoch
-    known: batches of K train images without augmentation, to compare their score with that of the validation images
+    train_sample: batches of K train images without augmentation, for the train score
     train_images, val_images: the datasets of these batches, to draw pictures of them
     train_rows, val_rows: image_id and label, by row of the batches
-    train_targets, val_targets, known_targets: (N, C), (M, C), (K, C) float32
+    train_targets, val_targets, train_sample_targets: (N, C), (M, C), (K, C) float32
     task: what targets and predictions mean
     to_predict: number of images that will pass through models after the training
     """
 
     train: Batches
     val: Batches
-    known: Batches
+    train_sample: Batches
     train_images: ImageDataset
     val_images: ImageDataset
     train_rows: pd.DataFrame
     val_rows: pd.DataFrame
     train_targets: np.ndarray
     val_targets: np.ndarray
-    known_targets: np.ndarray
+    train_sample_targets: np.ndarray
     task: Task
     to_predict: int
 
@@ -52,7 +52,7 @@ def load_data(job: Job, tables: RunTables, fold: int, network: Network, compute:
     readable = readable_rows(tables.manifest)
     table = tables.folds.merge(readable[["image_id", "split", "position"]].query("split == 'train'"), validate="1:1")
     train_rows, val_rows = table[table["fold"] != fold], table[table["fold"] == fold]
-    known_rows = train_rows.sample(min(len(train_rows), len(val_rows)), random_state=recipe.seed)
+    sample_rows = train_rows.sample(min(len(train_rows), len(val_rows)), random_state=recipe.seed)
 
     pixels = open_pixels(job.paths, readable, recipe.cache_side, "train")
     transforms = train_transforms(recipe, competition.symmetries, network.preprocessing)
@@ -70,14 +70,14 @@ def load_data(job: Job, tables: RunTables, fold: int, network: Network, compute:
     return FoldData(
         train=train_batches(train_images, order, workers, device),
         val=val_batches(val_images, recipe, workers, device, ranks.share),
-        known=val_batches(ImageDataset(pixels, known_rows, whole), recipe, workers, device, ranks.share),
+        train_sample=val_batches(ImageDataset(pixels, sample_rows, whole), recipe, workers, device, ranks.share),
         train_images=train_images,
         val_images=val_images,
         train_rows=train_rows,
         val_rows=val_rows,
         train_targets=task.targets(train_rows["label"]),
         val_targets=task.targets(val_rows["label"]),
-        known_targets=task.targets(known_rows["label"]),
+        train_sample_targets=task.targets(sample_rows["label"]),
         task=task,
         to_predict=views * (len(table) + competition.folds.n * test_rows),
     )

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 
-def last_maps(module: nn.Module, inputs: torch.Tensor) -> str | None:
+def last_map_layer(module: nn.Module, inputs: torch.Tensor) -> str | None:
     """Name of the last submodule that returns maps (B, C, H, W) with a height and a width above 1.
 
     None for a network without such maps, such as a plain vision transformer.
@@ -38,7 +38,7 @@ def grad_cam(module: nn.Module, inputs: torch.Tensor, position: int) -> np.ndarr
     It is the sum of the last maps, each weighted by its effect on the logit of the class, which is the mean gradient
     (Grad-CAM: Selvaraju et al., 2017).
     """
-    name = last_maps(module, inputs)
+    name = last_map_layer(module, inputs)
     if name is None:
         return None
     kept: list[torch.Tensor] = []

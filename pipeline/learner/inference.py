@@ -18,7 +18,7 @@ from pipeline.pixels.dataset import Batches
 from pipeline.records.task import Task
 
 #: The symmetries of competition.toml, as functions of inputs (B, 3, S, S).
-TURNS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+SYMMETRIES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "hflip": lambda inputs: inputs.flip(-1),
     "vflip": lambda inputs: inputs.flip(-2),
     "rot90": lambda inputs: inputs.rot90(1, (-2, -1)),
@@ -44,7 +44,7 @@ def tta_views(symmetries: Sequence[str]) -> list[View]:
 def apply_view(inputs: torch.Tensor, view: View) -> torch.Tensor:
     """Applies a view to inputs (B, 3, S, S)."""
     for name in view:
-        inputs = TURNS[name](inputs)
+        inputs = SYMMETRIES[name](inputs)
     return inputs
 
 

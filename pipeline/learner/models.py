@@ -17,7 +17,7 @@ from torch import nn
 
 import pipeline.learner.resnet  # noqa: F401 (registers its networks)
 from pipeline.learner.networks import REGISTERED
-from pipeline.learner.transfer import fetch_timm, fetch_torchvision, load_file
+from pipeline.learner.transfer import fetch_timm, fetch_torchvision, load_weights_file
 from pipeline.pixels.preprocessing import IMAGENET, Preprocessing
 from pipeline.records.recipe import Recipe
 from pipeline.system.errors import FoldwiseError, suggestion
@@ -49,9 +49,9 @@ def build_model(recipe: Recipe, num_classes: int, pretrained: bool | str = False
     take, and for weights that cannot be downloaded, are damaged, or have another architecture.
     """
     name = recipe.model
-    module, preprocessing = from_scratch(recipe, num_classes)
+    module, preprocessing = build_from_scratch(recipe, num_classes)
     if isinstance(pretrained, str):
-        told = load_file(Path(pretrained), name, module)
+        told = load_weights_file(Path(pretrained), name, module)
         if told is None:
             told = timm_preprocessing(module) if hasattr(module, "pretrained_cfg") else preprocessing
         return Network(module, told, fingerprint(Path(pretrained)))
@@ -61,11 +61,11 @@ def build_model(recipe: Recipe, num_classes: int, pretrained: bool | str = False
         raise FoldwiseError(f"there are no pretrained weights of '{name}'; set pretrained to false or to a file's path")
     if name.startswith(TORCHVISION):
         return Network(module, fetch_torchvision(name, module))
-    module = fetch_timm(name, num_classes, with_image_size(recipe))
+    module = fetch_timm(name, num_classes, timm_arguments(recipe))
     return Network(module, timm_preprocessing(module))
 
 
-def from_scratch(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Preprocessing]:
+def build_from_scratch(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Preprocessing]:
     """A module with random weights, and the default preprocessing of its kind of network."""
     name, model_args = recipe.model, recipe.model_args
     vision_name = name.removeprefix(TORCHVISION)
@@ -85,7 +85,7 @@ def from_scratch(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Preproces
                 module = torchvision.models.get_model(vision_name, weights=None, num_classes=num_classes, **model_args)
                 preprocessing = IMAGENET
             else:
-                module = timm.create_model(name, num_classes=num_classes, **with_image_size(recipe))
+                module = timm.create_model(name, num_classes=num_classes, **timm_arguments(recipe))
                 told = timm_preprocessing(module)
                 preprocessing = Preprocessing(told.mean, told.std)
     except (TypeError, ValueError, KeyError, AssertionError, ZeroDivisionError) as error:
@@ -107,7 +107,7 @@ def timm_preprocessing(module: nn.Module) -> Preprocessing:
     return Preprocessing(tuple(config["mean"]), tuple(config["std"]), config["interpolation"], config["crop_pct"])
 
 
-def with_image_size(recipe: Recipe) -> dict[str, Any]:
+def timm_arguments(recipe: Recipe) -> dict[str, Any]:
     """The recipe's model_args, with ``img_size`` for a timm model of fixed input size, such as a vision transformer.
 
     Raises FoldwiseError if the recipe would train such a model on smaller images.

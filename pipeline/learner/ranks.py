@@ -26,13 +26,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.learner.device import find_device
 from pipeline.system.errors import FoldwiseError
-from pipeline.system.processes import end_with_parent, is_of_ranks, rank
+from pipeline.system.processes import end_with_parent, has_ranks, rank
 
 T = TypeVar("T")
 
 #: How long a rank waits for one that does not answer, for example after a power failure. If a process ends, the others
 #: notice it at once.
-PATIENCE = timedelta(minutes=10)
+RANK_TIMEOUT = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Ranks:
 
     rank: number of this process, from 0
     size: number of ranks
-    beside: number of ranks on this machine, with this one
+    local_size: number of ranks on this machine, with this one
     """
 
     rank: int = 0
     size: int = 1
-    beside: int = 1
+    local_size: int = 1
 
     @property
     def is_first(self) -> bool:
@@ -87,7 +87,7 @@ class Ranks:
                     "checkout, data and runs, in one shared folder"
                 )
 
-    def any(self, *flags: bool) -> list[bool]:
+    def any_rank(self, *flags: bool) -> list[bool]:
         """For each flag, True if it is set on any of the ranks."""
         if self.size == 1:
             return list(flags)
@@ -96,7 +96,7 @@ class Ranks:
         return raised.bool().tolist()
 
     @contextmanager
-    def first_goes_first(self) -> Iterator[None]:
+    def first_rank_first(self) -> Iterator[None]:
         """Context manager: the first rank runs the block, then the others do."""
         if not self.is_first:
             self.wait()
@@ -106,7 +106,7 @@ class Ranks:
 
     def wait(self) -> None:
         """Waits until all ranks have called this."""
-        self.any(False)
+        self.any_rank(False)
 
     def replicate(self, module: nn.Module) -> nn.Module:
         """The module that the training loop calls: for several ranks, a DistributedDataParallel (Li et al., VLDB 2020).
@@ -119,7 +119,7 @@ class Ranks:
         device = next(module.parameters()).device
         return DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)
 
-    def averaging(self, replica: nn.Module, now: bool) -> AbstractContextManager:
+    def sync_gradients(self, replica: nn.Module, now: bool) -> AbstractContextManager:
         """Context manager for a forward pass: its backward pass averages the gradients of all ranks if ``now``.
 
         Otherwise they are averaged together with those of a later part of the batch.
@@ -176,8 +176,8 @@ def device_of(name: str, here: Ranks, local_rank: int) -> torch.device:
     if name == "cpu" or not torch.cuda.is_available():
         return find_device("cpu" if name == "auto" else name)
     gpus = torch.cuda.device_count()
-    if gpus < here.beside:
-        raise FoldwiseError(f"{here.beside} GPUs were asked for and this machine has {gpus}; type GPUS={gpus}")
+    if gpus < here.local_size:
+        raise FoldwiseError(f"{here.local_size} GPUs were asked for and this machine has {gpus}; type GPUS={gpus}")
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
 
@@ -189,7 +189,7 @@ def join_ranks(name: str) -> Iterator[tuple[Ranks, torch.device]]:
     Raises FoldwiseError if another rank ends.
     """
     here = ALONE
-    if is_of_ranks():
+    if has_ranks():
         here = Ranks(rank(), int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"]))
     if here.size == 1:
         yield here, find_device(name)
@@ -198,7 +198,7 @@ def join_ranks(name: str) -> Iterator[tuple[Ranks, torch.device]]:
     device = device_of(name, here, int(os.environ["LOCAL_RANK"]))
     try:
         # Tensors on the CPU are exchanged by gloo, which notices at once when a rank ends.
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=RANK_TIMEOUT)
         yield here, device
         here.wait()
     except (dist.DistError, RuntimeError) as error:

@@ -16,16 +16,16 @@ from pipeline.pixels.dataset import Batch, Batches, EpochBatches, ImageDataset, 
 from pipeline.records.recipe import Recipe
 
 #: Fraction of a GPU's free memory that the kept images may take.
-MEMORY_SHARE = 0.25
+MAX_GPU_MEMORY_FRACTION = 0.25
 #: Largest size, in bytes, of images that are kept on other devices.
-KEPT_ON_CPU = 2**28
+MAX_KEPT_BYTES = 2**28
 
 
 def fits_in_memory(num_bytes: int, device: torch.device) -> bool:
     """True if ``num_bytes`` of images may stay on the device for the whole run."""
     if device.type == "cuda":
-        return num_bytes <= MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]
-    return num_bytes <= KEPT_ON_CPU
+        return num_bytes <= MAX_GPU_MEMORY_FRACTION * torch.cuda.mem_get_info(device)[0]
+    return num_bytes <= MAX_KEPT_BYTES
 
 
 def crop_and_turn(
@@ -128,7 +128,7 @@ class ResidentLoader:
         return transform.draw((int(height), int(width)), self.dataset.key(epoch, row), mirrored)
 
 
-class KeptLoader:
+class CachedLoader:
     """Batches without randomness, such as those of validation: they are made once and then kept on the device."""
 
     def __init__(self, loader: Batches, device: torch.device) -> None:
@@ -160,7 +160,7 @@ def val_batches(
     """Validation batches in order, or this rank's share of them; kept after the first epoch if they fit into memory."""
     order = EpochBatches(len(dataset), recipe.batch_size, share=share)
     loader = Loader(dataset, order, workers, device.type == "cuda")
-    return KeptLoader(loader, device) if fits_in_memory(len(dataset) * recipe.image_size**2 * 3, device) else loader
+    return CachedLoader(loader, device) if fits_in_memory(len(dataset) * recipe.image_size**2 * 3, device) else loader
 
 
 def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:

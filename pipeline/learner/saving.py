@@ -61,7 +61,7 @@ class Saver:
         """Saves if a checkpoint is due or the training ends; if asked to stop, saves and raises Stopped."""
         step, stop = self.training.step, self.store.stop
         # All ranks must save and stop at the same step, so all act if any of them is due or asked to stop.
-        is_due, stopping = self.ranks.any(self.store.checkpoints.is_due(end_of_epoch), stop.asked)
+        is_due, stopping = self.ranks.any_rank(self.store.checkpoints.is_due(end_of_epoch), stop.asked)
         if is_due or stopping or step == self.total:
             self.save()
         elif step % CHECK_EVERY == 0:

@@ -24,7 +24,7 @@ CHANNELS_FOR_SIDE = 64
 Window = tuple[slice, slice, slice]
 
 
-def length(side: int, kernel: int, stride: int, padding: int) -> int:
+def output_side(side: int, kernel: int, stride: int, padding: int) -> int:
     """Side of the output of a convolution, for maps of this side."""
     return (side + 2 * padding - kernel) // stride + 1
 
@@ -34,7 +34,7 @@ def overlaps(side: int, kernel: int, stride: int, padding: int) -> Iterator[tupl
     for position in range(kernel):
         shift = position - padding  # output n reads input n * stride + shift
         first = max(0, -(shift // stride))
-        count = max(0, min(length(side, kernel, stride, padding), (side - 1 - shift) // stride + 1) - first)
+        count = max(0, min(output_side(side, kernel, stride, padding), (side - 1 - shift) // stride + 1) - first)
         start = first * stride + shift
         yield slice(first, first + count), slice(start, start + count * stride, stride)
 
@@ -56,7 +56,7 @@ class KernelProducts(torch.autograd.Function):
         ctx.positions = positions
         ctx.save_for_backward(maps, weight)
         pixels, matrices = maps.permute(0, 2, 3, 1), weight.permute(2, 3, 0, 1)  # views: (B, H, W, I), (K, K, O, I)
-        result = maps.new_zeros(len(maps), *(length(*axis) for axis in axes), len(weight))  # (B, P, Q, O)
+        result = maps.new_zeros(len(maps), *(output_side(*axis) for axis in axes), len(weight))  # (B, P, Q, O)
         for place, out, window in positions:
             result[out] += pixels[window] @ matrices[place].T
         return result.permute(0, 3, 1, 2)
@@ -92,7 +92,7 @@ class SmallMapConv2d(nn.Conv2d):
         return result if self.bias is None else result + self.bias.view(-1, 1, 1)
 
 
-def use_kernel_products(module: nn.Module) -> nn.Module:
+def use_matrix_products(module: nn.Module) -> nn.Module:
     """Turns the plain convolutions of a module into ``SmallMapConv2d``, in place; their weights do not change."""
     for part in module.modules():
         is_plain = type(part) is nn.Conv2d and part.groups == 1 and set(part.dilation) == {1}

@@ -15,7 +15,7 @@ from torch import nn
 
 #: Largest number of logits (rows times targets) of an epoch that are kept on the device and in checkpoints, for the
 #: train score in the log: 1 MB, for any number of images and classes.
-MOST_LOGITS = 2**18
+MAX_LOGITS = 2**18
 
 
 @dataclass
@@ -115,9 +115,9 @@ class Training:
 def rows_to_score(num_rows: int, num_targets: int, seed: int) -> torch.Tensor:
     """A mask (N,) bool of the train rows that an epoch's train score is computed on.
 
-    It selects all rows, or a random sample if their logits are more than MOST_LOGITS numbers.
+    It selects all rows, or a random sample if their logits are more than MAX_LOGITS numbers.
     """
-    number = min(num_rows, max(1, MOST_LOGITS // num_targets))
+    number = min(num_rows, max(1, MAX_LOGITS // num_targets))
     scored = torch.zeros(num_rows, dtype=torch.bool)
     scored[torch.from_numpy(np.random.default_rng(seed).permutation(num_rows)[:number])] = True
     return scored

@@ -31,7 +31,7 @@ class TrainingLog:
         self.folder, self.fold, self.epochs, self.metric_name = store.folder, store.fold, epochs, metric_name
         self.history = history
         self.began_with = len(history)
-        self.began = self.last_said = self.last_added = time.monotonic()
+        self.began = self.last_printed = self.last_added = time.monotonic()
         self.writer = SummaryWriter(store.folder, purge_step=len(history) + 1) if writes else None
         self.pace: Pace | None = None
 
@@ -50,8 +50,8 @@ class TrainingLog:
                 loss = {"train loss": last.get("train_loss"), "validation loss": last.get("val_loss")}
                 numbers = {"epoch": epoch + 1, "epochs": self.epochs, "step": step, "steps": pace.total}
                 # The first steps give a poor estimate: no validation is done, and other folds may still be starting.
-                knows = len(self.history) > self.began_with or time.monotonic() - self.began > 20
-                write_progress(self.folder, **numbers, **loss, left=pace.left(step) if knows else None)
+                can_estimate = len(self.history) > self.began_with or time.monotonic() - self.began > 20
+                write_progress(self.folder, **numbers, **loss, left=pace.left(step) if can_estimate else None)
             yield batch
 
     def add(self, **row: float) -> None:
@@ -68,8 +68,8 @@ class TrainingLog:
         done = len(self.history)
         if has_progress_view():
             return
-        if now - self.last_said > 10 or done in (self.began_with + 1, self.epochs):
-            self.last_said = now
+        if now - self.last_printed > 10 or done in (self.began_with + 1, self.epochs):
+            self.last_printed = now
             left = (now - self.began) / (done - self.began_with) * (self.epochs - done)
             score = f", {self.metric_name} {row['val_score']:.4f}" if self.metric_name != "log_loss" else ""
             say(

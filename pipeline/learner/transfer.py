@@ -60,7 +60,7 @@ def set_frozen(module: nn.Module, frozen: bool) -> None:
 # --- weights of a file ------------------------------------------------------------------------------------------
 
 
-def load_file(path: Path, name: str, module: nn.Module) -> Preprocessing | None:
+def load_weights_file(path: Path, name: str, module: nn.Module) -> Preprocessing | None:
     """Loads a ``.safetensors`` or ``.pth`` file, from Foldwise or another source, into the module, except for its head.
 
     Returns the preprocessing that the weights were trained with, or None if the file does not contain it. Raises
@@ -82,9 +82,9 @@ def load_file(path: Path, name: str, module: nn.Module) -> Preprocessing | None:
         state = load_state_dict(str(path))
         if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
             raise ValueError("it holds no weights")
-        wild = [key for key, value in state.items() if not value.isfinite().all()]
-        if wild:
-            raise ValueError(f"'{wild[0]}' holds NaN or infinite values")
+        not_finite = [key for key, value in state.items() if not value.isfinite().all()]
+        if not_finite:
+            raise ValueError(f"'{not_finite[0]}' holds NaN or infinite values")
         told = Preprocessing(**about["preprocessing"]) if "preprocessing" in about else None
         if told and not all(isinstance(value, float) and value > 0 for value in (*told.std, told.crop_share)):
             raise ValueError(f"its preprocessing is not valid: {about['preprocessing']}")
@@ -163,7 +163,7 @@ def fetch_torchvision(name: str, module: nn.Module) -> Preprocessing:
     weights = torchvision.models.get_model_weights(name.removeprefix("torchvision/")).DEFAULT
     place = WEIGHTS / Path(weights.url).name
     if place.exists():
-        load_file(place, name, module)
+        load_weights_file(place, name, module)
     else:
         with downloading(name, weights.url, place):
             state = weights.get_state_dict(check_hash=True, progress=False)

@@ -36,13 +36,13 @@ def with_inspection(
     doing: description for the progress bar
     hashes: the sha256 of each file that was read is added to it, by path
     """
-    problems, facts = [], {}
+    problems, inspected = [], {}
     present = table["name"][table["name"] != ""]
     for name, seen in zip(present, inspect_all([folder / name for name in present], doing), strict=True):
         notes = [("unreadable", str(seen))] if isinstance(seen, Unreadable) else seen.notes
         problems += [Problem(name, *note) for note in notes]
         if isinstance(seen, Inspection):
-            facts[name] = (seen.width, seen.height, seen.sha256)
+            inspected[name] = (seen.width, seen.height, seen.sha256)
             hashes[f"{folder}{os.sep}{name}"] = seen.sha256
-    columns = zip(*(facts.get(name, (0, 0, "")) for name in table["name"]), strict=True)
+    columns = zip(*(inspected.get(name, (0, 0, "")) for name in table["name"]), strict=True)
     return table.assign(**dict(zip(["width", "height", "sha256"], map(list, columns), strict=True))), problems

@@ -93,7 +93,7 @@ class Test(Settings):
     optional: bool = False  # without the folder it ends with the out-of-fold score
 
     @property
-    def names_tell_labels(self) -> bool:
+    def names_contain_labels(self) -> bool:
         """Whether the labels are found in the names of the images."""
         return self.labels == "folders" or (self.pattern is not None and "(?P<label>" in self.pattern)
 

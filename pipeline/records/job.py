@@ -18,7 +18,7 @@ from pipeline.records.competition import Competition, load_competition
 from pipeline.records.paths import Paths, PredictionFolder, parse_folds, run_name
 from pipeline.records.recipe import Recipe, load_recipe
 from pipeline.records.up_to_date import Run
-from pipeline.system.files import sweep
+from pipeline.system.files import delete_left_behind
 
 #: The machine as it is found.
 ANY_MACHINE = Machine()
@@ -88,7 +88,7 @@ def job_of(args: argparse.Namespace) -> Job:
 def job_of_call(call: Call, machine: Machine) -> Job:
     """Loads what the call names, and deletes the temporary files of dead processes in the competition's folders."""
     paths = Paths(call.competition, call.dry_run)
-    sweep([paths.home, paths.made, paths.cache, paths.submissions, *paths.runs.rglob("*/")])
+    delete_left_behind([paths.home, paths.made, paths.cache, paths.submissions, *paths.runs.rglob("*/")])
     competition = load_competition(paths)
     name = call.recipe or competition.recipe
     recipe = load_recipe(name, call.settings)

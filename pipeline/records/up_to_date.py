@@ -18,7 +18,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from pipeline.formats.listing import is_archive, is_array_file, is_of_the_system, list_files
+from pipeline.formats.listing import is_archive, is_array_file, is_hidden_or_system, list_files
 from pipeline.records.paths import Paths, partial_name, recipe_path
 from pipeline.system.errors import FoldwiseError
 from pipeline.system.files import read_json
@@ -152,7 +152,7 @@ def raw_contents(paths: Paths, facts: dict[str, Any]) -> list[Path]:
     """What lies in raw/ and is this competition's, by the names or patterns of ``raw`` in its TOML."""
     wanted = facts.get("raw") or ["*"]
     wanted = wanted if isinstance(wanted, list) else [wanted]  # which the stage refuses
-    found = [path for path in sorted(paths.raw.glob("*")) if not is_of_the_system(path.name)]
+    found = [path for path in sorted(paths.raw.glob("*")) if not is_hidden_or_system(path.name)]
     for path in found:
         if is_not_utf8(path.name):
             raise FoldwiseError(f"{shown(paths.raw)} holds a name that is no UTF-8 text, {path.name!a}; rename it")

@@ -25,7 +25,7 @@ OUT_OF_MEMORY = (  # replaces torch's own messages too, on a CPU and on a GPU
     "the memory is full; close other programs or use fewer loader processes (WORKERS=1), and run the same command "
     'again; or split each batch into parts, which starts a new run (SET="accumulate=2")'
 )
-_FAULTS_OF_THE_MACHINE = {
+_MACHINE_ERRORS = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
     errno.EDQUOT: "your disk quota is used up; free some space and run the same command again",
     errno.EROFS: "it is on a read-only disk; set FOLDWISE_ROOT to a writable folder, or move the project",
@@ -38,7 +38,7 @@ _FAULTS_OF_THE_MACHINE = {
 }
 
 #: Seconds that the other ranks wait before they print an error, so that the first rank prints it first.
-FIRST_WORD = 2
+LATER_RANKS_WAIT = 2
 
 
 class Parser(argparse.ArgumentParser):
@@ -67,19 +67,19 @@ def whole_number(least: int, most: int, advice: str) -> Callable[[str], int]:
     return number
 
 
-def answer_early(parser: argparse.ArgumentParser, loads: str = "") -> None:
+def answer_early(parser: argparse.ArgumentParser, stage: str = "") -> None:
     """Handles --help and wrong options before the imports of a stage, which take seconds.
 
     Until run_stage takes over, Ctrl-C ends the process without a traceback.
-    loads: name of a stage that loads torch, to print a note about it; "" for no note
+    stage: name of a stage that loads torch, to print a note about it; "" for no note
     """
     plain_output()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     end_with_driver()
     parser.parse_args()
-    if loads and not is_driven():
-        say(loads, "loading torch and other packages, which takes a few seconds")
+    if stage and not is_driven():
+        say(stage, "loading torch and other packages, which takes a few seconds")
 
 
 def end_with_driver() -> None:
@@ -120,21 +120,21 @@ def run_stage(main: Callable[[], object]) -> None:
             main()
     except FoldwiseError as fault:
         if rank():  # all ranks find the same error; the first one prints it
-            time.sleep(FIRST_WORD)
+            time.sleep(LATER_RANKS_WAIT)
         sys.exit(f"error: {fault}")
     except Stopped as reason:
         note = f" (exit status {reason.status}, which make reports as an error)" if reason.status else ""
         print(f"\n{reason}; the same command continues{note}", file=sys.stderr)
         sys.exit(reason.status)
     except BrokenPipeError:
-        go_silent()
+        discard_output()
         sys.exit(1)
     except Exception as error:  # unexpected: the log gets the complete traceback
         if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", str(error)):
             sys.exit(f"error: {OUT_OF_MEMORY}")
-        if isinstance(error, OSError) and error.errno in _FAULTS_OF_THE_MACHINE:
+        if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
             where = f"{error.filename}: " if error.filename else ""
-            sys.exit(f"error: {where}{_FAULTS_OF_THE_MACHINE[error.errno]}")
+            sys.exit(f"error: {where}{_MACHINE_ERRORS[error.errno]}")
         log = error_log()
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
@@ -160,10 +160,10 @@ def say(stage: str, message: str) -> None:
     try:
         print(f"[{stage}] {message}\n", end="", flush=True)  # one write, even if output is unbuffered
     except BrokenPipeError:
-        go_silent()
+        discard_output()
 
 
-def go_silent() -> None:
+def discard_output() -> None:
     """Discards all further standard output, after its reader has closed it (such as ``| head``)."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -23,7 +23,7 @@ _TEMPORARY = re.compile(r"\..+\.tmp-(?P<host>[\w-]+)-(?P<pid>\d+)-(?P<start>\d*)
 #: Largest number of characters of the final name in the name of a temporary file.
 LONGEST_STEM = 40
 #: Seconds after which a temporary file of another machine counts as left behind.
-_FORGOTTEN = 24 * 3600
+_STALE_SECONDS = 24 * 3600
 
 
 def temporary_beside(path: Path) -> Path:
@@ -42,10 +42,10 @@ def is_left_behind(path: Path) -> bool:
         return False
     if name["host"] == HOST:
         return not is_alive(int(name["pid"]), name["start"])
-    return time.time() - path.stat().st_mtime > _FORGOTTEN
+    return time.time() - path.stat().st_mtime > _STALE_SECONDS
 
 
-def sweep(folders: list[Path]) -> None:
+def delete_left_behind(folders: list[Path]) -> None:
     """Deletes the temporary files that dead processes left in these folders."""
     for folder in folders:
         for path in folder.glob(".*.tmp-*"):

@@ -37,10 +37,10 @@ class Index:
 
     def __init__(self, home: Path) -> None:
         self.path = home / NAME
-        self.inside, self.beside = f"{home}{os.sep}", f"{home.parents[1]}{os.sep}"
+        self.home_prefix, self.root_prefix = f"{home}{os.sep}", f"{home.parents[1]}{os.sep}"
         self.began = 0
-        self.learned = False
-        self.asked: dict[str, str | None] = {}
+        self.has_new = False
+        self.checked: dict[str, str | None] = {}
         self.known: dict[str, tuple[Signature, str]] = {}
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             if not self.path.is_file():
@@ -61,17 +61,17 @@ class Index:
         checkout can be moved; else absolute.
         """
         name = os.fspath(file)
-        if name.startswith(self.inside):
-            return name[len(self.inside) :]
-        if name.startswith(self.beside):
-            return f"../../{name[len(self.beside) :]}"
+        if name.startswith(self.home_prefix):
+            return name[len(self.home_prefix) :]
+        if name.startswith(self.root_prefix):
+            return f"../../{name[len(self.root_prefix) :]}"
         return name
 
     def name(self, key: str) -> str:
         """The path of the file with this key, as text."""
         if key.startswith("../../"):
-            return self.beside + key[len("../../") :]
-        return os.path.join(self.inside, key)  # an absolute name stays unchanged
+            return self.root_prefix + key[len("../../") :]
+        return os.path.join(self.home_prefix, key)  # an absolute name stays unchanged
 
     def file(self, key: str) -> Path:
         """As ``name``, but a Path."""
@@ -92,21 +92,21 @@ class Index:
         return self._sha256(self.key(file), file)
 
     def _sha256(self, key: str, file: str | Path) -> str | None:
-        if key not in self.asked:
+        if key not in self.checked:
             signature = self.signature(file)
             known = self.known.get(key)
             if signature is None:
-                self.asked[key] = None
+                self.checked[key] = None
             elif known is not None and known[0] == signature:
-                self.asked[key] = known[1]
+                self.checked[key] = known[1]
             else:
                 self.begin()
                 try:
-                    self.asked[key] = sha256 = fingerprint(Path(file))
+                    self.checked[key] = sha256 = fingerprint(Path(file))
                     self.remember(file, signature, sha256)
                 except OSError:
-                    self.asked[key] = None
-        return self.asked[key]
+                    self.checked[key] = None
+        return self.checked[key]
 
     def hashes(self, files: Iterable[str | Path]) -> dict[str, str | None]:
         """sha256 of each file, by its key."""
@@ -125,7 +125,7 @@ class Index:
         key = self.key(file)
         if signature is not None and self.signature(file) == signature:
             self.known[key] = signature, sha256
-            self.learned = True
+            self.has_new = True
 
     def begin(self) -> None:
         """Records the time of the file system, once, before the first file is hashed."""
@@ -139,10 +139,12 @@ class Index:
 
     def save(self) -> None:
         """Writes the index atomically if there are new hashes; does nothing if the folder cannot be written."""
-        if not self.learned or not self.began:
+        if not self.has_new or not self.began:
             return
-        if len(self.known) > 2 * len(self.asked) + 1000:  # many of these files may be deleted
-            self.known = {key: kept for key, kept in self.known.items() if key in self.asked or self.file(key).exists()}
+        if len(self.known) > 2 * len(self.checked) + 1000:  # many of these files may be deleted
+            self.known = {
+                key: kept for key, kept in self.known.items() if key in self.checked or self.file(key).exists()
+            }
         files = {key: [*signature, sha256] for key, (signature, sha256) in self.known.items()}
         temporary = temporary_beside(self.path)
         with suppress(OSError):
@@ -151,4 +153,4 @@ class Index:
                 temporary.replace(self.path)
             finally:
                 temporary.unlink(missing_ok=True)
-        self.learned = False
+        self.has_new = False

@@ -22,7 +22,7 @@ from pipeline.system.processes import HOST, is_alive, start_time_of
 
 #: Seconds between two updates of the modification time by an owner, and seconds without an update after which an owner
 #: on another machine counts as dead.
-BEAT, DEAD_AFTER = 15.0, 180.0
+HEARTBEAT, DEAD_AFTER = 15.0, 180.0
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def owned(path: Path) -> Iterator[None]:
     done = threading.Event()
 
     def beat() -> None:
-        while not done.wait(BEAT):
+        while not done.wait(HEARTBEAT):
             with suppress(OSError):  # if the folder was deleted, the work itself will fail
                 os.utime(path)
 

@@ -16,14 +16,14 @@ from pathlib import Path
 HOST = re.sub(r"\W", "-", platform.node()) or "unknown"
 
 
-def is_of_ranks() -> bool:
+def has_ranks() -> bool:
     """True if torchrun started this process, alone or as one of several ranks (learner/ranks.py)."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def rank() -> int:
     """The rank of this process: 0 for the first one, which prints and writes, and for a process without ranks."""
-    return int(os.environ["RANK"]) if is_of_ranks() else 0
+    return int(os.environ["RANK"]) if has_ranks() else 0
 
 
 def end_with_parent(number: int = signal.SIGTERM) -> None:

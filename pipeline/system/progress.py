@@ -12,7 +12,7 @@ from pipeline.system.files import temporary_beside
 
 NAME = "progress.json"
 #: Seconds between two writes.
-EVERY = 1.0
+WRITE_EVERY = 1.0
 
 
 def write_progress(folder: Path, **facts: Any) -> None:
@@ -46,14 +46,14 @@ class Pace:
 
     def __init__(self, total: int, done: int) -> None:
         self.total, self.first = total, done
-        self.began = self.told = time.monotonic()
+        self.began = self.reported = time.monotonic()
 
-    def is_due(self, every: float = EVERY) -> bool:
+    def is_due(self, every: float = WRITE_EVERY) -> bool:
         """True if ``every`` seconds have passed since this was last true, or since the start."""
         now = time.monotonic()
-        if now - self.told < every:
+        if now - self.reported < every:
             return False
-        self.told = now
+        self.reported = now
         return True
 
     def left(self, done: int) -> float:

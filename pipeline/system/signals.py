@@ -19,11 +19,11 @@ from typing import Any, NoReturn
 #: Exit status of a stage that was stopped and can continue (EX_TEMPFAIL of sysexits.h; make itself then exits with 2).
 STOPPED = 75
 #: Exit status after a second signal (the one that shells use for Ctrl-C).
-LEFT_AT_ONCE = 130
+EXITED_AT_ONCE = 130
 TIME_OVER = "the time is over"
 #: Seconds within which two equal signals count as one: the terminal sends a signal to the whole process group, and a
 #: parent passes it on to its child processes.
-ONE_EVENT = 1.0
+REPEAT_SECONDS = 1.0
 #: The signals of Ctrl-C, of schedulers and ``timeout``, and of a closed terminal.
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
@@ -33,9 +33,9 @@ _last: list[float] = [0, 0.0]
 
 
 def is_repeat(number: int) -> bool:
-    """True if the same signal came less than ONE_EVENT seconds ago; otherwise records this one as the last."""
+    """True if the same signal came less than REPEAT_SECONDS seconds ago; otherwise records this one as the last."""
     now = time.monotonic()
-    if number == _last[0] and now - _last[1] < ONE_EVENT:
+    if number == _last[0] and now - _last[1] < REPEAT_SECONDS:
         return True
     _last[:] = [number, now]
     return False
@@ -90,7 +90,7 @@ def exit_at_once(*_: object) -> NoReturn:
     """Exits immediately after a second signal, without saving."""
     sys.stderr.write("\nexited at once after a second signal; what was saved before is complete\n")
     sys.stderr.flush()
-    os._exit(LEFT_AT_ONCE)
+    os._exit(EXITED_AT_ONCE)
 
 
 def end_now(number: int, frame: FrameType | None) -> None:
@@ -165,13 +165,13 @@ class Stop:
 
     until: time limit (seconds since 1970), after which ``asked`` is true too; None for no limit
     reason: why to stop; "" before that
-    kept_back: seconds before ``until`` at which ``asked`` becomes true
+    reserved: seconds before ``until`` at which ``asked`` becomes true
     """
 
     def __init__(self, until: float | None = None) -> None:
         self.until = until
         self.reason = ""
-        self.kept_back = 0.0
+        self.reserved = 0.0
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """The signal handler.
@@ -187,13 +187,13 @@ class Stop:
     @property
     def asked(self) -> bool:
         """True if the work should save and stop."""
-        if self.until is not None and time.time() >= self.until - self.kept_back and not self.reason:
+        if self.until is not None and time.time() >= self.until - self.reserved and not self.reason:
             self.reason = TIME_OVER
         return bool(self.reason)
 
     def reserve(self, seconds: float) -> None:
         """Keeps 1.5 times ``seconds`` of the time limit free for the work that must follow."""
-        self.kept_back = 1.5 * seconds
+        self.reserved = 1.5 * seconds
 
     def leave(self, saved: str) -> None:
         """Raises Stopped if asked to stop; ``saved`` is the part of its message that says what is saved."""

@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 #: Largest number of results in memory: enough to keep every core busy, few enough for large images.
-AHEAD = 256
+MAX_WAITING = 256
 
 
 def cores() -> int:
@@ -52,5 +52,5 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> Ite
     For work that releases the GIL, such as decoding. Raises the first exception of a call.
     """
     with ThreadPoolExecutor(cores()) as pool:
-        for start in range(0, len(items), AHEAD):
-            yield from pool.map(function, items[start : start + AHEAD])
+        for start in range(0, len(items), MAX_WAITING):
+            yield from pool.map(function, items[start : start + MAX_WAITING])

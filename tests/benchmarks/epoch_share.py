@@ -46,7 +46,7 @@ def counted_batches(function: Callable) -> Callable:
 
 def main() -> None:
     pipeline.train.on_device = counted_batches(pipeline.train.on_device)
-    pipeline.train.seed_step = counted(pipeline.train.seed_step)
+    pipeline.train.seed_torch = counted(pipeline.train.seed_torch)
     Normalize.forward = counted(Normalize.forward)  # type: ignore[method-assign]
     TrainingLog.add = counted(TrainingLog.add)  # type: ignore[method-assign]
     ends: list[tuple[float, float]] = []

@@ -19,7 +19,7 @@ from threading import Thread
 import pytest
 
 from pipeline.system.locks import living_owner
-from pipeline.system.signals import LEFT_AT_ONCE, STOPPED
+from pipeline.system.signals import EXITED_AT_ONCE, STOPPED
 from pipeline.system.threads import cores
 from tests.checkouts import at_work, environment, heed_signals, make, start, start_make
 from tests.conftest import PLAIN_TOML, archive
@@ -145,7 +145,7 @@ def test_several_ranks_train_and_predict_a_fold(drawn: Path) -> None:
 def test_the_driver_ends_with_75_and_after_a_second_signal_with_130(drawn: Path) -> None:
     checkout = drawn.parents[1]
     command = [sys.executable, "-m", "pipeline", "train", "FOLD=0", *LONG]
-    for second, status in ((None, STOPPED), (signal.SIGINT, LEFT_AT_ONCE)):
+    for second, status in ((None, STOPPED), (signal.SIGINT, EXITED_AT_ONCE)):
         process = start(checkout, command, **ALONE)
         events = len(list(drawn.rglob("events*")))
         wait_for(lambda: len(list(drawn.rglob("events*"))) > events and steps(drawn), process)  # noqa: B023

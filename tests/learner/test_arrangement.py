@@ -53,7 +53,7 @@ def test_gpu_memory(
 ) -> None:
     """Batches of 16 in four parts make the weights that whole ones make, and a resumed fold keeps to them."""
     monkeypatch.setitem(networks.REGISTERED, "greedy", networks.Registered(Greedy, IMAGENET))
-    monkeypatch.setattr(memory, "SMALL_MEMORY", ("cpu",))
+    monkeypatch.setattr(memory, "SPLIT_BATCH_ON", ("cpu",))
     stage("train", "--fold", "0", "--set", "model=greedy", "epochs=3")
     assert "each batch goes through the model in 4 parts" in capsys.readouterr().out
     folder = next(split.runs.glob("*/fold0"))
@@ -64,7 +64,7 @@ def test_gpu_memory(
     stage("train", "--fold", "0", "--set", "model=greedy", "epochs=3")
     assert torch.equal(in_parts["linear.weight"], load_file(folder / "weights.safetensors")["linear.weight"])
     forget(split)
-    monkeypatch.setattr(memory, "SMALL_MEMORY", ())
+    monkeypatch.setattr(memory, "SPLIT_BATCH_ON", ())
     monkeypatch.setattr(Greedy, "forward", lambda module, inputs: module.linear(inputs.mean((2, 3))))
     stage("train", "--fold", "0", "--set", "model=greedy", "epochs=3")
     whole = load_file(next(split.runs.glob("*/fold0")) / "weights.safetensors")

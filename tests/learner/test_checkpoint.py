@@ -148,7 +148,7 @@ def test_a_full_disk_while_saving(
             return super().write(content)
 
     monkeypatch.setattr(checkpoint.io, "FileIO", FullAtTimes)
-    monkeypatch.setattr(checkpoint, "SHARE", 1e9)  # one after every epoch
+    monkeypatch.setattr(checkpoint, "MAX_TIME_FRACTION", 1e9)  # one after every epoch
     stage("train", *FOLD_0, *SETTINGS)
     assert capsys.readouterr().out.count("no room to save step") == 2
     assert trained(split) == undisturbed

@@ -28,5 +28,5 @@ def test_train_and_validation_rows_are_apart_and_complete(split: Paths) -> None:
     assert list(names[data.train_targets.argmax(1)]) == list(data.train_rows["label"])
     assert list(names[data.val_targets.argmax(1)]) == list(data.val_rows["label"])
     assert data.train_images.ids == list(data.train_rows["image_id"])
-    assert sum(len(rows) for _, rows in data.known.epoch()) == len(data.known_targets) == len(val)
+    assert sum(len(rows) for _, rows in data.train_sample.epoch()) == len(data.train_sample_targets) == len(val)
     assert data.to_predict == 60 + 3 * 11

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline.learner.resident import KeptLoader, ResidentLoader, on_device, train_batches, val_batches
+from pipeline.learner.resident import CachedLoader, ResidentLoader, on_device, train_batches, val_batches
 from pipeline.pixels.augment import eval_transforms, train_transforms
 from pipeline.pixels.cache import open_pixels, readable_rows
 from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader
@@ -65,7 +65,7 @@ def test_validation_batches_are_made_once_and_kept(shapes: Paths, rows: pd.DataF
     pixels = open_pixels(shapes, rows, recipe.cache_side, "train")
     dataset = ImageDataset(pixels, rows, eval_transforms(recipe))
     kept = val_batches(dataset, recipe, 0, CPU)
-    assert isinstance(kept, KeptLoader) and len(kept) == 5
+    assert isinstance(kept, CachedLoader) and len(kept) == 5
     first, second = list(kept.epoch(0)), list(kept.epoch(1))
     assert all(one is two for one, two in zip(first, second, strict=True))
     assert torch.cat([batch_rows for _, batch_rows in first]).tolist() == list(range(len(rows)))

@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import nn
 
-from pipeline.learner.small_maps import KernelProducts, SmallMapConv2d, use_kernel_products
+from pipeline.learner.small_maps import KernelProducts, SmallMapConv2d, use_matrix_products
 
 #: (maps H x W, kernel, stride, padding)
 SHAPES = [
@@ -55,7 +55,7 @@ def test_only_small_maps_of_many_channels_take_the_products(monkeypatch: pytest.
         return apply(maps, *rest)
 
     monkeypatch.setattr(KernelProducts, "apply", noted)
-    module = use_kernel_products(timm.create_model("resnet18", num_classes=2))
+    module = use_matrix_products(timm.create_model("resnet18", num_classes=2))
     module(torch.randn(2, 3, 64, 64))
     assert taken == [(256, 4, 4)] * 4 + [(512, 2, 2), (256, 4, 4), (512, 2, 2), (512, 2, 2)]
     taken.clear()
@@ -66,7 +66,7 @@ def test_only_small_maps_of_many_channels_take_the_products(monkeypatch: pytest.
 def test_a_network_is_the_same_but_faster() -> None:
     torch.manual_seed(0)
     plain = timm.create_model("resnet18", num_classes=3).double()
-    ours = use_kernel_products(copy.deepcopy(plain))
+    ours = use_matrix_products(copy.deepcopy(plain))
     assert {type(part) for part in ours.modules() if isinstance(part, nn.Conv2d)} == {SmallMapConv2d}
     assert ours.state_dict().keys() == plain.state_dict().keys()
     images = torch.randn(4, 3, 64, 64, dtype=torch.float64)
@@ -86,14 +86,14 @@ def test_other_convolutions_stay_what_they_are() -> None:
         nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect"), Special(8, 8, 3),
     ]  # fmt: skip
     before = [type(part) for part in others]
-    use_kernel_products(nn.ModuleList(others))
+    use_matrix_products(nn.ModuleList(others))
     assert [type(part) for part in others] == before
 
 
 def test_a_bias_is_added_and_frozen_weights_get_no_gradient() -> None:
     torch.manual_seed(0)
     plain = nn.Conv2d(128, 4, 3, padding=1)
-    ours = use_kernel_products(copy.deepcopy(plain))
+    ours = use_matrix_products(copy.deepcopy(plain))
     for module in (plain, ours):
         module.weight.requires_grad_(False)
     maps = torch.randn(2, 128, 2, 2, requires_grad=True)

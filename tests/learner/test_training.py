@@ -6,17 +6,17 @@ import io
 
 import torch
 
-from pipeline.learner.training import MOST_LOGITS, Training, rows_to_score
+from pipeline.learner.training import MAX_LOGITS, Training, rows_to_score
 from tests.trainings import tiny_training
 
 
 def test_the_logits_of_an_epoch_take_a_megabyte_at_most() -> None:
     scored = rows_to_score(1_000_000, 1000, seed=0)
-    assert scored.shape == (1_000_000,) and int(scored.sum()) * 1000 <= MOST_LOGITS and scored.any()
+    assert scored.shape == (1_000_000,) and int(scored.sum()) * 1000 <= MAX_LOGITS and scored.any()
     assert rows_to_score(1000, 10, seed=0).all()  # all rows, if they are few
     assert torch.equal(scored, rows_to_score(1_000_000, 1000, seed=0))
     assert not torch.equal(scored, rows_to_score(1_000_000, 1000, seed=1))
-    assert int(rows_to_score(5, 10 * MOST_LOGITS, seed=0).sum()) == 1
+    assert int(rows_to_score(5, 10 * MAX_LOGITS, seed=0).sum()) == 1
 
 
 def stepped(scored: torch.Tensor) -> tuple[Training, torch.Tensor]:

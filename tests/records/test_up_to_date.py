@@ -151,7 +151,7 @@ def test_new_weights_mean_new_predictions_a_new_ensemble_and_a_new_csv(
     probs = (submitted.run("tiny~epochs=1") / "test.csv").read_bytes()
     shutil.rmtree(submitted.fold("tiny~epochs=1", 1))
     assert would_run()["train"] == "fold 1 is not trained" and would_run()["predict"] == "fold 1: after train"
-    monkeypatch.setattr(pipeline.train, "seed_step", lambda *key: torch.manual_seed(7))  # other weights
+    monkeypatch.setattr(pipeline.train, "seed_torch", lambda *key: torch.manual_seed(7))  # other weights
     kept = submitted.fold("tiny~epochs=1", 1)
     shutil.copytree(submitted.fold("tiny~epochs=1", 0), kept)
     record = (kept / "predicted.json").read_bytes()

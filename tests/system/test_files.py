@@ -12,7 +12,6 @@ from pipeline.records.paths import Paths
 from pipeline.system.files import (
     atomic_path,
     fingerprint,
-    sweep,
     temporary_beside,
     write_text,
 )
@@ -45,5 +44,5 @@ def test_stale_temporary_files(shapes: Paths, stage: Stage) -> None:
     assert not stale.exists() and not folder.exists() and not again.exists()
     assert alive.exists() and elsewhere.exists() and foreign.exists()
     os.utime(elsewhere, (0, 0))
-    sweep([home])
+    delete_left_behind([home])
     assert not elsewhere.exists()
