@@ -115,7 +115,7 @@ def test_a_users_own_folds(
     own.iloc[1:].to_csv(shapes.home / "my_folds.csv", index=False)
     assert f"1 id missing (such as '{own['image_id'].iloc[0]}')" in failure("folds")
     own.assign(fold="0").to_csv(shapes.home / "my_folds.csv", index=False)
-    assert "holds the folds 0, but [folds] n = 3" in failure("folds")
+    assert "contains the folds 0, but [folds] n = 3" in failure("folds")
 
 
 def test_facts_change_under_trained_folds(drawn: Path) -> None:

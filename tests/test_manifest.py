@@ -106,7 +106,7 @@ def test_labels_outside_the_classes_and_in_other_letters(shapes: Paths, stage: S
     edit("[test]", "max_bad = 0.02\n[test]")
     stage("manifest")
     found = problems_of(shapes)
-    assert found == {"label outside classes": {"hexagon_2.png"}, "label in other letters": {"CIRCLE_0.png"}}
+    assert found == {"label outside classes": {"hexagon_2.png"}, "label in different case": {"CIRCLE_0.png"}}
     table = read_manifest(shapes.manifest).set_index("image_id")
     assert table.loc["CIRCLE_0", "label"] == "circle" and "hexagon_2" not in table.index
 
@@ -131,12 +131,12 @@ def test_every_problem_of_the_broken_set_is_named(
     assert found["more than 8 bits"] == {"cat.9.png"}
     assert found["transparent"] == {"dog.10.png"}
     assert found["CMYK"] == {"cat.11.jpg"}
-    assert found["label in other letters"] == {"DOG.12.JPG"}
+    assert found["label in different case"] == {"DOG.12.JPG"}
     assert found["animated"] == {"cat.13.gif"}
     assert found["tiny"] == {"dog.14.jpg"}
     assert found["stored rotated"] == {"cat.15.jpg"}
     assert found["identical with another label"] == {"dog.21.jpg"}
-    assert found["shares its id"] == {"cat.5.jpg", "dog.5.jpg"}
+    assert found["duplicate id"] == {"cat.5.jpg", "dog.5.jpg"}
     for fold in ("0", "1"):
         stage("train", "--fold", fold, "--recipe", "tiny", competition="broken")
     for name in ("predict", "ensemble"):

@@ -1,4 +1,4 @@
-"""What the user types for a stage: its options, and the make command that continues. Standard library only."""
+"""Defines the options of the stages, and the make command that continues. Standard library only."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Machine:
     device: "auto", "cpu", "cuda", "cuda:1" or "mps"
     workers: number of loader processes; None to choose by device
     threads: CPU threads; 0 for all cores
-    deterministic: True to use only CUDA algorithms that repeat bit for bit
+    deterministic: True to use only deterministic CUDA algorithms, whose results are the same bits every time
     until: time (seconds since 1970) at which training saves and stops; None for no limit
     """
 
@@ -75,7 +75,7 @@ class Machine:
 def parser_for(
     doc: str | None, *, run: bool = False, fold: bool = False, folds: bool = False, device: bool = False
 ) -> argparse.ArgumentParser:
-    """The options of a stage.
+    """The argument parser of a stage.
 
     run: the stage works on a run (a recipe with settings)
     fold: it works on one fold
@@ -87,7 +87,7 @@ def parser_for(
         "--competition", default=DEFAULT_COMPETITION, metavar="NAME",
         help=f"a folder of data/ (default: {DEFAULT_COMPETITION})",
     )  # fmt: skip
-    parser.add_argument("--dry-run", action="store_true", help="a few images and two steps, apart from real runs")
+    parser.add_argument("--dry-run", action="store_true", help="a few images and two steps, in separate folders")
     if run:
         parser.add_argument("--recipe", metavar="NAME", help="a file of pipeline/recipes/ (default: the competition's)")
         parser.add_argument(
@@ -101,14 +101,14 @@ def parser_for(
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
         parser.add_argument(
             "--workers", metavar="N", help="number of loader processes (default: chosen by device)",
-            type=whole_number(0, most_workers(), f", which suits the {count_of(cores(), 'core')} of this machine"),
+            type=whole_number(0, most_workers(), f", the maximum for {count_of(cores(), 'core')}"),
         )  # fmt: skip
         parser.add_argument(
             "--threads", metavar="N", help="number of CPU threads (default: all cores)",
             type=whole_number(0, cores(), ", the number of cores of this machine"), default=0,
         )  # fmt: skip
         parser.add_argument(
-            "--deterministic", action="store_true", help="the same bits on CUDA too, where it is slower"
+            "--deterministic", action="store_true", help="the same bits every time on CUDA too, but slower"
         )
     if fold:
         parser.add_argument("--until", type=float, metavar="S", help="save and stop at this time (seconds since 1970)")
@@ -116,7 +116,7 @@ def parser_for(
 
 
 def call_of(args: argparse.Namespace) -> Call:
-    """The names among the options of a stage."""
+    """The call that the options of a stage describe."""
     fold = getattr(args, "fold", None)
     folds = getattr(args, "folds", "") if fold is None else str(fold)
     settings = getattr(args, "set", [])
@@ -124,6 +124,6 @@ def call_of(args: argparse.Namespace) -> Call:
 
 
 def machine_of(args: argparse.Namespace) -> Machine:
-    """The machine options among the options of a stage; defaults for those that the stage does not have."""
+    """The machine options of a stage; defaults for those that the stage does not have."""
     names = ("device", "workers", "threads", "deterministic", "until")
     return Machine(**{name: getattr(args, name) for name in names if hasattr(args, name)})

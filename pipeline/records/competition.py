@@ -1,4 +1,4 @@
-"""Facts: what a competition is. One competition.toml each; the README lists the keys."""
+"""Loads competition.toml and checks its keys; data/README.md describes them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ Symmetry = Literal["hflip", "vflip", "rot90", "transpose"]
 
 
 def checked_pattern(pattern: str, needed: str) -> str:
-    """A regex that compiles and has the named group it needs; the error shows the pattern corrected."""
+    """Returns the pattern if it compiles and has the named group ``needed``; raises ValueError otherwise.
+
+    If the name of the group is missing, the message contains a corrected pattern.
+    """
     try:
         groups = re.compile(pattern).groupindex
     except (re.error, RecursionError, OverflowError) as error:
@@ -27,14 +30,14 @@ def checked_pattern(pattern: str, needed: str) -> str:
     if unknown:
         raise ValueError(f"a group can be named label, id or group, not '{min(unknown)}'")
     if needed not in groups:
-        raise ValueError(
-            f"the group '{needed}' has no name in this pattern; write pattern = '{with_names(pattern, needed)}'"
-        )
+        raise ValueError(f"the pattern has no group named '{needed}'; write pattern = '{with_names(pattern, needed)}'")
     return pattern
 
 
 def with_names(pattern: str, needed: str) -> str:
-    """The pattern with its plain groups named: digits are the id, the first other one is the label.
+    """Names the unnamed groups of a pattern: a group of digits is the id, the first other group is the label.
+
+    If no group can be named ``needed``, returns an example pattern instead.
 
     >>> with_names(r"^(.*?)_(\\d+)\\.jpg$", "label")
     '^(?P<label>.*?)_(?P<id>\\\\d+)\\\\.jpg$'
@@ -56,7 +59,7 @@ def with_names(pattern: str, needed: str) -> str:
 
 
 class Train(Settings):
-    """Where the labelled images are, and how their labels are found."""
+    """[train]: where the labelled images are, and where their labels come from."""
 
     images: str = "train"
     pattern: str | None = None
@@ -78,23 +81,23 @@ class Train(Settings):
 
 
 class Test(Settings):
-    """Where the images to predict are, and what the competition calls them.
+    """[test]: where the images to predict are, and where their ids come from.
 
-    Where the names of the images tell their labels, by class folders or by a group (?P<label>...) of the pattern, these
-    are kept aside as a CSV of known labels would be: for submit alone, to print a score.
+    If the names of the images contain their labels (class folders, or a group ``(?P<label>...)`` in the pattern), only
+    submit reads these labels, to print a score; the same holds for a CSV of known labels.
     """
 
     images: str = "test"
     pattern: str | None = None
-    ids: str | None = None  # a CSV whose first column (or id_column) names the rows, such as the sample submission
+    ids: str | None = None  # path of a CSV with the ids in its first column or id_column, such as the sample submission
     id_column: str | None = None
-    header: bool | None = None  # whether the first line of that CSV names its columns
-    labels: str | None = None  # a CSV of known labels (id, label), or "folders"
-    optional: bool = False  # without the folder it ends with the out-of-fold score
+    header: bool | None = None  # whether the first line of that CSV is a header; None: it is
+    labels: str | None = None  # path of a CSV of known labels (id, label), or "folders"
+    optional: bool = False  # True if the folder may be missing; then there is no submission, only the score
 
     @property
     def names_contain_labels(self) -> bool:
-        """Whether the labels are found in the names of the images."""
+        """True if the names of the images contain their labels."""
         return self.labels == "folders" or (self.pattern is not None and "(?P<label>" in self.pattern)
 
     @model_validator(mode="after")
@@ -104,7 +107,7 @@ class Test(Settings):
         if self.pattern is None and self.ids is None and self.labels != "folders":
             raise ValueError(
                 "give a pattern with a group (?P<id>...), ids = a CSV such as the sample submission, or labels = "
-                "'folders' where the test images lie in class folders"
+                "'folders' if the test images are in class folders"
             )
         if self.pattern is not None:
             groups = re.compile(checked_pattern(self.pattern, "id")).groupindex
@@ -116,36 +119,36 @@ class Test(Settings):
 
 
 class Folds(Settings):
-    """How the train rows are split."""
+    """[folds]: how the train images are divided into folds."""
 
     n: int = Field(5, ge=2, le=MAX_FOLDS)
     seed: int = Field(42, ge=0, lt=2**32)
-    file: str | None = None  # the user's own folds: a CSV with image_id and fold
+    file: str | None = None  # path of a CSV with the user's own folds (image_id, fold)
 
 
 class Submission(Settings):
-    """The form of the file that the competition accepts."""
+    """[submission]: the format of the CSV that the competition accepts."""
 
     columns: list[str] = Field(default=["id", "label"], min_length=2)
     value: Literal["probability", "class", "index", "columns"] = "class"
     positive: str | None = None
     sample: str | None = None
     order: Literal["id", "sample"] = "id"
-    header: bool = True  # whether the first line names the columns
+    header: bool = True  # False to write no header line
 
     @model_validator(mode="after")
     def fits(self) -> Submission:
         if self.value == "probability" and self.positive is None:
-            raise ValueError("value = 'probability' needs positive = the class whose probability is asked for")
+            raise ValueError("value = 'probability' needs positive = the class whose probability is submitted")
         if self.value != "columns" and len(self.columns) != 2:
-            raise ValueError(f"value = '{self.value}' makes two columns, an id and a value")
+            raise ValueError(f"value = '{self.value}' needs exactly two columns, such as columns = ['id', 'label']")
         if self.order == "sample" and self.sample is None:
-            raise ValueError("order = 'sample' needs sample = the sample submission")
+            raise ValueError("order = 'sample' needs sample = the path of the sample submission")
         return self
 
 
 class Competition(Settings):
-    """All facts of one competition."""
+    """The content of competition.toml."""
 
     title: str
     slug: str | None = None
@@ -155,7 +158,7 @@ class Competition(Settings):
     symmetries: list[Symmetry] = []
     recipe: str = "resnet18"
     builtin: Literal["digits"] | None = None  # prepare writes these images itself
-    raw: list[str] | None = None  # the files in raw/ that are this competition's (patterns such as "*.zip"), else all
+    raw: list[str] | None = None  # names or patterns ("*.zip") of the files in raw/ to use; None: all
     train: Train
     test: Test | None = None
     folds: Folds = Folds()
@@ -171,12 +174,14 @@ class Competition(Settings):
     @model_validator(mode="after")
     def consistent(self) -> Competition:
         if self.classes is not None and len(set(self.classes)) != len(self.classes):
-            raise ValueError("classes holds a name twice")
+            raise ValueError("classes contains a name twice; remove one of them")
         if (self.test is None) != (self.submission is None):
-            raise ValueError("[test] and [submission] belong together: give both, or neither to end at the score")
+            raise ValueError("give both [test] and [submission], or neither to get only the out-of-fold score")
         form = self.submission
         if form and not form.header and self.test and self.test.ids and self.test.header is None:
-            raise ValueError("[test] ids: say header = true or false of that CSV, whether its first line names columns")
+            raise ValueError(
+                "[test] needs header = true or false: whether the first line of the CSV of ids is a header"
+            )
         if form and form.positive and self.classes and form.positive not in self.classes:
             raise ValueError(
                 f"submission.positive = '{form.positive}' is not a class{suggestion(form.positive, self.classes)}"
@@ -185,8 +190,10 @@ class Competition(Settings):
 
 
 def load_competition(paths: Paths) -> Competition:
-    """Reads competition.toml, without its [test] where that is optional and not here; raises FoldwiseError naming the
-    key that is wrong."""
+    """Reads competition.toml; raises FoldwiseError with the key that is wrong.
+
+    Leaves out [test] and [submission] if [test] is optional and its folder is missing.
+    """
     competition = validated(Competition, read_toml(paths.toml), shown(paths.toml))
     if competition.test and competition.test.optional and paths.seek(competition.test.images) is None:
         return competition.model_copy(update={"test": None, "submission": None})
@@ -194,7 +201,7 @@ def load_competition(paths: Paths) -> Competition:
 
 
 def checked_label(label: str, classes: list[str]) -> str | None:
-    """The class this label means: itself, or the one class that differs only in upper and lower case."""
+    """The class that a label means: the same name, else the only class that differs just in case, else None."""
     if label in classes:
         return label
     alike = [name for name in classes if name.casefold() == label.casefold()]

@@ -1,4 +1,4 @@
-"""The input of every stage: which competition, which run, which folds, on what part of the machine.
+"""Defines the input of every stage: the competition, the run, the folds, and the part of the machine to use.
 
     from pipeline.records.job import make_job
     job = make_job("dogs-vs-cats", recipe="resnet18", settings=["epochs=2"], folds="0,1")
@@ -20,7 +20,7 @@ from pipeline.records.recipe import Recipe, load_recipe
 from pipeline.records.up_to_date import Run
 from pipeline.system.files import delete_left_behind
 
-#: The machine as it is found.
+#: The defaults: device, workers and threads are chosen automatically.
 ANY_MACHINE = Machine()
 
 
@@ -28,13 +28,13 @@ ANY_MACHINE = Machine()
 class Job:
     """The input of a stage.
 
-    call: what was asked for, as typed
+    call: what the user typed
     machine: device, threads and loader processes
-    paths: where the competition's files are
-    competition: its facts
-    recipe: the choices, with all settings applied
-    run: name of the run, and the recipe's name and settings
-    folds: the folds to work on
+    paths: where the files of the competition are
+    competition: content of competition.toml
+    recipe: the recipe with all settings applied
+    run: name of the run, name of the recipe, and settings
+    folds: numbers of the folds to work on
     """
 
     call: Call
@@ -61,7 +61,7 @@ class Job:
 
     @property
     def predictions(self) -> PredictionFolder:
-        """The files of the prediction that these folds of the run make together."""
+        """The files of the combined predictions of these folds of the run."""
         return self.paths.predictions(self.run.name, self.folds, self.num_folds)
 
 
@@ -81,12 +81,12 @@ def make_job(
 
 
 def job_of(args: argparse.Namespace) -> Job:
-    """The job that the options of a stage ask for."""
+    """The job that the options of a stage describe."""
     return job_of_call(call_of(args), machine_of(args))
 
 
 def job_of_call(call: Call, machine: Machine) -> Job:
-    """Loads what the call names, and deletes the temporary files of dead processes in the competition's folders."""
+    """Loads the competition and the recipe, and deletes temporary files of dead processes in their folders."""
     paths = Paths(call.competition, call.dry_run)
     delete_left_behind([paths.home, paths.made, paths.cache, paths.submissions, *paths.runs.rglob("*/")])
     competition = load_competition(paths)

@@ -1,4 +1,4 @@
-"""Metrics by short name, each a scikit-learn function; intervals by bootstrap.
+"""Defines the metrics, with the results of scikit-learn's functions, and bootstrap intervals of a score.
 
 Legend: N rows, C classes; labels (N,) int; probs (N, C) float.
 """
@@ -16,7 +16,9 @@ import numpy as np
 class Metric:
     """A score of class probabilities.
 
-    function: (labels (N,), probs (N, C)) -> float. greater_is_better: its direction. bounds: its range.
+    function: (labels (N,), probs (N, C)) -> float
+    greater_is_better: False if a lower score is better
+    bounds: the smallest and the largest possible score
     """
 
     function: Callable[[np.ndarray, np.ndarray], float]
@@ -24,24 +26,24 @@ class Metric:
     bounds: tuple[float, float] = (0.0, 1.0)
 
     def clip(self, value: float) -> float:
-        """The value, or the end of the metric's range that it lies beyond."""
+        """The value, limited to the bounds of the metric."""
         return float(np.clip(value, *self.bounds))
 
     def __call__(self, labels: np.ndarray, probs: np.ndarray) -> float:
-        """The score, or nan where it is undefined (roc_auc of rows that lack a class)."""
+        """The score; NaN if it is undefined, such as roc_auc of rows of a single class."""
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # scikit-learn warns of absent classes and answers with nan
+                warnings.simplefilter("ignore")  # scikit-learn warns about missing classes and returns NaN
                 return float(self.function(labels, probs))
         except ValueError:
             return float("nan")
 
 
 def sklearn_metric(name: str, **arguments: object) -> Callable[[np.ndarray, np.ndarray], float]:
-    """A function of sklearn.metrics over the most probable classes."""
+    """Returns a function of labels and probs that applies ``sklearn.metrics.<name>`` to the most probable classes."""
 
     def score(labels: np.ndarray, probs: np.ndarray) -> float:
-        # Imported when used: it takes longer than a stage's --help may.
+        # Imported here, since the import would make --help of a stage slow.
         import sklearn.metrics
 
         return getattr(sklearn.metrics, name)(labels, probs.argmax(axis=1), **arguments)
@@ -50,20 +52,23 @@ def sklearn_metric(name: str, **arguments: object) -> Callable[[np.ndarray, np.n
 
 
 def log_loss(labels: np.ndarray, probs: np.ndarray) -> float:
-    """Mean negative log likelihood, probabilities clipped: to the last bit what scikit-learn's log_loss gives, whose
-    import takes a second of every start."""
+    """Mean negative log likelihood of the clipped probabilities.
+
+    The result is the same to the last bit as that of scikit-learn's log_loss, whose import would take a second of every
+    start.
+    """
     eps = np.finfo(probs.dtype).eps
     clipped = np.clip(probs[np.arange(len(labels)), labels], eps, 1 - eps)
     return float(np.average(-np.log(clipped)))
 
 
 def accuracy(labels: np.ndarray, probs: np.ndarray) -> float:
-    """Share of the rows whose most probable class is theirs."""
+    """Share of the rows whose most probable class is their label."""
     return float(np.average(labels == probs.argmax(axis=1)))
 
 
 def roc_auc(labels: np.ndarray, probs: np.ndarray) -> float:
-    """Area under the ROC curve; the mean of one-against-rest for more than two classes."""
+    """Area under the ROC curve; for more than two classes, the mean over the classes, each against the rest."""
     from sklearn.metrics import roc_auc_score
 
     if probs.shape[1] == 2:
@@ -83,23 +88,25 @@ METRICS: dict[str, Metric] = {
 }
 
 
-#: Rows that tell a score as closely as anyone wants to know it. Of more, draws are smaller samples.
+#: Maximum number of rows that ``bootstrap`` and ``averaging_gain`` draw; more would gain little precision.
 ENOUGH = 50_000
 
 
 def draws_for(num_rows: int) -> int:
-    """How many bootstrap draws: a thousand, fewer where the rows are so many that each draw is close anyway."""
+    """Number of bootstrap draws: 1,000, or down to 100 for many rows, whose scores vary less."""
     return int(np.clip(2e7 / max(num_rows, 1), 100, 1000))
 
 
 def bootstrap(
     metric: Metric, labels: np.ndarray, probs: np.ndarray, units: np.ndarray, size: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Scores (draws,) of samples of about ``size`` rows: units of rows drawn with replacement (Efron, 1979).
+    """Scores (draws,) of bootstrap samples of about ``size`` rows (Efron, 1979).
 
-    units (N,) int from 0: rows of one unit (a patient, a scene) come and go together, since they are no news. A sample
-    of more than ENOUGH rows is drawn smaller, and its distance from the score of all rows scaled as the root of the
-    sizes (the m out of n bootstrap: Bickel, Götze and van Zwet, 1997).
+    Units of rows are drawn with replacement. If ``size`` is larger than ENOUGH, samples of ENOUGH rows are drawn, and
+    the difference of their scores from the score of all rows is scaled by the square root of ENOUGH / size (the m out
+    of n bootstrap: Bickel, Götze and van Zwet, 1997).
+
+    units: (N,) int from 0; rows of one unit (a patient, a scene) are drawn together, since they are not independent
     """
     num_units, drawn = units.max() + 1, min(size, ENOUGH)
     wanted = max(1, round(drawn * num_units / len(units)))
@@ -117,10 +124,12 @@ def bootstrap(
 def score_interval(
     metric: Metric, labels: np.ndarray, probs: np.ndarray, units: np.ndarray, new_rows: int, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % prediction interval for the score of ``new_rows`` unseen rows, from scored rows of the same kind.
+    """95 % prediction interval for the score of ``new_rows`` unseen rows, from N scored rows of the same kind.
 
-    Two errors add up: these rows are a sample (drawn again with N rows), and so will the new ones be (drawn
-    with ``new_rows``). An interval for these rows alone would be too narrow as a promise about others.
+    It adds two sampling errors: that of the scored rows (bootstrap samples of N rows) and that of the unseen rows
+    (bootstrap samples of ``new_rows`` rows). With the first one alone, the interval would be too narrow.
+
+    units: as in ``bootstrap``
     """
     score = metric(labels, probs)
     rng = np.random.default_rng(seed)
@@ -132,11 +141,15 @@ def score_interval(
 
 
 def averaging_gain(metric: Metric, members: list[np.ndarray], member_score: float, seed: int = 0) -> float:
-    """What averaging the members' probabilities (each (M, C)) should add to ``member_score``, that of one alone.
+    """Estimates the difference between the score of the mean of several models and that of a single model.
 
-    Out-of-fold rows are scored by one model each, the submission is the mean of all, which is better as far as
-    they disagree (Krogh & Vedelsby, 1995). It takes no labels: they are drawn from the averaged probabilities at
-    the temperature where the members would score on them what they score out of fold.
+    Each out-of-fold row is predicted by one model, but a test row by the mean of all models. The more the models
+    disagree, the more the mean improves the score (Krogh & Vedelsby, 1995). No labels are needed: they are drawn from
+    the mean probabilities, at the temperature for which the models have the score ``member_score`` on them. Returns 0
+    for a single model, or if a score is undefined.
+
+    members: probabilities (M, C) of each model for the same M rows
+    member_score: out-of-fold score, with one model for each row
     """
     if len(members) < 2 or not np.isfinite(member_score):
         return 0.0
@@ -148,13 +161,13 @@ def averaging_gain(metric: Metric, members: list[np.ndarray], member_score: floa
     uniform = rng.random((len(mean), 1))
 
     def scores(log_temperature: float) -> tuple[float, float]:
-        """Scores of a member (the mean over them) and of the average, on labels drawn at this temperature."""
+        """The mean score of the members, and the score of their average, on labels drawn at this temperature."""
         weights = np.exp(np.log(mean / mean.max(axis=1, keepdims=True)) * np.exp(-log_temperature))
         cumulated = (weights / weights.sum(axis=1, keepdims=True)).cumsum(axis=1)
         labels = (uniform > cumulated[:, :-1]).sum(axis=1)
         return float(np.mean([metric(labels, member) for member in members])), metric(labels, mean)
 
-    # The hotter the labels, the worse the members score on them: bisect for the temperature.
+    # The higher the temperature, the worse the score of the members: find the temperature by bisection.
     low, high = -4.0, 4.0
     for _ in range(12):
         middle = (low + high) / 2

@@ -1,4 +1,4 @@
-"""The one place that knows where each file lies, and what a run is called. Standard library only."""
+"""Defines the paths of all files, and the names of runs. Standard library only."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from pipeline.system.errors import FoldwiseError, suggestion
 from pipeline.system.places import CHECKOUT, is_not_utf8, shown
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-#: Where pretrained weights are looked for before a hub is asked.
+#: Folder in which pretrained weights are looked for before they are downloaded.
 WEIGHTS = places.ROOT / "data" / "weights"
 MAX_FOLDS = 100
-#: Bytes of a run's name, and of the part of a name that lists folds: with the endings that follow, every file system
-#: takes them.
+#: Maximum bytes of the name of a run, and of the list of folds in a file name. With everything that is appended, file
+#: names are then short enough for every file system.
 LONGEST_RUN, LONGEST_FOLDS = 120, 40
 
 
 def known_competitions(root: Path | None = None) -> list[str]:
-    """Names of the folders below data/ (of ``root``, by default ROOT) that hold a competition.toml."""
+    """Names of the folders in data/ that contain a competition.toml; data/ is in ``root`` (default: ROOT)."""
     names = (path.parent.name for path in ((root or places.ROOT) / "data").glob("*/competition.toml"))
     return sorted(name for name in names if not is_not_utf8(name))
 
@@ -42,8 +42,11 @@ def recipe_path(name: str) -> Path:
 
 
 def run_name(recipe: str, settings: Sequence[str]) -> str:
-    """``run_name("resnet18", ["lr=1e-3", "epochs=2"])`` is ``"resnet18~epochs=2~lr=1e-3"``. Of a long value, such as a
-    path, the name holds the end and a checksum; of many settings the first ones and a checksum of all."""
+    """``run_name("resnet18", ["lr=1e-3", "epochs=2"])`` is ``"resnet18~epochs=2~lr=1e-3"``.
+
+    A long value, such as a path, is replaced by its end and a checksum. If the name is too long, it is cut off, and a
+    checksum of the recipe's name and all settings is appended.
+    """
     name = unshortened_run_name(recipe, settings)
     if len(name.encode()) <= LONGEST_RUN:
         return name
@@ -53,7 +56,7 @@ def run_name(recipe: str, settings: Sequence[str]) -> str:
 
 
 def unshortened_run_name(recipe: str, settings: Sequence[str]) -> str:
-    """As ``run_name``, of any length."""
+    """As ``run_name``, but without a limit on the length of the whole name."""
     words = [recipe]
     for setting in sorted(settings):
         key, equals, value = setting.partition("=")
@@ -63,10 +66,13 @@ def unshortened_run_name(recipe: str, settings: Sequence[str]) -> str:
 
 
 def parse_folds(text: str, num_folds: int) -> list[int]:
-    """Fold numbers in ``"0,2"`` or ``"0 2"``; empty text means all. Raises FoldwiseError for anything else."""
+    """The fold numbers in ``"0,2"`` or ``"0 2"``, sorted; all folds if the text is empty.
+
+    Raises FoldwiseError for any other text, or for a fold that does not exist.
+    """
     words = text.replace(",", " ").split()
     if text.strip() and not words:
-        raise FoldwiseError(f"FOLDS={text} names no fold; write for example FOLDS=0,2, or leave it out for all folds")
+        raise FoldwiseError(f"FOLDS={text} lists no fold; write for example FOLDS=0,2, or leave it out for all folds")
     folds = []
     for word in words:
         if not (word.isascii() and word.isdecimal()):
@@ -79,7 +85,11 @@ def parse_folds(text: str, num_folds: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Paths:
-    """Files of one competition. A dry run makes its files in folders of its own, from the same images."""
+    """The files and folders of one competition.
+
+    competition: name of its folder in data/
+    dry_run: True for a dry run, which writes into separate folders and uses the same images
+    """
 
     competition: str
     dry_run: bool = False
@@ -98,8 +108,11 @@ class Paths:
 
     @property
     def shipped(self) -> Path:
-        """The competition's folder in the checkout. With FOLDWISE_ROOT elsewhere, what the user's folder lacks
-        (competition.toml, raw/) is read from there."""
+        """The competition's folder in the checkout.
+
+        It differs from ``home`` if FOLDWISE_ROOT is set. competition.toml and raw/ are read from it if ``home`` lacks
+        them.
+        """
         return CHECKOUT / "data" / self.competition
 
     @property
@@ -118,11 +131,12 @@ class Paths:
 
     @property
     def prepared(self) -> Path:
-        """Written last by prepare: its record, of the archives in raw/ and the files in images/."""
+        """The record of prepare, written last: hashes of the archives in raw/ and of the files in images/."""
         return self.home / "prepared.json"
 
     @property
     def made(self) -> Path:
+        """The folder that the stages write to."""
         return self.home / "dry" if self.dry_run else self.home
 
     @property
@@ -147,7 +161,7 @@ class Paths:
 
     @property
     def test_labels(self) -> Path:
-        """Labels that the names of the test images told."""
+        """Labels that were found in the names of the test images."""
         return self.made / "test_labels.csv"
 
     @property
@@ -156,7 +170,7 @@ class Paths:
 
     @property
     def cache(self) -> Path:
-        """Decoded pixels; below FOLDWISE_CACHE where that is set, a disk of this machine's own."""
+        """Folder of the decoded images; below FOLDWISE_CACHE, for example a local disk, if that is set."""
         if os.environ.get("FOLDWISE_CACHE"):
             return Path(os.environ["FOLDWISE_CACHE"]) / self.made.relative_to(places.ROOT / "data")
         return self.made / "cache"
@@ -172,7 +186,7 @@ class Paths:
         return self.runs / run / f"fold{fold}"
 
     def predictions(self, run: str, folds: list[int], num_folds: int) -> PredictionFolder:
-        """The files of the prediction that some folds of a run make together."""
+        """The files of the combined predictions of some folds of a run."""
         return PredictionFolder(self.run(run), partial_name("", folds, num_folds))
 
     @property
@@ -181,39 +195,41 @@ class Paths:
         return folder / "dry" if self.dry_run else folder
 
     def seek(self, name: str) -> Path | None:
-        """As ``find``, but None where there is no such thing."""
+        """As ``find``, but returns None if there is no such file or folder."""
         beside = [self.home, self.toml.parent]
-        # What the user put into raw/ comes before what was unpacked; our own folders, such as images/, come last.
+        # raw/ is searched before images/, so that the user's files take precedence over unpacked ones. A name of a
+        # folder that Foldwise writes, such as "images", is searched in the competition's folder last.
         ours = self.home / name in (self.images, self.raw, self.cache, self.runs, self.home / "dry")
         bases = [self.raw, self.images, *beside] if ours else [*beside, self.raw, self.images]
         return next((place for base in bases if (place := base / name).is_dir() or place.is_file()), None)
 
     def find(self, name: str) -> Path:
-        """A file or folder that the TOML names: absolute, or below the competition's folder, raw/ or images/.
+        """The file or folder that competition.toml names: absolute, or in the competition's folder, raw/ or images/.
 
-        Raises FoldwiseError with the places searched.
+        Raises FoldwiseError with the content of raw/ and images/ if there is none, or if it is a file that Foldwise
+        writes.
         """
         if found := self.seek(name):
             if found in (self.manifest, self.folds, self.problems):
                 raise FoldwiseError(
-                    f"{shown(self.toml)} names '{name}', which is what Foldwise calls a file of its own; give yours "
-                    "another name"
+                    f"{shown(self.toml)} names '{name}', which is a file that Foldwise writes; rename your file"
                 )
             return found
         here = sorted(p.name + ("/" if p.is_dir() else "") for p in [*self.images.glob("*"), *self.raw.glob("*")])
         raise FoldwiseError(
             f"{shown(self.toml)} names '{name}', which is neither in {shown(self.images)} nor in {shown(self.raw)}"
-            f" (they hold: {', '.join(here[:8]) or 'nothing'})"
+            f" (they contain: {', '.join(here[:8]) or 'nothing'}); correct the name, or put the files there"
         )
 
 
 @dataclass(frozen=True)
 class PredictionFolder:
-    """The files of one prediction, whoever made it. ``oof`` and ``test`` hold it at full precision; the tables say the
-    same for people and are never read back.
+    """The files with the combined predictions of some folds of a run.
 
-    folder: the folder of a run
-    mark: "" for all folds of a run, else which folds (``~folds=0,1``)
+    ``oof`` and ``test`` are in full precision. The CSV tables have the same content for people; no stage reads them.
+
+    folder: the folder of the run
+    mark: part of the file names that lists the folds (``~folds=0,1``); "" for all folds
     """
 
     folder: Path
@@ -241,12 +257,12 @@ class PredictionFolder:
 
     @property
     def record(self) -> Path:
-        """The score and the record of what was read and made, written last."""
+        """The score, and the record of what was read and made; written last."""
         return self.folder / f"score{self.mark}.json"
 
 
 def partial_name(name: str, folds: list[int], num_folds: int, suffix: str = "") -> str:
-    """The name of what is made from these folds: it says which when some are left out (``test~folds=0,1.csv``)."""
+    """The name of a file that is made from these folds; it lists them unless all are used (``test~folds=0,1.csv``)."""
     if len(folds) == num_folds:
         return name + suffix
     listed = ",".join(map(str, folds))

@@ -1,4 +1,4 @@
-"""Predictions that carry their ids, of one fold or of a whole run; the form in which stages hand them on.
+"""Saves and loads predictions together with their ids, for one fold or a whole run.
 
 Legend: N rows, C targets.
 """
@@ -46,7 +46,10 @@ class Predictions:
 
     @classmethod
     def load(cls, path: Path, sha256: str, advice: str) -> Predictions:
-        """Reads a file of ``save``; raises FoldwiseError, with the advice, if its sha256 differs."""
+        """Reads a file of ``save``; raises FoldwiseError if it is damaged or its sha256 differs.
+
+        advice: end of the message
+        """
         try:
             if fingerprint(path) != sha256:
                 raise ValueError("it has changed since it was written")
@@ -58,11 +61,14 @@ class Predictions:
     def aligned(self, ids: pd.Series, target_names: list[str], source: str, advice: str) -> np.ndarray:
         """Predictions (N, C) float64 in the order of ``ids`` (N,).
 
-        Raises FoldwiseError, naming the source, if the ids or the target names are not the expected ones.
+        Raises FoldwiseError if the ids or the target names are not the expected ones.
+
+        source: what the predictions are from; start of the message
+        advice: end of the message
         """
         if list(self.target_names) != target_names:
             raise FoldwiseError(
-                f"{source} holds the classes {', '.join(self.target_names)}, not {', '.join(target_names)}; {advice}"
+                f"{source} contains the classes {', '.join(self.target_names)}, not {', '.join(target_names)}; {advice}"
             )
         require_same_ids(ids, self.image_ids, source, advice)
         order = pd.Index(self.image_ids).get_indexer(ids)

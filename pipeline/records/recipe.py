@@ -1,4 +1,4 @@
-"""Choices: what we try on a competition. One TOML each in pipeline/recipes/."""
+"""Defines the keys of a recipe (model, augmentation, optimizer, ...) and loads recipes from pipeline/recipes/."""
 
 from __future__ import annotations
 
@@ -16,70 +16,69 @@ from pipeline.system.toml import check_settings, parse_toml, read_toml
 
 
 class Recipe(Settings):
-    """All choices of one run. Sizes are in pixels, rates per step, warm-up in epochs."""
+    """The keys of a recipe. Sizes are in pixels; rates and decays apply to each step; warm-up is in epochs."""
 
     # model
-    model: str  # a timm name, torchvision/<name>, or one registered in pipeline/learner/networks.py
-    model_args: dict[str, Any] = {}  # keyword arguments of its builder, such as drop_path_rate
-    pretrained: bool | str = False  # true: the hub's weights; a path: those of a .safetensors or .pth file
-    freeze: bool = False  # only the head learns; the backbone and the statistics of its BatchNorm stay as they are
-    unfreeze_after: int | None = Field(None, ge=0)  # epochs, with freeze; then all of it learns
+    model: str  # a name of timm, torchvision/<name>, or a name in pipeline/learner/networks.py
+    model_args: dict[str, Any] = {}  # keyword arguments of the model, such as drop_path_rate
+    pretrained: bool | str = False  # true: weights from the hub; a path: weights from a .safetensors or .pth file
+    freeze: bool = False  # only the head learns; the backbone and the statistics of its BatchNorm do not change
+    unfreeze_after: int | None = Field(None, ge=0)  # with freeze: number of epochs after which all weights learn
     # pixels
-    image_size: int = Field(ge=4, le=2048)  # side of the square that validation and test images become
-    train_scale: float = Field(
-        1, ge=0.25, le=1
-    )  # side in training / image_size; less is cheaper (FixRes, Touvron 2019)
-    start_scale: float = Field(1, ge=0.25, le=1)  # side in the first epoch / side in training; it grows (progressive)
-    # How a whole picture becomes a square when predicting; letterbox keeps all of it and its shape, on grey.
+    image_size: int = Field(ge=4, le=2048)  # side of the square images for validation and prediction
+    train_scale: float = Field(1, ge=0.25, le=1)  # side in training / image_size; less is faster (FixRes, Touvron 2019)
+    start_scale: float = Field(1, ge=0.25, le=1)  # side in the first epoch / side in the last; it grows (``side_at``)
+    # How an image becomes a square: stretched, cropped at the centre, or padded with grey to keep its aspect ratio.
     resize: Literal["squash", "crop", "letterbox"] = "squash"
-    # With "crop": side of the centre crop / shorter side; if absent, as the pretrained weights have it, or 0.875.
+    # For "crop": side of the centre crop / shorter side; None: the value of the pretrained weights, or 0.875.
     crop_share: float | None = Field(None, gt=0, le=1)
-    symmetries: bool = True  # augment by the symmetries that the competition grants
-    alternating_flip: bool = False  # hflip in every other epoch, each image from a side of its own, not by chance
+    symmetries: bool = True  # augment with the symmetries of competition.toml
+    alternating_flip: bool = False  # mirror each image in every other epoch instead of at random; needs hflip
     augment: dict[str, dict[str, Any]] = {}  # functions of pipeline/pixels/augment.py with their arguments
-    tta: bool = True  # predict over the symmetries too
+    tta: bool = True  # average the predictions over the symmetries
     # optimization
     epochs: int = Field(ge=1)
     batch_size: int = Field(64, ge=1)  # images per optimizer step
-    accumulate: int = Field(1, ge=1)  # in how many parts a batch passes through the model
+    accumulate: int = Field(1, ge=1)  # number of parts in which a batch passes through the model
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     lr: float = Field(gt=0)
     head_lr_scale: float = Field(1, gt=0)  # learning rate of the head / lr
     layer_decay: float = Field(1, gt=0, le=1)  # learning rate of a layer / that of the next (Clark et al., 2020)
-    momentum: float = Field(0.9, ge=0, lt=1)  # of sgd
-    weight_decay: float = Field(0.05, ge=0)  # not on norms and biases
+    momentum: float = Field(0.9, ge=0, lt=1)  # for sgd
+    weight_decay: float = Field(0.05, ge=0)  # not for norms and biases
     schedule: Literal["cosine", "constant"] = "cosine"
-    warmup_epochs: float = Field(0, ge=0)  # at most half of the epochs are warm-up
-    clip_grad: float = Field(0, ge=0)  # largest norm of the gradient; 0 = off
-    ema_decay: float = Field(0, ge=0, lt=1)  # moving average of the weights; 0 = off
-    sync_batchnorm: bool = False  # of a fold on several GPUs: statistics of the whole batch, not of each GPU's part
-    amp: Literal["auto", "bf16", "fp16", "off"] = "auto"  # autocast on CUDA: auto takes bf16 where the GPU has it
+    warmup_epochs: float = Field(0, ge=0)  # limited to half of the epochs
+    clip_grad: float = Field(0, ge=0)  # maximum norm of the gradient; 0 = off
+    ema_decay: float = Field(0, ge=0, lt=1)  # decay of the exponential moving average of the weights; 0 = off
+    sync_batchnorm: bool = False  # if a fold uses several GPUs: statistics of the whole batch, not of each GPU's part
+    amp: Literal["auto", "bf16", "fp16", "off"] = "auto"  # autocast on CUDA; auto: bf16 if the GPU has it, else fp16
     # loss
     label_smoothing: float = Field(0, ge=0, lt=1)
     class_weights: Literal["none", "balanced"] = "none"
     mixup: float = Field(0, ge=0)  # alpha of the Beta distribution; 0 = off
     cutmix: float = Field(0, ge=0)
-    mix_probability: float = Field(1, ge=0, le=1)  # share of the batches that are mixed
+    mix_probability: float = Field(1, ge=0, le=1)  # probability that a batch is mixed
     seed: int = Field(0, ge=0, lt=2**32)
 
     @model_validator(mode="after")
     def consistent(self) -> Recipe:
         if self.accumulate > self.batch_size:
-            raise ValueError(
-                f"accumulate = {self.accumulate} leaves no image in a part of a batch of {self.batch_size}"
-            )
+            raise ValueError(f"accumulate = {self.accumulate} is more than batch_size = {self.batch_size}; lower it")
         if self.unfreeze_after is not None and not self.freeze:
             raise ValueError("unfreeze_after needs freeze = true")
         return self
 
     def is_frozen(self, epoch: int) -> bool:
-        """Whether the backbone is frozen in an epoch."""
+        """True if the backbone is frozen in an epoch."""
         return self.freeze and (self.unfreeze_after is None or epoch < self.unfreeze_after)
 
     def side_at(self, epoch: int) -> int:
-        """Side (pixels) of the training images of an epoch, from 0. It grows evenly, in steps of 8 or, from 64 on, 16
-        (networks halve it four or five times, and what is left at the end of a map costs as much as a whole pixel), and
-        is at its full length for the last fifth of the epochs at least (progressive resizing: Howard, 2018)."""
+        """Side in pixels of the training images of an epoch, counted from 0 (progressive resizing: Howard, 2018).
+
+        It grows linearly, and has its full length for at least the last fifth of the epochs. It is rounded to a
+        multiple of 8, or of 16 if the full side is at least 64: networks halve the maps four or five times, and a
+        remainder costs as much as a whole pixel of the smaller map.
+        """
         full = round(self.image_size * self.train_scale)
         grown = min(1.0, epoch / max(1, math.ceil(0.8 * self.epochs) - 1))
         side = full * (self.start_scale + grown * (1 - self.start_scale))
@@ -88,16 +87,19 @@ class Recipe(Settings):
 
     @property
     def cache_side(self) -> int:
-        """Shorter side (pixels) of the decoded pictures that a run keeps: room for crops, in steps of 8 so that
-        recipes of like size share a cache. Large pictures need less room: their crops keep enough detail."""
+        """Shorter side in pixels of the decoded images in the cache.
+
+        It is larger than image_size, so that crops keep enough detail; large images need less of that. It is a multiple
+        of 8, so that recipes with similar image sizes share a cache.
+        """
         room = 1.5 if self.image_size < 128 else 1.25
         return math.ceil(self.image_size * room / 8) * 8
 
 
 def load_recipe(name: str, settings: Sequence[str]) -> Recipe:
-    """The recipe of this name with ``key=value`` settings on top (``augment.affine.degrees=5`` reaches into tables).
+    """Loads a recipe and applies ``key=value`` settings; dots lead into tables (``augment.affine.degrees=5``).
 
-    Raises FoldwiseError for an unknown recipe or key, or a value of the wrong kind.
+    Raises FoldwiseError for an unknown recipe or key, or a value of the wrong type.
     """
     path = recipe_path(name)
     content = read_toml(path)
@@ -114,6 +116,6 @@ def load_recipe(name: str, settings: Sequence[str]) -> Recipe:
         try:
             table[last] = parse_toml(f"value = {text}")["value"]
         except ValueError:
-            table[last] = text  # a bare word: model=resnet34
+            table[last] = text  # text without quotation marks: model=resnet34
         source = f"{shown(path)} with --set {' '.join(settings)}"
     return validated(Recipe, content, source)

@@ -1,4 +1,4 @@
-"""What a run is made of, and the check that what lies in its folder was made of the same."""
+"""Records what a run is made from, and refuses to continue a run that was made from something else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.system.provenance import provenance
 
 
 def fingerprints(paths: Paths, manifest: pd.DataFrame) -> dict[str, str]:
-    """Of the folds, and of the train images under their ids."""
+    """The sha256 of folds.csv, and of the ids and hashes of all train images."""
     train = manifest[manifest["split"] == "train"]
     return {
         "folds_sha256": fingerprint(paths.folds),
@@ -28,7 +28,7 @@ def fingerprints(paths: Paths, manifest: pd.DataFrame) -> dict[str, str]:
 
 
 def identity(job: Job, task: Task, manifest: pd.DataFrame) -> dict[str, Any]:
-    """All that decides what the folds of a run learn; two runs with the same identity give the same weights."""
+    """Everything that determines what the folds of a run learn: recipe, symmetries, classes, folds and images."""
     return {
         **job.recipe.model_dump(),
         "symmetries_granted": list(job.competition.symmetries),
@@ -39,12 +39,12 @@ def identity(job: Job, task: Task, manifest: pd.DataFrame) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RunTables:
-    """The tables that the stages of a run work on.
+    """What the stages of a run read before they start.
 
     manifest: one row for each image
     folds: one row for each train image
     task: what the labels mean
-    identity: what the run is made of
+    identity: what the run is made from (``identity``)
     """
 
     manifest: pd.DataFrame
@@ -54,7 +54,7 @@ class RunTables:
 
 
 def open_run(job: Job) -> RunTables:
-    """Reads manifest.csv and folds.csv; raises FoldwiseError if the folds of the run were trained on other ones."""
+    """Reads manifest.csv and folds.csv; raises FoldwiseError if the run was made from something else."""
     manifest = read_manifest(job.paths.manifest)
     folds = read_folds(job.paths.folds, job.num_folds, manifest)
     task = task_of(job.competition, folds["label"])
@@ -64,7 +64,7 @@ def open_run(job: Job) -> RunTables:
 
 
 def differences(made_of: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """The keys that differ and how, '' when none does."""
+    """The keys that differ with their values, as text; "" if none does."""
     keys = [key for key in {**made_of, **wanted} if made_of.get(key) != wanted.get(key)]
     changes = [f"{key} was {made_of.get(key)!r} and is now {wanted.get(key)!r}" for key in keys]
     return "; ".join(
@@ -73,12 +73,12 @@ def differences(made_of: dict[str, Any], wanted: dict[str, Any]) -> str:
 
 
 def has_work(paths: Paths, run: str) -> bool:
-    """Whether a fold of the run has begun."""
+    """True if the training of a fold of the run has started."""
     return any(any(paths.run(run).glob(f"fold*/{name}")) for name in ("checkpoints", "trained.json"))
 
 
 def made_of(paths: Paths, run: str) -> dict[str, Any] | None:
-    """What the run was made of by its record, else by that of a finished fold; None where nothing tells."""
+    """The identity of a run from run.json, else from the record of a trained fold; None if there is neither."""
     record = paths.run(run) / "run.json"
     if record.exists():
         return read_record(record, "made_of")["made_of"]
@@ -87,20 +87,20 @@ def made_of(paths: Paths, run: str) -> dict[str, Any] | None:
 
 
 def check_run(paths: Paths, run: str, wanted: dict[str, Any]) -> None:
-    """Raises FoldwiseError when the run's folds were made of other things, naming the keys that differ."""
+    """Raises FoldwiseError, with the keys that differ, if the run was made from something else."""
     before = made_of(paths, run) if has_work(paths, run) else None
     differing = differences(before, wanted) if before else ""
     if differing:
         raise FoldwiseError(
-            f"{shown(paths.run(run))} was made of something else ({differing}); undo the change, or name a new run "
-            f"(SET=... or a recipe file of another name), or delete that folder to make it again"
+            f"{shown(paths.run(run))} was made from something else ({differing}); undo the change, or start a new run "
+            "(with SET=... or a recipe file of another name), or delete that folder to train the run again"
         )
 
 
 def start_run(job: Job, wanted: dict[str, Any], pretrained_sha256: str | None) -> None:
-    """Writes recipe.toml and run.json, before the first fold writes anything into the run's folder.
+    """Writes recipe.toml and run.json before the first fold of the run starts.
 
-    Raises FoldwiseError if another fold of the run started from other pretrained weights.
+    Raises FoldwiseError if the run was made from something else, or from other pretrained weights.
     """
     check_run(job.paths, job.run.name, wanted)
     record = job.run_folder / "run.json"

@@ -1,6 +1,6 @@
-"""Which file is which row: names of images matched to labels and ids by a pattern, a CSV, or class folders.
+"""Finds the label, group and id of each image by a pattern, a CSV, or class folders.
 
-Legend: a name is a file's POSIX path below its images folder; a table has one row for each image that has a place.
+Legend: a name is a file's POSIX path relative to its images folder.
 """
 
 from __future__ import annotations
@@ -20,12 +20,17 @@ from pipeline.system.errors import FoldwiseError, count_of
 from pipeline.system.places import shown
 from pipeline.system.signals import cpu_limit
 
-#: CPU seconds that a pattern may take, and what each name adds to them; a harmless one takes a microsecond a name.
+#: Limit in CPU seconds for matching a pattern, and what each name adds to it; normally a name takes a microsecond.
 MATCH_SECONDS, MATCH_SECONDS_EACH = 1.5, 2e-5
 
 
 class Problem(NamedTuple):
-    """A finding: the file (its name, later its path as in the manifest), its kind, and a sentence."""
+    """Something that was found about a file.
+
+    path: name of the file; later its path as in the manifest
+    problem: kind of problem
+    detail: message for the user
+    """
 
     path: str
     problem: str
@@ -33,7 +38,10 @@ class Problem(NamedTuple):
 
 
 def list_images(paths: Paths, images: str, split: str) -> tuple[Path, list[str]]:
-    """The folder that the TOML names and the names in it; raises FoldwiseError when it is missing or no folder."""
+    """The folder that ``images`` in competition.toml names, and the names of its files.
+
+    Raises FoldwiseError if it is missing or not a folder.
+    """
     folder = paths.find(images)
     if not folder.is_dir():
         raise FoldwiseError(f"[{split}] images = '{images}': {shown(folder)} is not a folder")
@@ -41,14 +49,17 @@ def list_images(paths: Paths, images: str, split: str) -> tuple[Path, list[str]]
 
 
 def require_some(names: list[str], folder: Path, split: str) -> None:
-    """Raises FoldwiseError for an empty folder."""
+    """Raises FoldwiseError if the folder is empty."""
     if not names:
         raise FoldwiseError(f"[{split}] images: {shown(folder)} is empty; put the {split} images there")
 
 
 def match_all(pattern: str, names: list[str], split: str, folder: Path) -> dict[str, dict[str, str]]:
-    """Named groups of each name that the pattern matches; raises FoldwiseError when none does, or when a name takes
-    it forever: nested repeats such as ``(a+)+`` try more ways than there are atoms (Davis et al., 2018)."""
+    """The named groups of each name that the pattern matches.
+
+    Raises FoldwiseError if it matches none, or if it takes too long: with nested repeats such as ``(a+)+``, the time
+    can grow exponentially with the length of the name (Davis et al., 2018).
+    """
     compiled = re.compile(pattern)
     matches, name = {}, ""
     try:
@@ -58,25 +69,28 @@ def match_all(pattern: str, names: list[str], split: str, folder: Path) -> dict[
                     matches[name] = match.groupdict()
     except TimeoutError:
         raise FoldwiseError(
-            f"[{split}] pattern = '{pattern}' takes forever on the name '{name}'; a repeat inside a repeat, such as "
-            "(a+)+, does that: write it without the inner or the outer one in competition.toml"
+            f"[{split}] pattern = '{pattern}' takes too long on the name '{name}', as nested repeats such as (a+)+ do; "
+            "remove the inner or the outer repeat in competition.toml"
         ) from None
     if not matches:
         seen = ", ".join(f"'{name}'" for name in names[:3])
         raise FoldwiseError(
             f"[{split}] pattern = '{pattern}' matches none of the {count_of(len(names), 'file')} in {shown(folder)}, "
-            f"such as {seen}; mend the pattern in competition.toml"
+            f"such as {seen}; correct the pattern in competition.toml"
         )
     return matches
 
 
 def files_by_id(names: list[str]) -> dict[str, str]:
-    """Each file under both names that a CSV may call it by: with and without extension."""
+    """The name of the file for each id that a CSV may use: the name with and without extension.
+
+    An id that fits several files has the value "".
+    """
     index = {name: name for name in names}
     for name in names:
         stem = without_extension(name)
         if index.setdefault(stem, name) != name:
-            index[stem] = ""  # two files of one stem: only the full name tells them apart
+            index[stem] = ""  # the files differ only in their extensions: the CSV must give the full name
     return index
 
 
@@ -88,18 +102,18 @@ def without_extension(name: str) -> str:
 def table_from_csv(
     path: Path, id_column: str | None, names: list[str], folder: Path, has_header: bool = True
 ) -> tuple[pd.DataFrame, pd.Series, list[Problem]]:
-    """The CSV, the file name of each of its rows ('' where there is none), and those missing as problems."""
+    """The CSV, the file name of each row ("" if there is no such file), and a problem for each missing file."""
     table = read_csv(path, [id_column] if id_column else [], header=None if has_header else [])
     ids = table[id_column or table.columns[0]]
     require_unique(ids, shown(path))
     index = files_by_id(names)
     found = ids.map(lambda name: index.get(name, ""))
-    detail = f"{path.name} names it, {shown(folder)} does not hold it"
+    detail = f"listed in {path.name}, but not in {shown(folder)}"
     return table, found, [Problem(name, "file missing", detail) for name in ids[found == ""]]
 
 
 def train_table(source: Train, names: list[str], folder: Path, paths: Paths) -> tuple[pd.DataFrame, list[Problem]]:
-    """Rows (name, label, group) of the labelled files, and the files or CSV rows that found no partner."""
+    """Rows (name, label, group) of the labelled files, and problems: files without label, CSV rows without file."""
     columns = ["name", "label", "group"]
     if source.labels == "folders":
         rows = [(name, name.split("/")[0], "") for name in names if "/" in name]
@@ -123,13 +137,16 @@ def train_table(source: Train, names: list[str], folder: Path, paths: Paths) -> 
     groups = table[source.group_column] if source.group_column else ""
     rows_of_csv = pd.DataFrame({"name": found, "label": labels}).assign(group=groups)
     named = set(found)
-    problems += [Problem(name, "no label", f"{path.name} does not name it") for name in names if name not in named]
+    problems += [Problem(name, "no label", f"not listed in {path.name}") for name in names if name not in named]
     return rows_of_csv[found != ""].reset_index(drop=True), problems
 
 
 def test_table(source: Test, names: list[str], folder: Path, paths: Paths) -> tuple[pd.DataFrame, list[Problem]]:
-    """Rows (name, image_id, label) of the images to predict; the name is empty where a CSV's id has no file, the label
-    where the name of the image tells none."""
+    """Rows (name, image_id, label) of the images to predict, and problems.
+
+    The name is "" if an id of the CSV has no file. The label is "" unless the name of the image contains it. Raises
+    FoldwiseError if two files have the same id.
+    """
     if source.ids is not None:
         path = paths.find(source.ids)
         table, found, problems = table_from_csv(path, source.id_column, names, folder, source.header is not False)
@@ -150,18 +167,18 @@ def test_table(source: Test, names: list[str], folder: Path, paths: Paths) -> tu
         one, two = twice["name"].iloc[:2]
         raise FoldwiseError(
             f"two test files have the id '{twice['image_id'].iloc[0]}': '{one}' and '{two}' in {shown(folder)}; "
-            "remove one or mend [test] pattern"
+            "remove one, or correct the pattern of [test]"
         )
     return rows, unmatched([name for name in names if name not in matches], "the test pattern does not match it")
 
 
 def unmatched(names: Iterable[str], detail: str) -> list[Problem]:
-    """Files that have no place."""
+    """A problem for each file that is left out because its name does not match."""
     return [Problem(name, "name does not match", detail) for name in names]
 
 
 def check_labels(table: pd.DataFrame, classes: list[str] | None) -> tuple[pd.DataFrame, list[Problem]]:
-    """The rows whose label is one of the classes, spelled as there, and what was found about the others."""
+    """The rows whose label is one of the classes, with the spelling of the class; and the problems found."""
     problems = [Problem(name, "no label", "its label is empty") for name in table["name"][table["label"] == ""]]
     table = table[table["label"] != ""]
     if classes is None:
@@ -172,26 +189,29 @@ def check_labels(table: pd.DataFrame, classes: list[str] | None) -> tuple[pd.Dat
         if known is None:
             problems.append(Problem(name, "label outside classes", f"'{label}' is not one of {', '.join(classes)}"))
         elif known != label:
-            problems.append(Problem(name, "label in other letters", f"'{label}' is read as '{known}'"))
+            problems.append(Problem(name, "label in different case", f"'{label}' is read as '{known}'"))
     return table.assign(label=meant)[[label is not None for label in meant]].reset_index(drop=True), problems
 
 
 def train_ids(names: pd.Series) -> pd.Series:
-    """image_id of train files: the path without extension, with it where that would name two files."""
+    """image_id of each train file: the name without extension, or with it if files differ only in the extension."""
     stems = names.map(without_extension)
     return stems.where(~stems.duplicated(keep=False), names)
 
 
 def shared_ids(table: pd.DataFrame, pattern: str | None) -> list[Problem]:
-    """Train files that share an id: harmless, since rows go by path, but worth a look where it is the exception."""
+    """A problem for each train file whose id in the pattern another file has too, unless most files share their ids.
+
+    Both files are used, since a train image is identified by its path, but a rare shared id may be a mistake.
+    """
     if pattern is None or "id" not in re.compile(pattern).groupindex:
         return []
     ids = table["name"].map(lambda name: re.search(pattern, name)["id"])  # type: ignore[index]
     repeated = ids.duplicated(keep=False)
-    if repeated.mean() > 0.5:  # each class is numbered from one
+    if repeated.mean() > 0.5:  # for example, each class is numbered from one
         return []
-    detail = "another file has the id {} too; rows go by path, so both are used"
+    detail = "another file also has the id {}; both are used, since a train image is identified by its path"
     return [
-        Problem(name, "shares its id", detail.format(number))
+        Problem(name, "duplicate id", detail.format(number))
         for name, number in zip(table["name"][repeated], ids[repeated], strict=True)
     ]

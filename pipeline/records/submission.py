@@ -1,4 +1,4 @@
-"""The form of the file to upload: how probabilities become its rows, and whether it fits the competition's sample."""
+"""Formats the CSV to upload, and checks it against the sample submission."""
 
 from __future__ import annotations
 
@@ -26,17 +26,20 @@ def format_submission(ids: pd.Series, predictions: np.ndarray, task: Task, form:
 
 
 def submission_text(table: pd.DataFrame, form: Submission) -> str:
-    """The CSV as it is uploaded: LF line ends, with a header where the form has one."""
+    """The text of the CSV to upload, with LF line ends, and with a header if the form asks for one."""
     return table.to_csv(index=False, header=form.header, lineterminator="\n")
 
 
 def check_sample(table: pd.DataFrame, path: Path, form: Submission) -> pd.DataFrame:
-    """The table, in the sample's row order where the form says so; raises FoldwiseError unless header and ids agree."""
+    """Returns the table, in the row order of the sample if the form asks for it.
+
+    Raises FoldwiseError if the header or the ids differ from those of the sample.
+    """
     sample = read_csv(path, header=None if form.header else form.columns)
     if list(sample.columns) != list(table.columns):
         raise FoldwiseError(
             f"{shown(path)} has the columns {','.join(sample.columns)}, but [submission] columns = "
-            f"{','.join(table.columns)}; mend competition.toml"
+            f"{','.join(table.columns)}; correct competition.toml"
         )
     key = table.columns[0]
     require_unique(sample[key], shown(path))
@@ -44,13 +47,13 @@ def check_sample(table: pd.DataFrame, path: Path, form: Submission) -> pd.DataFr
         sample[key],
         table[key],
         "the submission",
-        f"the test images and {shown(path)} must name the same ids; mend [test] in competition.toml",
+        f"the test images and {shown(path)} must have the same ids; correct [test] in competition.toml",
     )
     return table.set_index(key).loc[sample[key]].reset_index() if form.order == "sample" else table
 
 
 def rehearse_submission(ids: pd.Series, task: Task, competition: Competition, paths: Paths) -> None:
-    """Raises now what submit would raise after hours of training: a form or a sample that does not fit."""
+    """Raises FoldwiseError if submit would fail after hours of training: if [submission] or the sample does not fit."""
     form = competition.submission
     if form is not None:
         number = len(task.target_names)

@@ -1,6 +1,6 @@
-"""The tables that stages meet in: manifest.csv and folds.csv, and any CSV of a user's. Ids are strings.
+"""Reads, checks and writes CSV files: manifest.csv, folds.csv, and those of the user. Ids are strings.
 
-Legend: manifest rows are in a stable order, train before test, ids that are numbers sorted as numbers.
+The rows of the manifest are in a fixed order: train before test, each sorted by id as in ``sorted_ids``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ FOLDS_COLUMNS = ["image_id", "label", "group", "fold"]
 
 
 def read_csv(path: Path, columns: Iterable[str] = (), header: list[str] | None = None) -> pd.DataFrame:
-    """A CSV with every cell as the text it is (``007``, ``NA``, ``1e5``); raises FoldwiseError when it is none,
-    is empty, repeats a header, has a row that is cut short, or lacks one of ``columns``.
+    """Reads a CSV with every cell as unchanged text (``007``, ``NA``, ``1e5``).
 
-    header: names of the columns of a file without a line for them, or [] to number them.
+    columns: columns that the file must have
+    header: names of the columns if the file has no header line; [] to number them
+
+    Raises FoldwiseError if the file is not a CSV, is empty, has a column name twice or a row that is too short, or
+    lacks one of ``columns``.
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", header=None)
@@ -32,7 +35,7 @@ def read_csv(path: Path, columns: Iterable[str] = (), header: list[str] | None =
         raise FoldwiseError(f"{shown(path)} is not a readable CSV file: {' '.join(str(error).split())}") from error
     short = table.index[table.isna().any(axis=1)]
     if len(short):
-        raise FoldwiseError(f"{shown(path)} row {short[0] + 1} has fewer cells than the longest row; mend it")
+        raise FoldwiseError(f"{shown(path)} row {short[0] + 1} has fewer cells than the longest row; correct it")
     if header is None:
         header = list(table.iloc[0])
         table = table.iloc[1:].reset_index(drop=True)
@@ -51,25 +54,27 @@ def read_csv(path: Path, columns: Iterable[str] = (), header: list[str] | None =
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Writes a table atomically, the same bytes on every system."""
+    """Writes a table atomically, with the same bytes on every operating system."""
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.8g")
 
 
 def require_ours(path: Path, columns: Iterable[str], record: Path) -> None:
-    """Raises FoldwiseError where the file that a stage is about to write is somebody else's: there is no ``record`` of
-    the stage, and the file's header is another."""
+    """Raises FoldwiseError if a stage would replace a file that Foldwise has not written.
+
+    This is so if the header of the file differs from ``columns`` and there is no ``record`` of the stage.
+    """
     header = ",".join(columns)
     if record.exists() or not path.is_file() or not path.stat().st_size:
         return
     with path.open("rb") as file:
         found = file.read(len(header) + 1).rstrip(b"\r\n").decode(errors="replace")
     if found != header:
-        raise FoldwiseError(f"{shown(path)} would be replaced, but Foldwise has not made it; give it another name")
+        raise FoldwiseError(f"{shown(path)} would be replaced, but Foldwise has not written it; rename it")
 
 
 def sorted_ids(ids: Iterable[str]) -> list[str]:
-    """Ids in the order a person expects: 1, 2, 10 when all are numbers, as text otherwise."""
+    """Ids sorted as numbers if all of them are numbers (1, 2, 10), else as text."""
     ids = list(ids)
     if all(name.isascii() and name.isdecimal() for name in ids):
         return sorted(ids, key=lambda name: (int(name), name))
@@ -77,14 +82,20 @@ def sorted_ids(ids: Iterable[str]) -> list[str]:
 
 
 def require_unique(ids: pd.Series, what: str) -> None:
-    """Raises FoldwiseError when an id occurs twice."""
+    """Raises FoldwiseError if an id occurs twice."""
     twice = ids[ids.duplicated()]
     if len(twice):
-        raise FoldwiseError(f"{what} holds the id '{twice.iloc[0]}' more than once ({count_of(len(twice), 'repeat')})")
+        raise FoldwiseError(
+            f"{what} contains the id '{twice.iloc[0]}' more than once ({count_of(len(twice), 'repeat')})"
+        )
 
 
 def require_same_ids(expected: Iterable[str], found: Iterable[str], what: str, advice: str) -> None:
-    """Raises FoldwiseError unless both hold the same ids, each once; the sentence names the first that differ."""
+    """Raises FoldwiseError, with the first ids that differ, unless ``found`` has the expected ids, each once.
+
+    what: what ``found`` is from; start of the message
+    advice: end of the message
+    """
     wanted, given = pd.Series(list(expected), dtype=str), pd.Series(list(found), dtype=str)
     require_unique(given, what)
     missing, extra = wanted[~wanted.isin(given)], given[~given.isin(wanted)]
@@ -94,12 +105,14 @@ def require_same_ids(expected: Iterable[str], found: Iterable[str], what: str, a
             for ids, word in ((missing, "missing"), (extra, "too many"))
             if len(ids)
         ]
-        raise FoldwiseError(f"{what} does not fit: {' and '.join(said)}; {advice}")
+        raise FoldwiseError(f"{what} does not have the expected ids: {' and '.join(said)}; {advice}")
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
-    """The manifest with width and height (int, 0 for a test image that cannot be read). Raises FoldwiseError with the
-    row and the cell for what the manifest stage would not have written."""
+    """Reads the manifest, with width and height as int (0 for a test image that cannot be read).
+
+    Raises FoldwiseError, with the row and the cell, for a value that the manifest stage would not write.
+    """
     table = read_csv(path, MANIFEST_COLUMNS)
     forms = {"split": "train|test", "width": r"\d{1,9}", "height": r"\d{1,9}", "sha256": "([0-9a-f]{64})?"}
     for column, form in forms.items():
@@ -115,8 +128,11 @@ def read_manifest(path: Path) -> pd.DataFrame:
 
 
 def read_folds(path: Path, num_folds: int, manifest: pd.DataFrame) -> pd.DataFrame:
-    """Our folds.csv with fold (int), checked to hold every fold from 0 to ``num_folds`` - 1, and each train row of the
-    manifest once, under its label."""
+    """Reads folds.csv, with fold as int.
+
+    Raises FoldwiseError unless it has every fold from 0 to ``num_folds`` - 1, and each train image of the manifest once
+    with the same label.
+    """
     table = read_csv(path, FOLDS_COLUMNS)
     train = manifest[manifest["split"] == "train"]
     require_same_ids(train["image_id"], table["image_id"], shown(path), "run the folds stage again")
@@ -135,12 +151,14 @@ def fold_numbers(texts: pd.Series, num_folds: int, path: Path) -> pd.Series:
     """Fold numbers (int) from text; raises FoldwiseError unless they are exactly 0 to ``num_folds`` - 1."""
     wrong = texts[~texts.str.fullmatch(r"[0-9]{1,9}")]
     if len(wrong):
-        raise FoldwiseError(f"{shown(path)} row {wrong.index[0] + 2}: fold '{wrong.iloc[0]}' is not a number from 0")
+        raise FoldwiseError(
+            f"{shown(path)} row {wrong.index[0] + 2}: fold '{wrong.iloc[0]}' is not a number from 0 to {num_folds - 1}"
+        )
     folds = texts.astype(int)
     found = sorted(set(folds))
     if found != list(range(num_folds)):
         raise FoldwiseError(
-            f"{shown(path)} holds the folds {', '.join(map(str, found))}, but [folds] n = {num_folds} "
-            f"asks for 0 to {num_folds - 1}"
+            f"{shown(path)} contains the folds {', '.join(map(str, found))}, but [folds] n = {num_folds} "
+            f"needs 0 to {num_folds - 1}"
         )
     return folds

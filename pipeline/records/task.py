@@ -1,9 +1,9 @@
-"""The kinds of tasks: all that depends on what a label is. Classification is the only one so far.
+"""Defines the kinds of tasks: everything that depends on what a label is. Classification is the only one so far.
 
 To add a kind of task, write a class with the methods of ``Task``, add a line to TASKS and to ``task`` of
-competition.py, and a test to tests/records/test_task.py. The other rooms know targets and predictions only.
+competition.py, and a test to tests/records/test_task.py. All other code uses only targets and predictions.
 
-Legend: N rows, C targets (of classification: the classes), B rows of a batch.
+Legend: N rows, C targets (in classification: the classes), B rows of a batch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # only the learner imports torch
 
 
 class Task(ABC):
-    """One kind of task with the targets of one competition.
+    """A task of one kind, with the targets of one competition.
 
     target_names: names of the C columns of targets and predictions, in the order of every file
     validation_loss: name of the metric that is logged as validation loss
@@ -40,7 +40,7 @@ class Task(ABC):
 
     @abstractmethod
     def targets(self, labels: pd.Series) -> np.ndarray:
-        """Targets (N, C) float32 of labels (N,) str; raises FoldwiseError for a label that is not possible."""
+        """Targets (N, C) float32 of labels (N,) str; raises FoldwiseError for an unknown label."""
 
     @abstractmethod
     def truth(self, targets: np.ndarray) -> np.ndarray:

@@ -1,11 +1,11 @@
-"""What each stage reads and makes, and whether that is still so: the one notion of "up to date".
+"""Defines what each stage reads and writes, and checks if a stage is up to date.
 
-A stage records the facts it was told (parts of the TOML files) and the sha256 of each file that it read and made. It is
-up to date while all of these agree; times never count. The driver asks this before it runs a stage; the stages write
-the records. Standard library only, so that the answer takes a fraction of a second.
+A stage records the facts that it uses (keys of the TOML files), and the sha256 of each file that it read or wrote. It
+is up to date as long as all of these are unchanged; modification times do not matter. Stages write the records; the
+driver checks them before it runs a stage. Standard library only, so that the check takes a fraction of a second.
 
-A trained fold is the exception: it is done once ``trained.json`` exists. What it was made of is compared by
-records/runs.py, which refuses a misfit instead of training again.
+A trained fold is an exception: it is up to date if ``trained.json`` exists. If it was made from something else,
+records/runs.py raises an error; the fold is not trained again.
 """
 
 from __future__ import annotations
@@ -26,21 +26,22 @@ from pipeline.system.index import Index
 from pipeline.system.places import is_not_utf8, shown
 from pipeline.system.toml import read_toml
 
-#: Changes with the content of oof.npz and test.npz, so that older files are made again.
+#: Version of the content of oof.npz and test.npz: increase it to have older files made again.
 PREDICTION_FORMAT = 2
-#: Why a stage runs that has left nothing.
+#: The reason to run a stage that has written nothing yet.
 NOT_YET = "not done yet"
 
 
 @dataclass(frozen=True)
 class Target:
-    """What one run of a stage reads and makes.
+    """What a stage reads and writes.
 
-    record: the file that holds the record, written last.
-    facts: what the TOML files say of it, by the place where it stands.
-    files: what it reads.
-    makes: what it makes, where that is known beforehand; else the record lists it.
-    may_lose: whether what it read may be removed once it has run, as archives are to free the disk.
+    paths: where the files of the competition are
+    record: the file with the record of the stage, written last
+    facts: what the stage uses from the TOML files, by a name that the user understands
+    files: files that the stage reads
+    makes: files that the stage writes, as far as they are known beforehand; its record lists all of them
+    may_lose: True if files that the stage has read may be deleted afterwards, such as archives to free disk space
     """
 
     paths: Paths
@@ -51,22 +52,25 @@ class Target:
     may_lose: bool = False
 
     def written(self, read: dict[str, str | None], made: Iterable[str | Path]) -> dict[str, Any]:
-        """The content of the record. read: the hashes by key, taken before the files were read. made: the files, as
-        they are now."""
+        """The content of the record.
+
+        read: sha256 by key of the files that were read, computed before that (``read_now``)
+        made: the files that were written; they are hashed now
+        """
         index = Index(self.paths.home)
         hashes = index.hashes(made)
         index.save()
         return {"facts": plain(self.facts), "read": read, "made": hashes}
 
     def read_now(self) -> dict[str, str | None]:
-        """The hashes of all files that it reads, by key: call this before the work begins."""
+        """The sha256 of all files that the stage reads, by key; call this before the stage reads them."""
         index = Index(self.paths.home)
         hashes = index.hashes(self.files)
         index.save()
         return hashes
 
     def before(self) -> dict[str, Any] | None:
-        """The record of the last time; None where there is none that can be used."""
+        """The record of the last time that the stage ran; None if there is none or it is not valid."""
         try:
             record = read_json(self.record, "facts", "read", "made")
         except (OSError, FoldwiseError):
@@ -82,7 +86,7 @@ class Target:
             return f"there is no {shown(missing[0])}"
         before = self.before()
         if before is None:
-            return f"{shown(self.record)} is damaged, or of an older version"
+            return f"{shown(self.record)} is damaged, or from an older version"
         now = plain(self.facts)
         for name in {**before["facts"], **now}:
             if before["facts"].get(name) != now.get(name):
@@ -93,19 +97,19 @@ class Target:
         return difference(read, index.hashes(self.files), index) or difference(before["made"], made, index)
 
     def lost(self, before: dict[str, Any], index: Index) -> dict[str, str | None]:
-        """What it read the last time, by its record, and may have been removed since."""
+        """The files in the record ``before`` that were read and have been deleted since; none unless ``may_lose``."""
         if not self.may_lose:
             return {}
         return {key: sha256 for key, sha256 in before["read"].items() if not index.file(key).exists()}
 
 
 def plain(facts: dict[str, Any]) -> dict[str, Any]:
-    """Facts as JSON gives them back."""
+    """The facts as they are after they were written to JSON and read back."""
     return json.loads(json.dumps(facts, default=str))
 
 
 def difference(before: dict[str, str | None], now: dict[str, str | None], index: Index) -> str:
-    """The first file that differs, and how many others do; "" if none does."""
+    """The first file that differs and the number of others, as text; "" if none differs."""
     if before == now:
         return ""
     keys = sorted(key for key in {**before, **now} if before.get(key) != now.get(key))
@@ -120,18 +124,21 @@ def difference(before: dict[str, str | None], now: dict[str, str | None], index:
 
 
 def toml_facts(facts: dict[str, Any], *keys: str) -> dict[str, Any]:
-    """Some keys of competition.toml, by names that a user recognizes."""
+    """The values of some keys of competition.toml, by names that the user understands."""
     return {f"'{key}' in competition.toml": facts.get(key) for key in keys}
 
 
 def in_table(facts: dict[str, Any], table: str, key: str) -> str | None:
-    """A text in a table of competition.toml, None where it is missing or no text. (Stages say what is wrong there.)"""
+    """A text in a table of competition.toml; None if it is missing or not text, which the stages report."""
     value = facts[table].get(key) if isinstance(facts.get(table), dict) else None
     return value if isinstance(value, str) else None
 
 
 def sources(paths: Paths, names: Iterable[str | None]) -> list[str | Path]:
-    """The files that the TOML names, those of folders one by one. What is missing is left out: the stage says so."""
+    """The files with these names in competition.toml, and all files in the folders with these names.
+
+    Missing files are left out; the stage reports them.
+    """
     files: dict[str | Path, None] = {}
     for name in names:
         place = paths.seek(name) if name else None
@@ -149,19 +156,19 @@ def sources(paths: Paths, names: Iterable[str | None]) -> list[str | Path]:
 
 
 def raw_contents(paths: Paths, facts: dict[str, Any]) -> list[Path]:
-    """What lies in raw/ and is this competition's, by the names or patterns of ``raw`` in its TOML."""
+    """The files and folders in raw/ that match the key ``raw`` of competition.toml, by default all."""
     wanted = facts.get("raw") or ["*"]
-    wanted = wanted if isinstance(wanted, list) else [wanted]  # which the stage refuses
+    wanted = wanted if isinstance(wanted, list) else [wanted]  # not valid; prepare reports it
     found = [path for path in sorted(paths.raw.glob("*")) if not is_hidden_or_system(path.name)]
     for path in found:
         if is_not_utf8(path.name):
-            raise FoldwiseError(f"{shown(paths.raw)} holds a name that is no UTF-8 text, {path.name!a}; rename it")
+            raise FoldwiseError(f"{shown(paths.raw)} contains a name that is not UTF-8 text, {path.name!a}; rename it")
     found = [path for path in found if path.is_file() or path.is_dir()]  # no pipes and devices
     return [path for path in found if any(fnmatchcase(path.name, str(pattern)) for pattern in wanted)]
 
 
 def to_unpack(contents: Sequence[Path]) -> list[Path]:
-    """The files among these, and in these folders, that prepare makes images of: archives, and images as arrays."""
+    """The files that prepare unpacks: archives in ``contents``, and files of arrays in it or its folders."""
     packed = [path for path in contents if path.is_file() and (is_archive(path) or is_array_file(path))]
     for place in contents:
         if place.is_dir():
@@ -186,7 +193,7 @@ def manifest_target(paths: Paths, facts: dict[str, Any]) -> Target:
         in_table(facts, "submission", "sample"),
     ]
     keys = ["train", "test", "classes", "submission"]
-    keys += ["folds"] if paths.dry_run else []  # which takes some images for each fold
+    keys += ["folds"] if paths.dry_run else []  # a dry run takes some images for each fold
     return Target(paths, paths.manifest_record, toml_facts(facts, *keys), sources(paths, names), [paths.manifest])
 
 
@@ -198,8 +205,12 @@ def folds_target(paths: Paths, facts: dict[str, Any]) -> Target:
 
 @dataclass(frozen=True)
 class Run:
-    """A run: its name, and the recipe and the settings (key=value) that it is made of; the name alone may stand for
-    several settings, since not every letter suits a file's name."""
+    """A run.
+
+    name: name of its folder; different settings can have the same name, since some characters are replaced in it
+    recipe: name of the recipe
+    settings: ``key=value`` changes of the recipe
+    """
 
     name: str
     recipe: str
@@ -207,7 +218,7 @@ class Run:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a stage is told of it."""
+        """The recipe and the settings, as facts of a stage."""
         path = recipe_path(self.recipe)
         return {f"the recipe {self.recipe}.toml": read_toml(path), "SET": sorted(self.settings)}
 

@@ -100,7 +100,7 @@ def test_a_value_is_obeyed(words: list[str], field: str, value: Any) -> None:
 
 def test_folds_that_name_none_or_one_that_there_is_not(checkout: Path) -> None:
     for text, said in (
-        (",", "FOLDS=, names no fold"),
+        (",", "FOLDS=, lists no fold"),
         ("7", "fold 7 is out of range"),
         ("٣", "fold '٣' is not a number"),
     ):

@@ -13,7 +13,7 @@ def test_names_that_are_no_text(drawn: Path) -> None:
     with open(os.fsencode(drawn / "raw") + b"/\xff.zip", "wb"):  # noqa: PTH123 (a Path takes no bytes)
         pass
     ended = make(checkout, "folds", "COMPETITION=shapes")
-    assert ended.returncode == 2 and "a name that is no UTF-8 text, '\\udcff.zip'; rename it" in ended.stderr
+    assert ended.returncode == 2 and "a name that is not UTF-8 text, '\\udcff.zip'; rename it" in ended.stderr
 
 
 def test_a_pipe_and_a_device_are_no_pictures(drawn: Path) -> None:

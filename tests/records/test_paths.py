@@ -34,14 +34,14 @@ def test_a_users_file_that_has_a_name_of_ours(plain: Paths, stage: Stage, failur
                 stage(before)
         mine = plain.home / name
         mine.write_text(labels)
-        assert f"{name} would be replaced, but Foldwise has not made it" in failure(first)
+        assert f"{name} would be replaced, but Foldwise has not written it" in failure(first)
         assert mine.read_text() == labels
         mine.unlink()
     (plain.home / "folds.csv").write_text("image_id,label,group,fold\n")
     plain.toml.write_text(PLAIN_TOML.replace("n = 2", 'n = 2\nfile = "folds.csv"'))
-    assert "names 'folds.csv', which is what Foldwise calls a file of its own" in failure("folds")
+    assert "names 'folds.csv', which is a file that Foldwise writes" in failure("folds")
     plain.toml.write_text(PLAIN_TOML.replace('"train.csv"', '"manifest.csv"'))
-    assert "names 'manifest.csv', which is what Foldwise calls" in failure("manifest")
+    assert "names 'manifest.csv', which is a file that Foldwise writes" in failure("manifest")
 
 
 def test_names_of_runs() -> None:

@@ -117,7 +117,7 @@ def test_ids_from_a_sample_without_a_header_must_say_so(
     form = 'columns = ["id", "label"]\nheader = false\n'
     text = text.replace('columns = ["id", "label"]\n', form).replace('sample  = "sample_submission.csv"\n', "")
     split.toml.write_text(text)
-    assert "say header = true or false" in failure("manifest")
+    assert "[test] needs header = true or false" in failure("manifest")
     split.toml.write_text(text.replace('ids = "bare.csv"', 'ids = "bare.csv"\nheader = false'))
     stage("manifest")
     manifest = pd.read_csv(split.manifest, dtype=str)

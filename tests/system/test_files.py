@@ -11,6 +11,7 @@ import pytest
 from pipeline.records.paths import Paths
 from pipeline.system.files import (
     atomic_path,
+    delete_left_behind,
     fingerprint,
     temporary_beside,
     write_text,
