@@ -29,9 +29,9 @@ from pipeline.records.metrics import METRICS, Metric, averaging_gain, score_inte
 from pipeline.records.predictions import Predictions
 from pipeline.records.runs import RunTables, open_run
 from pipeline.records.tables import write_csv
-from pipeline.records.up_to_date import ensemble_target, predict_target
+from pipeline.records.up_to_date import ensemble_files, predict_files
 from pipeline.system.console import run_stage, say
-from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.errors import StaleError, count_of
 from pipeline.system.files import fingerprint, read_json, read_record, write_record
 from pipeline.system.index import Index
 from pipeline.system.places import shown
@@ -57,17 +57,17 @@ def check_predicted(job: Job, advice: str) -> None:
     """Raises FoldwiseError if a fold has no predictions, or was predicted from other weights, folds or images."""
     index, run = Index(job.paths.home), job.run.name
     for fold in job.folds:
-        target = predict_target(job.paths, job.run, fold)
+        target = predict_files(job.paths, job.run, fold)
         if not target.record.exists():
-            raise FoldwiseError(f"fold {fold} of {run} has no predictions; {advice}")
+            raise StaleError(f"fold {fold} of {run} has no predictions; {advice}")
         trained = read_json(target.record.with_name("trained.json"), "weights_sha256")
         record = read_record(target.record)
         if record.get("weights_sha256") != trained["weights_sha256"]:
-            raise FoldwiseError(f"fold {fold} of {run} was predicted with other weights than it has now; {advice}")
+            raise StaleError(f"fold {fold} of {run} was predicted with other weights than it has now; {advice}")
         if record["read"].get(index.key(job.paths.manifest)) != index.sha256(job.paths.manifest):
-            raise FoldwiseError(f"the images have changed since fold {fold} of {run} was predicted; {advice}")
-        if reason := target.why(index):
-            raise FoldwiseError(f"the predictions of fold {fold} of {run} are out of date: {reason}; {advice}")
+            raise StaleError(f"the images have changed since fold {fold} of {run} was predicted; {advice}")
+        if reason := target.reason_to_run(index):
+            raise StaleError(f"the predictions of fold {fold} of {run} are out of date: {reason}; {advice}")
     index.save()
 
 
@@ -174,8 +174,8 @@ def run(job: Job) -> Ensemble:
     """Combines the folds of the job and scores them."""
     tables = open_run(job)
     task, advice = tables.task, f"type: {job.call.make_line('predict')}"
-    target = ensemble_target(job.paths, read_toml(job.paths.toml), job.run, job.folds, job.num_folds)
-    read = target.read_now()
+    target = ensemble_files(job.paths, read_toml(job.paths.toml), job.run, job.folds, job.num_folds)
+    read = target.hash_inputs()
     check_predicted(job, advice)
 
     rows, predictions = stitch(job, tables)
@@ -208,7 +208,7 @@ def run(job: Job) -> Ensemble:
 
     sha256, files = write_prediction(job, tables, ensemble), job.predictions
     made = [files.oof, files.oof_table, *([files.test, files.test_table] if members else [])]
-    write_record(target.record, {**score, "sha256": sha256, **target.written(read, made), **provenance()})
+    write_record(target.record, {**score, "sha256": sha256, **target.new_record(read, made), **provenance()})
     report(score, len(test_ids))
     if members:
         done = f"{count_of(len(job.folds), 'fold')} averaged -> {shown(files.test)}{job.call.next_step('submit')}"

@@ -33,15 +33,15 @@ from pipeline.records.tables import (
     fold_numbers,
     read_csv,
     read_manifest,
-    require_ours,
     require_same_ids,
+    require_written_by_foldwise,
     sorted_ids,
     write_csv,
 )
 from pipeline.records.task import task_of
-from pipeline.records.up_to_date import folds_target
+from pipeline.records.up_to_date import folds_files
 from pipeline.system.console import run_stage, say
-from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.errors import InputError, StaleError, count_of
 from pipeline.system.files import fingerprint, write_json
 from pipeline.system.places import shown
 from pipeline.system.toml import read_toml
@@ -81,7 +81,7 @@ def assign_folds(train: pd.DataFrame, groups: pd.Series, has_user_groups: bool, 
 
     units = groups.where(groups != "", "row " + train["image_id"])
     if units.nunique() < settings.n:
-        raise FoldwiseError(
+        raise InputError(
             f"{units.nunique()} images or groups cannot make {settings.n} folds; lower n of [folds] in competition.toml"
         )
     arguments = {"n_splits": settings.n, "shuffle": True, "random_state": settings.seed}
@@ -95,7 +95,7 @@ def assign_folds(train: pd.DataFrame, groups: pd.Series, has_user_groups: bool, 
         first = train[~units.duplicated()]
         largest = first["label"].value_counts().max()
         if largest < settings.n:
-            raise FoldwiseError(
+            raise InputError(
                 f"the largest class has {count_of(largest, 'image')}, fewer than {settings.n} folds; "
                 "lower n of [folds] in competition.toml"
             )
@@ -168,8 +168,8 @@ def run(job: Job, force: bool = False) -> pd.DataFrame:
     Raises FoldwiseError if folds that runs were trained with would change, unless ``force``.
     """
     paths, competition = job.paths, job.competition
-    target = folds_target(paths, read_toml(paths.toml))
-    read = target.read_now()
+    target = folds_files(paths, read_toml(paths.toml))
+    read = target.hash_inputs()
     folds = make_folds(read_manifest(paths.manifest), competition, paths)
     text = folds.to_csv(index=False, lineterminator="\n")
     same = paths.folds.exists() and paths.folds.read_bytes() == text.encode()
@@ -180,15 +180,15 @@ def run(job: Job, force: bool = False) -> pd.DataFrame:
     known = {(made_of(paths, name.split("/")[0]) or {}).get("folds_sha256") for name in trained}
     keeps_runs_valid = same or known == {fingerprint(text)}
     if paths.folds.exists() and not keeps_runs_valid and trained and not force and not paths.dry_run:
-        raise FoldwiseError(
+        raise StaleError(
             f"labels, images, groups or competition.toml have changed, so the folds would change, and "
             f"{count_of(len(trained), 'trained fold')} ({', '.join(trained[:5])}{', ...' if len(trained) > 5 else ''}) "
             f"would become invalid; undo the change, or type: {job.call.make_line('folds')} FORCE=1"
         )
-    require_ours(paths.folds, FOLDS_COLUMNS, paths.folds_record)
+    require_written_by_foldwise(paths.folds, FOLDS_COLUMNS, paths.folds_record)
     report(folds)
     write_csv(paths.folds, folds)
-    write_json(paths.folds_record, target.written(read, [paths.folds]))
+    write_json(paths.folds_record, target.new_record(read, [paths.folds]))
     if trained and not keeps_runs_valid:
         runs = sorted({name.split("/")[0] for name in trained})
         of_runs = " ".join(shlex.quote(shown(paths.run(name))) for name in runs)

@@ -39,12 +39,12 @@ from pipeline.records.sources import (
     train_ids,
     train_table,
 )
-from pipeline.records.submission import rehearse_submission
-from pipeline.records.tables import MANIFEST_COLUMNS, require_ours, sorted_ids, write_csv
+from pipeline.records.submission import check_submission
+from pipeline.records.tables import MANIFEST_COLUMNS, require_written_by_foldwise, sorted_ids, write_csv
 from pipeline.records.task import task_of
-from pipeline.records.up_to_date import Target, manifest_target
+from pipeline.records.up_to_date import StageFiles, manifest_files
 from pipeline.system.console import run_stage, say
-from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.errors import InputError, count_of
 from pipeline.system.files import write_json
 from pipeline.system.index import Index
 from pipeline.system.places import shown
@@ -83,15 +83,13 @@ def train_part(paths: Paths, competition: Competition, hashes: dict[str, str]) -
         write_problems(paths, problems)
         kinds = Counter(problem.problem for problem in bad)
         listing = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
-        raise FoldwiseError(
+        raise InputError(
             f"{len(bad)} of {count_of(files, 'train file')} cannot be used ({listing}), more than "
             f"max_bad = {source.max_bad} allows, such as '{bad[0].path}' ({bad[0].detail}); see all of them in "
             f"{shown(paths.problems)}, correct the pattern or the files, or raise [train] max_bad in competition.toml"
         )
     if table["label"].nunique() < 2:
-        raise FoldwiseError(
-            f"all train images have the label '{table['label'].iloc[0]}'; at least two classes are needed"
-        )
+        raise InputError(f"all train images have the label '{table['label'].iloc[0]}'; at least two classes are needed")
     return table.assign(
         image_id=train_ids(table["name"]), split="train", path=manifest_paths(table, folder, paths)
     ), problems
@@ -191,7 +189,7 @@ def make_manifest(
 
 def write_problems(paths: Paths, problems: list[Problem]) -> None:
     """Writes problems.csv."""
-    require_ours(paths.problems, Problem._fields, paths.manifest_record)
+    require_written_by_foldwise(paths.problems, Problem._fields, paths.manifest_record)
     write_csv(paths.problems, pd.DataFrame(problems, columns=list(Problem._fields)))
 
 
@@ -221,7 +219,7 @@ def report(manifest: pd.DataFrame, problems: list[Problem], competition: Competi
 
 
 def make_with_hashes(
-    target: Target, job: Job
+    target: StageFiles, job: Job
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[Problem], dict[str, str | None]]:
     """Returns what ``make_manifest`` returns, and the sha256 of all files that it read, by key.
 
@@ -230,7 +228,7 @@ def make_with_hashes(
     """
     index = Index(job.paths.home)
     index.begin()
-    signatures = {str(file): index.signature(file) for file in target.files}
+    signatures = {str(file): index.signature(file) for file in target.inputs}
     hashes: dict[str, str] = {}
     manifest, known, problems = make_manifest(job.paths, job.competition, hashes)
     for file, sha256 in hashes.items():
@@ -244,17 +242,17 @@ def make_with_hashes(
     return manifest, known, problems, {index.key(file): sha256 for file, sha256 in hashes.items()} | others
 
 
-def refuse_to_replace(target: Target, job: Job, known_text: str) -> None:
+def refuse_to_replace(target: StageFiles, job: Job, known_text: str) -> None:
     """Raises FoldwiseError if manifest.csv or test_labels.csv is a file of the user, which would be replaced.
 
     known_text: the new content of test_labels.csv
     """
     paths, index = job.paths, Index(job.paths.home)
-    require_ours(paths.manifest, MANIFEST_COLUMNS, paths.manifest_record)
+    require_written_by_foldwise(paths.manifest, MANIFEST_COLUMNS, paths.manifest_record)
     if names_contain_labels(job.competition) and paths.test_labels.exists():
-        ours = (target.before() or {"made": {}})["made"]
+        ours = (target.last_record() or {"made": {}})["made"]
         if index.key(paths.test_labels) not in ours and paths.test_labels.read_bytes() != known_text.encode():
-            raise FoldwiseError(
+            raise InputError(
                 f"{shown(paths.test_labels)} would be replaced by the labels in the names of the test images, but "
                 "Foldwise has not made it; give it another name"
             )
@@ -268,7 +266,7 @@ def names_contain_labels(competition: Competition) -> bool:
 def run(job: Job) -> pd.DataFrame:
     """Checks all images; writes the manifest and returns it."""
     paths, competition = job.paths, job.competition
-    target = manifest_target(paths, read_toml(paths.toml))
+    target = manifest_files(paths, read_toml(paths.toml))
     manifest, known, problems, read = make_with_hashes(target, job)
     refuse_to_replace(target, job, known.to_csv(index=False, lineterminator="\n"))
     write_problems(paths, problems)
@@ -276,13 +274,13 @@ def run(job: Job) -> pd.DataFrame:
     draw_contact_sheet(manifest, paths)
     train, test = (manifest[manifest["split"] == split] for split in ("train", "test"))
     if not paths.dry_run:
-        rehearse_submission(test["image_id"], task_of(competition, train["label"]), competition, paths)
+        check_submission(test["image_id"], task_of(competition, train["label"]), competition, paths)
     made = [paths.manifest, paths.problems, paths.contact_sheet]
     if names_contain_labels(competition):
         write_csv(paths.test_labels, known)
         made.append(paths.test_labels)
     write_csv(paths.manifest, manifest)
-    write_json(paths.manifest_record, target.written(read, made))
+    write_json(paths.manifest_record, target.new_record(read, made))
     say(
         "manifest",
         f"{count_of(len(train), 'train image')} and {count_of(len(test), 'test image')} "

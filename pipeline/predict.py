@@ -35,9 +35,9 @@ from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader, WithProg
 from pipeline.records.job import Job, job_of
 from pipeline.records.predictions import Predictions
 from pipeline.records.runs import RunTables, open_run
-from pipeline.records.up_to_date import predict_target
+from pipeline.records.up_to_date import predict_files
 from pipeline.system.console import duration, run_stage, say
-from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.errors import StaleError, count_of
 from pipeline.system.files import read_json, write_record
 from pipeline.system.places import shown
 from pipeline.system.provenance import provenance
@@ -52,7 +52,7 @@ def weights_of(job: Job) -> dict[int, str]:
     for fold in job.folds:
         record = job.fold_folder(fold) / "trained.json"
         if not record.exists():
-            raise FoldwiseError(f"fold {fold} of {job.run.name} is not trained; type: {job.call.make_line('train')}")
+            raise StaleError(f"fold {fold} of {job.run.name} is not trained; type: {job.call.make_line('train')}")
         weights[fold] = read_json(record, "weights_sha256")["weights_sha256"]
     return weights
 
@@ -120,8 +120,8 @@ def run(job: Job) -> dict[int, ByKind]:
     Raises FoldwiseError if a fold is not trained, or its weights do not fit the job.
     """
     weights, tables = weights_of(job), open_run(job)
-    targets = {fold: predict_target(job.paths, job.run, fold) for fold in job.folds}
-    read = {fold: target.read_now() for fold, target in targets.items()}
+    targets = {fold: predict_files(job.paths, job.run, fold) for fold in job.folds}
+    read = {fold: target.hash_inputs() for fold, target in targets.items()}
     began = time.monotonic()
     with computing(job, num_images=0) as compute:
         compute.arrangement.set_up()
@@ -134,7 +134,7 @@ def run(job: Job) -> dict[int, ByKind]:
         files = {kind: job.fold_folder(fold) / f"{kind}.npz" for kind in by_kind}
         sha256s = {kind: predictions.save(files[kind]) for kind, predictions in by_kind.items()}
         of_fold = {"fold": fold, "weights_sha256": weights[fold], "sha256": sha256s}
-        up_to_date = targets[fold].written(read[fold], files.values())
+        up_to_date = targets[fold].new_record(read[fold], files.values())
         write_record(targets[fold].record, {**of_fold, **up_to_date, "views": views, **provenance()})
     num_test = int((tables.manifest["split"] == "test").sum())
     say(

@@ -32,9 +32,9 @@ from pipeline.formats.listing import is_archive, is_array_file, list_files
 from pipeline.records.competition import Competition
 from pipeline.records.job import Job, job_of
 from pipeline.records.paths import Paths
-from pipeline.records.up_to_date import prepare_target, raw_contents, to_unpack
+from pipeline.records.up_to_date import packed_files, prepare_files, raw_contents
 from pipeline.system.console import progress, run_stage, say
-from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.errors import FoldwiseError, InputError, count_of
 from pipeline.system.files import temporary_beside, write_json, write_text
 from pipeline.system.index import Index
 from pipeline.system.locks import held
@@ -79,7 +79,7 @@ def make_images(contents: list[Path], folder: Path, with_progress: Callable[[lis
     folder: where the files are written
     with_progress: wraps a list for a progress bar: (items, description) -> iterator
     """
-    files = to_unpack(contents)
+    files = packed_files(contents)
     count = unpack_all([path for path in files if is_archive(path)], folder, with_progress)
     unpacked = [path for path in folder.rglob("*") if is_array_file(path) and holds_images(path)]
     arrays = [*unpacked, *(path for path in files if is_array_file(path))]
@@ -88,23 +88,23 @@ def make_images(contents: list[Path], folder: Path, with_progress: Callable[[lis
     try:
         count += write_images(arrays, folder, with_progress) - len(unpacked)
     except FoldwiseError as fault:  # the user does not know the temporary folder
-        raise FoldwiseError(str(fault).replace(f"{shown(folder)}/", "in an archive of raw/, ")) from fault
+        raise InputError(str(fault).replace(f"{shown(folder)}/", "in an archive of raw/, ")) from fault
     for path in unpacked:
         path.unlink()
     for place in contents:
         if place.is_dir() and (folder / place.name).exists():
-            raise FoldwiseError(
+            raise InputError(
                 f"{shown(place)} and {arrays[0].name} both hold {place.name} images; choose one of them in "
                 f"competition.toml, such as: raw = ['{place.name}']"
             )
     return count
 
 
-def missing_raw(paths: Paths, competition: Competition) -> FoldwiseError:
+def missing_raw(paths: Paths, competition: Competition) -> InputError:
     """The error if there are no images; it says what to download and where to put it."""
     if competition.raw and any(paths.raw.glob("[!.]*")):
         here = ", ".join(sorted(path.name for path in paths.raw.glob("[!.]*"))[:8])
-        return FoldwiseError(
+        return InputError(
             f"nothing in {shown(paths.raw)} matches raw = {competition.raw} of {shown(paths.toml)} (the folder has: "
             f"{here}); put the missing files there, or correct raw"
         )
@@ -114,7 +114,7 @@ def missing_raw(paths: Paths, competition: Competition) -> FoldwiseError:
             f"accept the rules on the competition's page, then type: "
             f"kaggle competitions download {competition.slug} -p {shown(paths.raw)}   (or {advice})"
         )
-    return FoldwiseError(f"no images yet for '{paths.competition}': {advice}")
+    return InputError(f"no images yet for '{paths.competition}': {advice}")
 
 
 def put_in_place(
@@ -172,11 +172,11 @@ def put_in_place(
 def require_no_user_files(made: Path, paths: Paths, competition: Competition) -> None:
     """Raises FoldwiseError if images/ has files that this stage did not make, unless competition.toml uses them."""
     sources = [competition.train.images, *([competition.test.images] if competition.test else [])]
-    places = [place for name in sources if (place := paths.seek(name)) is not None]
+    places = [place for name in sources if (place := paths.find_optional(name)) is not None]
     if any(place.is_relative_to(paths.images) for place in places):
         return
     if any(path.is_file() and not (made / path.relative_to(paths.images)).exists() for path in paths.images.rglob("*")):
-        raise FoldwiseError(
+        raise InputError(
             f"{shown(paths.images)} has files that this stage did not make, and it would add its own; "
             f"move your files to {shown(paths.raw)}/"
         )
@@ -184,7 +184,7 @@ def require_no_user_files(made: Path, paths: Paths, competition: Competition) ->
 
 def has_images(paths: Paths, source: str, before: dict[str, Any] | None) -> bool:
     """True if there are train images that this stage did not make, or ``source`` is an absolute path."""
-    place = paths.seek(source)
+    place = paths.find_optional(source)
     if place is None:
         return Path(source).is_absolute()  # if it is missing, the manifest stage says so
     index, made = Index(paths.home), before["made"] if before else {}
@@ -194,11 +194,11 @@ def has_images(paths: Paths, source: str, before: dict[str, Any] | None) -> bool
 def prepare(paths: Paths, competition: Competition) -> str:
     """Updates images/ if raw/ has changed; returns a message that says what was done."""
     facts, index = read_toml(paths.toml), Index(paths.home)
-    contents, target = raw_contents(paths, facts), prepare_target(paths, facts)
-    if not target.why(index):
+    contents, target = raw_contents(paths, facts), prepare_files(paths, facts)
+    if not target.reason_to_run(index):
         return "nothing new in raw/"
-    source, before = competition.train.images, target.before()
-    lost = target.lost(before, index) if before else {}  # deleted archives; the images from them stay
+    source, before = competition.train.images, target.last_record()
+    lost = target.deleted_inputs(before, index) if before else {}  # deleted archives; the images from them stay
     if not competition.builtin and not contents and not has_images(paths, source, before):
         raise missing_raw(paths, competition)
 
@@ -206,7 +206,7 @@ def prepare(paths: Paths, competition: Competition) -> str:
         if path.suffix.lower() in (".7z", ".rar"):
             say("prepare", f"note: {shown(path)} has an unsupported format; unpack it yourself into {shown(paths.raw)}")
 
-    read = target.read_now()
+    read = target.hash_inputs()
     # All files are made in a temporary folder first, so that an error leaves images/ unchanged.
     temporary = temporary_beside(paths.images)
     temporary.mkdir()
@@ -224,7 +224,7 @@ def prepare(paths: Paths, competition: Competition) -> str:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     labels = [paths.home / "test_labels.csv"] if competition.builtin else []
-    write_json(paths.prepared, target.written(lost | read, [*made, *labels]))
+    write_json(paths.prepared, target.new_record(lost | read, [*made, *labels]))
     if lost:
         names = ", ".join(index.file(key).name for key in lost)
         say("prepare", f"note: no longer in raw/: {names}; the files unpacked from there stay in {shown(paths.images)}")
@@ -239,7 +239,7 @@ def prepare(paths: Paths, competition: Competition) -> str:
     if not count:
         names = ", ".join(path.name for path in contents)
         return f"nothing to unpack in {shown(paths.raw)}, which has: {names}" if contents else "raw/ is empty"
-    packed = ", ".join(dict.fromkeys(Path(path).name for path in target.files))
+    packed = ", ".join(dict.fromkeys(Path(path).name for path in target.inputs))
     return f"{count_of(count, 'file')} from {packed or 'the built-in digits'} -> {shown(paths.images)}"
 
 

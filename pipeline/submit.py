@@ -24,15 +24,15 @@ import numpy as np
 import pandas as pd
 
 from pipeline.records.job import Job, job_of
-from pipeline.records.paths import partial_name
+from pipeline.records.paths import name_with_folds
 from pipeline.records.predictions import Predictions
 from pipeline.records.runs import made_of
 from pipeline.records.submission import check_sample, format_submission, submission_text
 from pipeline.records.tables import read_csv, read_manifest
 from pipeline.records.task import TASKS, Task
-from pipeline.records.up_to_date import submit_target
+from pipeline.records.up_to_date import submit_files
 from pipeline.system.console import run_stage, say
-from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.errors import InputError, StaleError, count_of
 from pipeline.system.files import fingerprint, read_record, write_json, write_text
 from pipeline.system.places import shown
 from pipeline.system.provenance import provenance
@@ -63,7 +63,7 @@ def known_score(job: Job, ids: pd.Series, predictions: np.ndarray, task: Task) -
     labels = known.set_index(known.columns[0])[known.columns[1]]
     here = ids.isin(labels.index).to_numpy()
     if not here.any():
-        raise FoldwiseError(
+        raise InputError(
             f"the first column of {shown(path)} has none of the test ids, such as '{ids.iloc[0]}'; correct that file, "
             "or [test] in competition.toml"
         )
@@ -84,10 +84,10 @@ def keep_older(path: Path, text: str) -> None:
 def run(job: Job) -> pd.DataFrame | None:
     """Writes the submission and returns its table; None if the competition has no test images."""
     competition, paths, run_of_job, files = job.competition, job.paths, job.run.name, job.predictions
-    target = submit_target(paths, read_toml(paths.toml), run_of_job, job.folds, job.num_folds)
-    read = target.read_now()
+    target = submit_files(paths, read_toml(paths.toml), run_of_job, job.folds, job.num_folds)
+    read = target.hash_inputs()
     if not files.record.exists():
-        raise FoldwiseError(f"the folds of {run_of_job} are not combined yet; type: {job.call.make_line('ensemble')}")
+        raise StaleError(f"the folds of {run_of_job} are not combined yet; type: {job.call.make_line('ensemble')}")
     score = read_record(files.record)
     form = competition.submission
     if form is None:
@@ -105,7 +105,7 @@ def run(job: Job) -> pd.DataFrame | None:
         table = check_sample(table, sample, form)
     score_on_labels = known_score(job, ids, predictions, task)
 
-    path = paths.submissions / partial_name(run_of_job, job.folds, job.num_folds, ".csv")
+    path = paths.submissions / name_with_folds(run_of_job, job.folds, job.num_folds, ".csv")
     text = submission_text(table, form)
     keep_older(path, text)
     about = {
@@ -121,7 +121,7 @@ def run(job: Job) -> pd.DataFrame | None:
         **provenance(),
     }
     write_text(path, text)
-    write_json(target.record, {**about, **target.written(read, [path])})
+    write_json(target.record, {**about, **target.new_record(read, [path])})
     report(job, path, about)
     return table
 

@@ -18,7 +18,7 @@ import pipeline.train
 from pipeline.prepare import write_digits
 from pipeline.records.paths import Paths
 from pipeline.records.tables import read_manifest
-from pipeline.records.up_to_date import prepare_target
+from pipeline.records.up_to_date import prepare_files
 from pipeline.system.files import write_json
 from pipeline.system.index import Index
 from pipeline.system.signals import Stopped
@@ -72,14 +72,14 @@ def test_archives_can_be_removed_once_they_are_unpacked(plain: Paths, stage: Sta
     archive(plain.raw / "one.zip", ["one/1.png"])
     stage("prepare")
     (plain.raw / "one.zip").unlink()
-    assert not prepare_target(plain, read_toml(plain.toml)).why(Index(plain.home))
+    assert not prepare_files(plain, read_toml(plain.toml)).reason_to_run(Index(plain.home))
     archive(plain.raw / "two.zip", ["two/2.png", "two/3.png"])
     stage("prepare")
     (plain.raw / "two.zip").unlink()
     archive(plain.raw / "two.zip", ["two/3.png"], first=7)
     stage("prepare")
     assert sorted(path.name for path in plain.images.rglob("*.png")) == ["1.png", "2.png", "3.png"]
-    assert not prepare_target(plain, read_toml(plain.toml)).why(Index(plain.home))
+    assert not prepare_files(plain, read_toml(plain.toml)).reason_to_run(Index(plain.home))
 
 
 def test_what_was_edited_after_unpacking_stays(root: Path, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:

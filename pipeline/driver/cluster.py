@@ -39,7 +39,7 @@ from pipeline.driver.view import View
 from pipeline.records.job import Job, job_of
 from pipeline.system import places
 from pipeline.system.console import duration, progress, run_stage, say
-from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.errors import MachineError, count_of
 from pipeline.system.files import read_json
 from pipeline.system.locks import living_owner, owned
 from pipeline.system.places import CHECKOUT, shown
@@ -231,7 +231,7 @@ def train_on(ray: Any, job: Job, folds: list[int], request: tuple[float, int], s
         stop.leave("the progress of the folds is saved")
     if tasks.faults:
         named = "; ".join(f"fold {fold} on {fault}" for fold, fault in sorted(tasks.faults.items()))
-        raise FoldwiseError(f"{count_of(len(tasks.faults), 'fold')} of {len(folds)} failed: {named}")
+        raise MachineError(f"{count_of(len(tasks.faults), 'fold')} of {len(folds)} failed: {named}")
 
 
 def run(job: Job, address: str = "auto", gpus: float | None = None, cpus: int | None = None) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.records.command_line import Call
-from pipeline.system.errors import FoldwiseError, suggestion
+from pipeline.system.errors import InputError, suggestion
 from pipeline.system.places import is_not_utf8
 from pipeline.system.threads import cores, most_workers
 from pipeline.system.toml import split_settings
@@ -103,18 +103,18 @@ def read_options(words: Sequence[str], environment: Mapping[str, str]) -> Option
             continue
         name, equals, value = word.partition("=")
         if name in VARIABLES and not equals:
-            raise FoldwiseError(f"{name} has no value; write {name}=..., without a space")
+            raise InputError(f"{name} has no value; write {name}=..., without a space")
         if name not in VARIABLES:
-            raise FoldwiseError(f"'{word}' is not a known NAME=value, such as FOLD=0{suggestion(name, VARIABLES)}")
+            raise InputError(f"'{word}' is not a known NAME=value, such as FOLD=0{suggestion(name, VARIABLES)}")
         if name in typed:
-            raise FoldwiseError(f"{name} is given twice; give it once")
+            raise InputError(f"{name} is given twice; give it once")
         typed[name] = value
     values |= typed
     for name, value in values.items():
         if is_not_utf8(value):
-            raise FoldwiseError(f"{name}={value!a} is not UTF-8 text")
+            raise InputError(f"{name}={value!a} is not UTF-8 text")
     if values.get("FOLD") and values.get("FOLDS"):
-        raise FoldwiseError("FOLD and FOLDS are both given; give one of them")
+        raise InputError("FOLD and FOLDS are both given; give one of them")
     return Options(
         competition=values.get("COMPETITION") or "digits",
         recipe=values.get("RECIPE", ""),
@@ -172,7 +172,7 @@ def parse_switch(name: str, value: str) -> bool:
         return True
     if value.lower() in ("", "0", "no", "false", "off"):
         return False
-    raise FoldwiseError(f"{name}={value} is neither on nor off; write {name}=1 or {name}=0")
+    raise InputError(f"{name}={value} is neither on nor off; write {name}=1 or {name}=0")
 
 
 def parse_hours(value: str) -> float | None:
@@ -181,14 +181,14 @@ def parse_hours(value: str) -> float | None:
         return None
     number = float(value) if re.fullmatch(r"[0-9]{0,9}\.?[0-9]{1,9}", value.strip()) else math.nan
     if not 0 < number < 100_000:  # also refuses NaN
-        raise FoldwiseError(f"HOURS={value} is not a number of hours, such as HOURS=8.5")
+        raise InputError(f"HOURS={value} is not a number of hours, such as HOURS=8.5")
     return number
 
 
 def check_workers(value: str) -> str:
     """The number of loader processes, as text; raises FoldwiseError for an invalid number."""
     if value and not (re.fullmatch("[0-9]{1,6}", value) and int(value) <= most_workers()):
-        raise FoldwiseError(
+        raise InputError(
             f"WORKERS={value} is not a number of loader processes from 0 to {most_workers()}, the maximum for a "
             f"machine with {cores()} cores"
         )
@@ -198,5 +198,5 @@ def check_workers(value: str) -> str:
 def check_device(value: str) -> str:
     """The name of a torch device, "auto" or ""; raises FoldwiseError for anything else."""
     if value and not re.fullmatch(r"auto|(cpu|cuda|mps|xpu)(:[0-9]{1,3})?", value):
-        raise FoldwiseError(f"unknown DEVICE={value}; known: auto, cpu, cuda, cuda:1, mps")
+        raise InputError(f"unknown DEVICE={value}; known: auto, cpu, cuda, cuda:1, mps")
     return value

@@ -15,26 +15,26 @@ from typing import Any
 from pipeline.driver.options import STAGES, Options
 from pipeline.driver.share import ranks_of, share_machine
 from pipeline.records.paths import (
-    LONGEST_RUN,
     MAX_FOLDS,
+    MAX_RUN_NAME_BYTES,
     Paths,
+    full_run_name,
+    name_with_folds,
     parse_folds,
-    partial_name,
     recipe_path,
     run_name,
-    unshortened_run_name,
 )
 from pipeline.records.up_to_date import (
     Run,
-    Target,
-    ensemble_target,
-    folds_target,
-    manifest_target,
-    predict_target,
-    prepare_target,
-    submit_target,
+    StageFiles,
+    ensemble_files,
+    folds_files,
+    manifest_files,
+    predict_files,
+    prepare_files,
+    submit_files,
 )
-from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.errors import FoldwiseError, InputError, StaleError, count_of
 from pipeline.system.files import read_json
 from pipeline.system.index import Index
 from pipeline.system.places import shown
@@ -86,7 +86,7 @@ class Plan:
     @property
     def submission(self) -> Path:
         """Path of the submission."""
-        return self.paths.submissions / partial_name(self.run, self.chosen, self.num_folds, ".csv")
+        return self.paths.submissions / name_with_folds(self.run, self.chosen, self.num_folds, ".csv")
 
     @property
     def has_test(self) -> bool:
@@ -94,7 +94,7 @@ class Plan:
         test = self.facts.get("test")
         if not isinstance(test, dict):
             return "test" in self.facts  # an invalid table, which the stages report
-        return not (test.get("optional") is True and self.paths.seek(str(test.get("images", "test"))) is None)
+        return not (test.get("optional") is True and self.paths.find_optional(str(test.get("images", "test"))) is None)
 
     def is_trained(self, fold: int) -> bool:
         """True if the fold is trained."""
@@ -118,7 +118,7 @@ def make_plan(options: Options) -> Plan:
     table = facts.get("folds", {})
     num_folds = table.get("n", 5) if isinstance(table, dict) else table
     if type(num_folds) is not int or not 2 <= num_folds <= MAX_FOLDS:
-        raise FoldwiseError(f"{shown(paths.toml)}: folds.n = {num_folds!r} is not a whole number from 2 to {MAX_FOLDS}")
+        raise InputError(f"{shown(paths.toml)}: folds.n = {num_folds!r} is not a whole number from 2 to {MAX_FOLDS}")
     recipe = options.recipe or str(facts.get("recipe", "resnet18"))
     content = read_toml(recipe_path(recipe))
     sizes = [str(content.get("image_size")), *(text[11:] for text in options.settings if text[:11] == "image_size=")]
@@ -142,10 +142,10 @@ def make_plan(options: Options) -> Plan:
 
 def require_no_older_name(paths: Paths, recipe: str, settings: list[str]) -> None:
     """Raises FoldwiseError if an earlier version made this run under a longer name, so that it is not trained twice."""
-    older = unshortened_run_name(recipe, settings)
-    if LONGEST_RUN < len(older.encode()) <= 255 and paths.run(older).exists():
+    older = full_run_name(recipe, settings)
+    if MAX_RUN_NAME_BYTES < len(older.encode()) <= 255 and paths.run(older).exists():
         now = paths.run(run_name(recipe, settings))
-        raise FoldwiseError(
+        raise StaleError(
             f"{shown(paths.run(older))} was made before names were shortened; rename it to {now.name}, or delete it to "
             "train the run again"
         )
@@ -154,17 +154,17 @@ def require_no_older_name(paths: Paths, recipe: str, settings: list[str]) -> Non
 # --- what is out of date ----------------------------------------------------------------------------------------
 
 
-def target_of(plan: Plan, stage: str) -> Target:
+def files_of_stage(plan: Plan, stage: str) -> StageFiles:
     """What a stage reads and makes; for all stages except train and predict, which work on single folds."""
     if stage == "prepare":
-        return prepare_target(plan.paths, plan.facts)
+        return prepare_files(plan.paths, plan.facts)
     if stage == "manifest":
-        return manifest_target(plan.paths, plan.facts)
+        return manifest_files(plan.paths, plan.facts)
     if stage == "folds":
-        return folds_target(plan.paths, plan.facts)
+        return folds_files(plan.paths, plan.facts)
     if stage == "ensemble":
-        return ensemble_target(plan.paths, plan.facts, run_of(plan), plan.chosen, plan.num_folds)
-    return submit_target(plan.paths, plan.facts, plan.run, plan.chosen, plan.num_folds)
+        return ensemble_files(plan.paths, plan.facts, run_of(plan), plan.chosen, plan.num_folds)
+    return submit_files(plan.paths, plan.facts, plan.run, plan.chosen, plan.num_folds)
 
 
 def run_of(plan: Plan) -> Run:
@@ -176,12 +176,12 @@ def why(plan: Plan, stage: str, index: Index) -> str:
     """Why a stage other than train and predict must run, in a few words; "" if it is up to date."""
     if stage == "folds" and plan.options.force:
         return "FORCE=1"
-    return target_of(plan, stage).why(index)
+    return files_of_stage(plan, stage).reason_to_run(index)
 
 
 def stale_predictions(plan: Plan, index: Index) -> dict[int, str]:
     """Fold -> reason, for the folds whose predictions are out of date."""
-    reasons = {fold: predict_target(plan.paths, run_of(plan), fold).why(index) for fold in plan.chosen}
+    reasons = {fold: predict_files(plan.paths, run_of(plan), fold).reason_to_run(index) for fold in plan.chosen}
     return {fold: reason for fold, reason in reasons.items() if reason}
 
 

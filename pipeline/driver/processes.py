@@ -21,7 +21,7 @@ from threading import Thread
 from types import FrameType
 
 from pipeline.driver.view import View
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import MachineError
 from pipeline.system.places import CHECKOUT
 from pipeline.system.signals import EXITED_AT_ONCE, SIGNALS, STOPPED, Stopped, handling, is_repeat
 
@@ -52,7 +52,7 @@ def interpreter() -> str:
     installed = CHECKOUT / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if installed.exists():
         return str(installed)
-    raise FoldwiseError("the packages are not installed yet; type: make setup")
+    raise MachineError("the packages are not installed yet; type: make setup")
 
 
 class Processes:

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.records.paths import Paths
 from pipeline.system import places
-from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.errors import MachineError, count_of
 from pipeline.system.places import CHECKOUT
 from pipeline.system.provenance import PACKAGES
 
@@ -34,7 +34,7 @@ def load_ray() -> Any:
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise FoldwiseError(
+        raise MachineError(
             "CLUSTER needs Ray, which is not installed; type: "
             ".venv/bin/python -m pip install -c constraints.txt -e '.[cluster]'"
         ) from error
@@ -47,13 +47,13 @@ def require_answer(address: str) -> None:
     Asks in a child process with a timeout: Ray itself would retry for minutes and ignore signals.
     """
     if address != "auto" and not re.fullmatch(r"[^\s:]+:\d+", address):
-        raise FoldwiseError(f"CLUSTER={address} is neither auto nor host:port, such as CLUSTER=head:6379")
+        raise MachineError(f"CLUSTER={address} is neither auto nor host:port, such as CLUSTER=head:6379")
     asked = [] if address == "auto" else ["--address", address]
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", *asked]
     try:
         subprocess.run(command, capture_output=True, timeout=ANSWER_SECONDS, check=True)
     except subprocess.SubprocessError as error:
-        raise FoldwiseError(
+        raise MachineError(
             f"no Ray cluster answers at '{address}'; start one: .venv/bin/ray start --head --disable-usage-stats here, "
             "and .venv/bin/ray start --address=<this machine>:6379 on the others"
         ) from error
@@ -67,7 +67,7 @@ def connected(ray: Any, address: str) -> Iterator[None]:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (OSError, RuntimeError, ValueError) as error:
         said = " ".join(str(error).split())
-        raise FoldwiseError(f"the Ray cluster at '{address}' cannot be used: {said}") from error
+        raise MachineError(f"the Ray cluster at '{address}' cannot be used: {said}") from error
     try:
         yield
     finally:
@@ -131,7 +131,7 @@ def resources_per_fold(
         cpus = max(1, min(min(fitting), sum(fitting) // max(1, at_once)))
     if not fitting or max(fitting) < (cpus or 1):
         most = "; ".join(f"{name_of(node)}: {gpus:g} and {cpus}" for node, (gpus, cpus) in zip(nodes, has, strict=True))
-        raise FoldwiseError(
+        raise MachineError(
             f"no machine of the cluster has {gpus:g} GPUs and {count_of(cpus or 1, 'CPU')} for a fold (GPUs and CPUs: "
             f"{most}); ask for less with GPUS and CPUS"
         )
@@ -156,7 +156,7 @@ def check_machines(ray: Any, nodes: list[dict], paths: Paths) -> None:
                 there = ray.get(answer, timeout=ANSWER_SECONDS)
             except ray.exceptions.RayError as error:
                 reason = str(error).strip().splitlines()[-1]
-                raise FoldwiseError(f"{name_of(node)} does not answer ({reason}); restart Ray there") from error
+                raise MachineError(f"{name_of(node)} does not answer ({reason}); restart Ray there") from error
             check_machine(name_of(node), here, there)
     finally:
         probe.unlink(missing_ok=True)
@@ -168,17 +168,17 @@ def check_machine(machine: str, here: dict[str, Any], there: dict[str, Any]) -> 
     here, there: what ``machine_facts`` returned on this machine and on the other
     """
     if not there["exists"]:
-        raise FoldwiseError(f"{machine} has no {CHECKOUT}; all machines need the checkout at the same path")
+        raise MachineError(f"{machine} has no {CHECKOUT}; all machines need the checkout at the same path")
     if not there["shared"]:
-        raise FoldwiseError(
+        raise MachineError(
             f"{machine} cannot read and write this machine's {places.ROOT / 'data'}; share that folder at the same "
             "path (for example by NFS)"
         )
     for name, version in here["versions"].items():
         if there["versions"][name] != version:
-            raise FoldwiseError(
+            raise MachineError(
                 f"{machine} has {name} {there['versions'][name]}, this machine {version}; install the packages of "
                 "constraints.txt there (make setup)"
             )
     if there["code"] != here["code"]:
-        raise FoldwiseError(f"{machine} has other code in {CHECKOUT}/pipeline than this machine; update its checkout")
+        raise MachineError(f"{machine} has other code in {CHECKOUT}/pipeline than this machine; update its checkout")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from functools import cache
 
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import InputError
 from pipeline.system.threads import cores, share_cores
 
 #: Largest image side (pixels) at which several folds train at once on one GPU, and GPU memory (MiB) for each of them.
@@ -47,14 +47,14 @@ def ranks_of(gpus: str, cpus: str, cluster: str, device: str) -> int:
     GPUS may be a fraction, and CPUS is allowed. Raises FoldwiseError for an invalid number.
     """
     if cpus and (not cluster or not re.fullmatch("[0-9]{1,6}", cpus) or int(cpus) < 1):
-        raise FoldwiseError(f"CPUS={cpus} is invalid: it needs CLUSTER, and a whole number such as CPUS=4")
+        raise InputError(f"CPUS={cpus} is invalid: it needs CLUSTER, and a whole number such as CPUS=4")
     parts = r"0|0?\.[0-9]+|" if cluster else ""
     if not re.fullmatch(rf"({parts}[1-9][0-9]*)", gpus or "1"):
-        raise FoldwiseError(f"GPUS={gpus} is not a number of GPUs, such as GPUS=4; with CLUSTER=auto also GPUS=0.5")
+        raise InputError(f"GPUS={gpus} is not a number of GPUs, such as GPUS=4; with CLUSTER=auto also GPUS=0.5")
     if cluster:
         return 1
     ranks, here = int(gpus or 1), 0 if device == "cpu" else len(gpu_memory())
     if ranks > max(1, here or cores()):
         has = f"{here} GPUs" if here else f"no GPU and {cores()} cores"
-        raise FoldwiseError(f"GPUS={gpus} is too many: this machine has {has}; use torchrun for several machines")
+        raise InputError(f"GPUS={gpus} is too many: this machine has {has}; use torchrun for several machines")
     return ranks

@@ -24,9 +24,9 @@ from pipeline.driver.plan import Plan, fold_list, make_plan, stale_predictions, 
 from pipeline.driver.processes import Processes
 from pipeline.driver.view import View
 from pipeline.records.paths import Paths, known_competitions, known_recipes
-from pipeline.records.up_to_date import NOT_YET
+from pipeline.records.up_to_date import NOT_DONE_YET
 from pipeline.system.console import say
-from pipeline.system.errors import FoldwiseError, suggestion
+from pipeline.system.errors import InputError, suggestion
 from pipeline.system.index import Index
 from pipeline.system.places import shown
 from pipeline.system.processes import end_with_parent
@@ -102,7 +102,7 @@ def bring_up_to_date(plan: Plan, verb: str) -> None:
             continue
         if not ran:
             check_choices(plan)
-        if reason != NOT_YET:
+        if reason != NOT_DONE_YET:
             say(stage, f"runs again: {reason}")
         index.save()
         if stage == "train":
@@ -128,7 +128,7 @@ def bring_up_to_date(plan: Plan, verb: str) -> None:
 def work_to_do(plan: Plan, stage: str, index: Index) -> tuple[list[int], str]:
     """The folds that train or predict must work on ([] for other stages), and why the stage must run ("" if not)."""
     if stage == "train":
-        return plan.untrained, NOT_YET if plan.untrained else ""
+        return plan.untrained, NOT_DONE_YET if plan.untrained else ""
     if stage == "predict":
         reasons = stale_predictions(plan, index)
         return [*reasons], next(iter(reasons.values()), "")
@@ -149,7 +149,7 @@ def check_choices(plan: Plan) -> None:
 def with_trained_folds(plan: Plan) -> Plan:
     """The plan with only the folds that were trained in time; raises FoldwiseError if there are none."""
     if not plan.trained:
-        raise FoldwiseError(f"no fold is trained after {plan.options.hours:g} hours; the same command continues")
+        raise InputError(f"no fold is trained after {plan.options.hours:g} hours; the same command continues")
     return replace(plan, chosen=plan.trained)
 
 
@@ -227,7 +227,7 @@ def main() -> None:
         show_help()
         return
     if verb not in VERBS:
-        raise FoldwiseError(f"there is no command '{verb}'{suggestion(verb, VERBS)}")
+        raise InputError(f"there is no command '{verb}'{suggestion(verb, VERBS)}")
     options = read_options(words, os.environ)
     if os.environ.get("FORCE") and "FORCE" not in os.environ.get("FOLDWISE_MAKE", "FORCE").split():
         say(verb, "note: FORCE is set in the environment and has no effect; type it after make")

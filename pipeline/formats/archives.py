@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from pipeline.formats.listing import ARCHIVES, is_archive
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import InputError, MachineError
 from pipeline.system.places import shown
 
 #: Largest ratio of the unpacked size to the size of the archive. Images hardly compress, so a larger one is a bomb.
@@ -45,16 +45,14 @@ def _members(path: Path) -> Iterator[list[Member]]:
             files = [info for info in archive.infolist() if not info.is_dir()]
             for info in files:
                 if (info.external_attr >> 16) & 0o170000 == 0o120000:
-                    raise FoldwiseError(f"{shown(path)} holds a link, '{info.filename}'; unpack it yourself into raw/")
+                    raise InputError(f"{shown(path)} holds a link, '{info.filename}'; unpack it yourself into raw/")
             yield [Member(info.filename, info.file_size, partial(archive.open, info)) for info in files]
         return
     with tarfile.open(path) as tar:
         entries = [entry for entry in tar.getmembers() if not entry.isdir()]
         for entry in entries:
             if not entry.isfile():
-                raise FoldwiseError(
-                    f"{shown(path)} holds a link or device, '{entry.name}'; unpack it yourself into raw/"
-                )
+                raise InputError(f"{shown(path)} holds a link or device, '{entry.name}'; unpack it yourself into raw/")
         yield [Member(entry.name, entry.size, partial(tar.extractfile, entry)) for entry in entries]
 
 
@@ -68,10 +66,10 @@ def _checked_names(path: Path, members: list[Member]) -> list[PurePosixPath]:
     for member in members:
         name = PurePosixPath(member.name.replace("\\", "/"))
         if name.is_absolute() or ".." in name.parts or not name.parts or ":" in name.parts[0] or "\0" in member.name:
-            raise FoldwiseError(f"{shown(path)} holds the unsafe name '{member.name}'; nothing was unpacked")
+            raise InputError(f"{shown(path)} holds the unsafe name '{member.name}'; nothing was unpacked")
         key = unicodedata.normalize("NFC", str(name)).casefold()
         if key in seen:
-            raise FoldwiseError(
+            raise InputError(
                 f"{shown(path)} holds two files with the same name, '{seen[key]}' and '{member.name}'; nothing was "
                 "unpacked"
             )
@@ -80,7 +78,7 @@ def _checked_names(path: Path, members: list[Member]) -> list[PurePosixPath]:
     for name in names:
         above = [unicodedata.normalize("NFC", str(folder)).casefold() for folder in name.parents]
         if clash := next((seen[key] for key in above if key in seen), None):
-            raise FoldwiseError(
+            raise InputError(
                 f"{shown(path)} holds '{clash}' both as a file and as the folder of '{name}'; nothing was unpacked"
             )
     return names
@@ -99,13 +97,13 @@ def unpack(path: Path, folder: Path, with_progress: Callable[[list, str], Iterat
             names = _checked_names(path, members)
             total = sum(member.size for member in members)
             if total > MAX_GROWTH * max(path.stat().st_size, 1_000_000):
-                raise FoldwiseError(
+                raise InputError(
                     f"{shown(path)} would unpack to {total:,} bytes, more than {MAX_GROWTH} times its size; "
                     "nothing was unpacked"
                 )
             free = shutil.disk_usage(folder).free
             if total > free:
-                raise FoldwiseError(
+                raise MachineError(
                     f"{shown(path)} unpacks to {total / 1e9:.1f} GB but {shown(folder)} has "
                     f"{free / 1e9:.1f} GB free; free some space and run the same command again"
                 )
@@ -118,7 +116,7 @@ def unpack(path: Path, folder: Path, with_progress: Callable[[list, str], Iterat
                 target = base / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if target.exists():
-                    raise FoldwiseError(
+                    raise InputError(
                         f"{shown(path)} and another archive both hold '{name}'; move one of them out of raw/"
                     )
                 source = member.open()
@@ -126,7 +124,7 @@ def unpack(path: Path, folder: Path, with_progress: Callable[[list, str], Iterat
                 with source, target.open("wb") as file:
                     shutil.copyfileobj(source, file)
                 if target.stat().st_size != member.size:
-                    raise FoldwiseError(
+                    raise InputError(
                         f"{shown(path)}: '{name}' does not have the size that the archive states; download it again"
                     )
             return len(members)
@@ -140,7 +138,7 @@ def unpack(path: Path, folder: Path, with_progress: Callable[[list, str], Iterat
         RuntimeError,
         NotImplementedError,
     ) as error:
-        raise FoldwiseError(f"{shown(path)} is damaged or encrypted ({error}); download it again") from error
+        raise InputError(f"{shown(path)} is damaged or encrypted ({error}); download it again") from error
 
 
 def unpack_all(archives: list[Path], folder: Path, with_progress: Callable[[list, str], Iterator]) -> int:

@@ -17,7 +17,7 @@ from pipeline.formats.cifar import cifar_parts
 from pipeline.formats.hdf5 import hdf5_parts
 from pipeline.formats.listing import CIFAR_NAMES, HDF5
 from pipeline.formats.parts import Part, reading_file
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import InputError, MachineError
 from pipeline.system.places import shown
 
 BLOCK = 256  # rows in memory at once
@@ -50,7 +50,7 @@ def write_images(files: Iterable[Path], folder: Path, with_progress: Callable[[l
         total = sum(len(part.pixels) * max(4096, prod(part.pixels.shape[1:])) for part in parts)
         folder.mkdir(parents=True, exist_ok=True)
         if total > (free := shutil.disk_usage(folder).free):
-            raise FoldwiseError(
+            raise MachineError(
                 f"{shown(parts[0].path)} needs {total / 1e9:,.1f} GB but {shown(folder)} has {free / 1e9:.1f} "
                 "GB free; free some space and run the same command again"
             )
@@ -67,7 +67,7 @@ def write_images(files: Iterable[Path], folder: Path, with_progress: Callable[[l
                     encoded = cv2.imencode(".png", stored)[1].tobytes()
                     target = folder / part.split / f"{label}{part.first + row}.png"
                     if target.exists():
-                        raise FoldwiseError(
+                        raise InputError(
                             f"{shown(part.path)} and an archive both hold '{part.split}/{target.name}'; choose one of "
                             f"them in competition.toml, such as: raw = ['{part.path.name}']"
                         )
@@ -92,7 +92,7 @@ def require_distinct(parts: list[Part]) -> None:
     for part in parts:
         other = seen.setdefault((part.split, part.first), part.path)
         if other != part.path:
-            raise FoldwiseError(
+            raise InputError(
                 f"{shown(other)} and {shown(part.path)} both hold {part.split} images; choose one of them in "
                 f"competition.toml, such as: raw = ['{part.path.name}']"
             )

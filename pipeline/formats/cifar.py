@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.formats.parts import Part, checked_part, class_names, labels_of, reading_file, text_of
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import InputError
 from pipeline.system.places import shown
 
 
@@ -84,7 +84,7 @@ def read_batch(path: Path, *keys: str) -> dict[str, Any]:
         content = {text_of(key): getattr(value, "value", value) for key, value in loaded.items()}
         for key in keys:
             if key not in content:
-                raise FoldwiseError(f"{shown(path)} has no '{key}' (it holds: {', '.join(sorted(content))})")
+                raise InputError(f"{shown(path)} has no '{key}' (it holds: {', '.join(sorted(content))})")
         return content
 
 
@@ -99,7 +99,7 @@ def cifar_parts(batches: list[Path]) -> Iterator[Part]:
         with reading_file(meta):
             names = class_names(read_batch(meta, "label_names")["label_names"])
     if not by_name:
-        raise FoldwiseError(f"{shown(batches[0].parent)} holds batches.meta but no batch; put data_batch_1 beside it")
+        raise InputError(f"{shown(batches[0].parent)} holds batches.meta but no batch; put data_batch_1 beside it")
     first = {"train": 0, "test": 0}
     for path in sorted(by_name.values(), key=lambda path: (len(path.name), path.name)):
         split = "test" if path.name == "test_batch" else "train"
@@ -107,7 +107,7 @@ def cifar_parts(batches: list[Path]) -> Iterator[Part]:
         with reading_file(path):
             rows = np.asarray(content["data"])
             if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 3072:
-                raise FoldwiseError(
+                raise InputError(
                     f"{shown(path)}: the data are {rows.dtype} of shape {rows.shape}; they must be uint8 (N, 3072)"
                 )
             labels = labels_of(path, split, np.asarray(content["labels"]), names)

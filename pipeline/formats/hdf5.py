@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.formats.parts import Part, checked_part, class_names, labels_of, reading_file
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import InputError
 from pipeline.system.places import shown
 
 
@@ -28,7 +28,7 @@ def hdf5_parts(path: Path, opened: ExitStack) -> Iterator[Part]:
         names = class_names(list(np.ravel(listed)))
         splits = [split for split in ("train", "test") if f"{split}_set_x" in file]
         if not splits:
-            raise FoldwiseError(
+            raise InputError(
                 f"{shown(path)} has neither 'train_set_x' nor 'test_set_x' (it holds: {', '.join(sorted(file))}); move "
                 "it out of raw/, or list the files to use in competition.toml: raw = ['...']"
             )
@@ -44,5 +44,5 @@ def dataset_of(file: Any, key: str, path: Path) -> Any:
 
     found = file[key] if isinstance(file.get(key, getlink=True), h5py.HardLink) else None
     if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual:
-        raise FoldwiseError(f"{shown(path)}: '{key}' is not a plain dataset of this file")
+        raise InputError(f"{shown(path)}: '{key}' is not a plain dataset of this file")
     return found

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import InputError
 from pipeline.system.places import is_not_utf8, shown
 
 #: Names of files and folders that operating systems create, in lower case.
@@ -50,5 +50,5 @@ def list_files(folder: Path) -> list[str]:
         found += [prefix + name for name in files if not is_hidden_or_system(name)]
     for name in found:
         if not name.isprintable() and is_not_utf8(name):
-            raise FoldwiseError(f"{shown(folder)} holds a file whose name is not UTF-8 text, {name!a}; rename it")
+            raise InputError(f"{shown(folder)} holds a file whose name is not UTF-8 text, {name!a}; rename it")
     return sorted(found)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import FoldwiseError, InputError
 from pipeline.system.places import shown
 
 MAX_SIDE = 65_000  # largest height or width of an image, in pixels
@@ -44,25 +44,21 @@ def reading_file(path: Path) -> Iterator[None]:
     except (OSError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError, ImportError,
             OverflowError, MemoryError, RecursionError, pickle.UnpicklingError) as error:  # fmt: skip
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise FoldwiseError(
-            f"{shown(path)} is damaged or has the wrong format ({reason}); download it again"
-        ) from error
+        raise InputError(f"{shown(path)} is damaged or has the wrong format ({reason}); download it again") from error
 
 
 def checked_part(path: Path, split: str, pixels: Any, labels: list[str] | None, first: int = 0) -> Part:
     """A Part of these fields; raises FoldwiseError if pixels or labels have the wrong form."""
     if len(pixels.shape) > 2 and max(pixels.shape[1:3]) > MAX_SIDE:
-        raise FoldwiseError(
-            f"{shown(path)}: {split} images of {pixels.shape[1]} x {pixels.shape[2]} pixels are too large"
-        )
+        raise InputError(f"{shown(path)}: {split} images of {pixels.shape[1]} x {pixels.shape[2]} pixels are too large")
     if pixels.shape[3:] not in ((), (3,)) or pixels.ndim < 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
-        raise FoldwiseError(
+        raise InputError(
             f"{shown(path)}: the {split} images are {pixels.dtype} of shape {tuple(pixels.shape)}; they must be uint8 "
             "(N, height, width, 3), RGB, or (N, height, width), grey"
         )
     if labels is not None:
         if len(labels) != len(pixels):
-            raise FoldwiseError(f"{shown(path)} holds {len(pixels)} {split} images but {len(labels)} labels")
+            raise InputError(f"{shown(path)} holds {len(pixels)} {split} images but {len(labels)} labels")
         for name in sorted(set(labels)):
             if (
                 not name.isprintable()
@@ -70,7 +66,7 @@ def checked_part(path: Path, split: str, pixels: Any, labels: list[str] | None, 
                 or re.search(r'[/\\:*?"<>|]', name)
                 or name[0] == "."
             ):
-                raise FoldwiseError(f"{shown(path)}: the class name {name!r} cannot be part of a file's name")
+                raise InputError(f"{shown(path)}: the class name {name!r} cannot be part of a file's name")
     return Part(path, split, pixels, labels, first)
 
 
@@ -94,9 +90,9 @@ def labels_of(path: Path, split: str, labels: np.ndarray, names: list[str]) -> l
         return [text_of(label) for label in labels]
     for row, label in enumerate(labels):
         if not float(label).is_integer():
-            raise FoldwiseError(f"{shown(path)}: {split} row {row} has the label {label}, which is not a whole number")
+            raise InputError(f"{shown(path)}: {split} row {row} has the label {label}, which is not a whole number")
         if names and not 0 <= label < len(names):
-            raise FoldwiseError(
+            raise InputError(
                 f"{shown(path)}: {split} row {row} has the label {label}, but there are {len(names)} classes"
             )
     return [names[int(label)] if names else str(int(label)) for label in labels]

@@ -25,7 +25,7 @@ from pipeline.records.command_line import Machine
 from pipeline.records.job import Job
 from pipeline.records.recipe import Recipe
 from pipeline.system.console import say
-from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.errors import MachineError, count_of
 from pipeline.system.files import read_json, write_json
 from pipeline.system.threads import cores
 
@@ -47,7 +47,7 @@ def parts_that_fit(attempt: Callable[[int], None], parts: int, batch_size: int) 
             return parts
         except torch.OutOfMemoryError as error:
             if parts >= batch_size:
-                raise FoldwiseError(
+                raise MachineError(
                     "the memory of the GPU is too small for one image at a time; use a smaller image_size or model, "
                     "or stop other programs on the GPU"
                 ) from error

@@ -25,7 +25,7 @@ from torch import nn
 from pipeline.learner.training import Training
 from pipeline.records.runs import differences
 from pipeline.system.console import say
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import FoldwiseError, MachineError, StaleError
 from pipeline.system.files import atomic_path, fingerprint, read_record, write_record
 from pipeline.system.places import shown
 
@@ -92,9 +92,7 @@ def load_weights(path: Path, sha256: str) -> tuple[dict[str, torch.Tensor], dict
             about = json.loads(file.metadata()["foldwise"])
         return safetensors.torch.load(content), about
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise FoldwiseError(
-            f"{shown(path)} is damaged ({error}); delete its folder and train that fold again"
-        ) from error
+        raise StaleError(f"{shown(path)} is damaged ({error}); delete its folder and train that fold again") from error
 
 
 class InvalidCheckpoint(Exception):
@@ -183,7 +181,7 @@ class Checkpoints:
             raise InvalidCheckpoint(str(fault).partition(";")[0]) from fault
         differing = differences(manifest["made_of"], self.made_of)
         if differing:
-            raise FoldwiseError(
+            raise StaleError(
                 f"{shown(place)} was made from something else ({differing}); undo the change, or delete "
                 f"{shown(self.folder)} to train this fold from the start"
             )
@@ -218,7 +216,7 @@ def require_disk_space(folder: Path, training: Training) -> None:
     needed = 4 * weights * (KEEP + 1)  # the weights, their moving average, and the optimizer's two moments
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise FoldwiseError(
+        raise MachineError(
             f"the disk is full: {shown(folder)} has {free / 1e6:,.0f} MB free and its checkpoints may take "
             f"{needed / 1e6:,.0f} MB; free some space and run the same command again"
         )

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from pipeline.learner.small_maps import use_matrix_products
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import MachineError
 
 
 def find_device(name: str) -> torch.device:
@@ -31,10 +31,10 @@ def find_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise FoldwiseError(f"unknown device '{name}'; known: auto, cpu, cuda, cuda:1, mps") from error
+        raise MachineError(f"unknown device '{name}'; known: auto, cpu, cuda, cuda:1, mps") from error
     here = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (device.index or 0) >= here.get(device.type, 0):
-        raise FoldwiseError(f"there is no device '{name}' on this machine; leave DEVICE out to choose it automatically")
+        raise MachineError(f"there is no device '{name}' on this machine; leave DEVICE out to choose it automatically")
     return device
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from pipeline.learner.training import Training
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import InputError
 from pipeline.system.files import write_json
 from pipeline.system.places import shown
 
@@ -33,7 +33,7 @@ def require_finite(training: Training, ids: list[str], lr_of: Callable[[int], fl
     what = "a weight is NaN or infinite" if bad is None else f"the loss is {float(training.losses[bad])}"
     record = folder / "diverged.json"
     write_json(record, {"what": what, "step": step + 1, "lr": lr_of(step), "last_batches": named})
-    raise FoldwiseError(
+    raise InputError(
         f"{what} after step {step + 1:,} at lr = {lr_of(step):.2g}, on a batch with '{named[-1][0]}' and others "
         f"({shown(record)} lists the last two batches); this state was not saved; try a smaller learning rate, such as "
         f'SET="lr={lr_of(step) / 3:.1g}", or SET="clip_grad=1"'

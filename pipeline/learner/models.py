@@ -20,7 +20,7 @@ from pipeline.learner.networks import REGISTERED
 from pipeline.learner.transfer import fetch_timm, fetch_torchvision, load_weights_file
 from pipeline.pixels.preprocessing import IMAGENET, Preprocessing
 from pipeline.records.recipe import Recipe
-from pipeline.system.errors import FoldwiseError, suggestion
+from pipeline.system.errors import InputError, suggestion
 from pipeline.system.files import fingerprint
 
 TORCHVISION = "torchvision/"
@@ -58,7 +58,7 @@ def build_model(recipe: Recipe, num_classes: int, pretrained: bool | str = False
     if not pretrained:
         return Network(module, preprocessing)
     if name in REGISTERED:
-        raise FoldwiseError(f"there are no pretrained weights of '{name}'; set pretrained to false or to a file's path")
+        raise InputError(f"there are no pretrained weights of '{name}'; set pretrained to false or to a file's path")
     if name.startswith(TORCHVISION):
         return Network(module, fetch_torchvision(name, module))
     module = fetch_timm(name, num_classes, timm_arguments(recipe))
@@ -72,9 +72,9 @@ def build_from_scratch(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Pre
     if name.startswith(TORCHVISION):
         known = torchvision.models.list_models(module=torchvision.models)
         if vision_name not in known:
-            raise FoldwiseError(f"unknown model '{name}'{suggestion(vision_name, known)}")
+            raise InputError(f"unknown model '{name}'{suggestion(vision_name, known)}")
     elif name not in REGISTERED and not timm.is_model(name.split(".")[0]):
-        raise FoldwiseError(f"unknown model '{name}'{suggestion(name, [*timm.list_models(), *REGISTERED])}")
+        raise InputError(f"unknown model '{name}'{suggestion(name, [*timm.list_models(), *REGISTERED])}")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Initializing zero-element tensors")
@@ -89,15 +89,15 @@ def build_from_scratch(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Pre
                 told = timm_preprocessing(module)
                 preprocessing = Preprocessing(told.mean, told.std)
     except (TypeError, ValueError, KeyError, AssertionError, ZeroDivisionError) as error:
-        raise FoldwiseError(f"model '{name}' does not take model_args {model_args}: {error}") from error
+        raise InputError(f"model '{name}' does not take model_args {model_args}: {error}") from error
     except (OSError, RuntimeError, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, MemoryError) or "allocate memory" in reason or "not enough memory" in reason:
             reason = "it needs more memory than this machine has; use smaller values"
-        raise FoldwiseError(f"model '{name}' cannot be built with model_args {model_args}: {reason}") from error
+        raise InputError(f"model '{name}' cannot be built with model_args {model_args}: {reason}") from error
     empty = [name for name, parameter in module.named_parameters() if not parameter.numel()]
     if empty:
-        raise FoldwiseError(f"model '{name}' has no weights in '{empty[0]}' with model_args {model_args}; correct them")
+        raise InputError(f"model '{name}' has no weights in '{empty[0]}' with model_args {model_args}; correct them")
     return module, preprocessing
 
 
@@ -116,5 +116,5 @@ def timm_arguments(recipe: Recipe) -> dict[str, Any]:
     if told is None or not told.fixed_input_size:
         return recipe.model_args
     if recipe.start_scale < 1 or recipe.train_scale < 1:
-        raise FoldwiseError(f"model '{recipe.model}' takes only one image size; leave out start_scale and train_scale")
+        raise InputError(f"model '{recipe.model}' takes only one image size; leave out start_scale and train_scale")
     return {"img_size": recipe.image_size, **recipe.model_args}

@@ -10,7 +10,7 @@ from torch import nn
 
 from pipeline.learner.transfer import head_of, in_head
 from pipeline.records.recipe import Recipe
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import InputError
 
 
 def parameter_groups(module: nn.Module, recipe: Recipe) -> list[dict]:
@@ -24,7 +24,7 @@ def parameter_groups(module: nn.Module, recipe: Recipe) -> list[dict]:
     scales = dict.fromkeys(module.parameters(), 1.0)
     if recipe.layer_decay < 1:
         if not hasattr(module, "group_matcher"):
-            raise FoldwiseError(f"layer_decay needs a timm model, which '{recipe.model}' is not; leave layer_decay out")
+            raise InputError(f"layer_decay needs a timm model, which '{recipe.model}' is not; leave layer_decay out")
         for group in param_groups_layer_decay(module, layer_decay=recipe.layer_decay):
             scales |= dict.fromkeys(group["params"], group["lr_scale"])
     head = head_of(module)

@@ -25,7 +25,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.learner.device import find_device
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import InputError, MachineError
 from pipeline.system.processes import end_with_parent, has_ranks, rank
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ class Ranks:
     def require_divisible(self, batch_size: int) -> None:
         """Raises FoldwiseError if a batch has fewer images than there are ranks."""
         if batch_size < self.size:
-            raise FoldwiseError(
+            raise InputError(
                 f"a batch of {batch_size} images cannot be divided among {self.size} processes; use fewer "
                 "processes or a larger batch_size"
             )
@@ -82,7 +82,7 @@ class Ranks:
         """Raises FoldwiseError, with the name of a machine that differs, unless all ranks have the same ``value``."""
         for host, other in self.gather((socket.gethostname(), value)):
             if other != value:
-                raise FoldwiseError(
+                raise MachineError(
                     f"{what} on {host} differ from those on {socket.gethostname()}; all machines must see the same "
                     "checkout, data and runs, in one shared folder"
                 )
@@ -157,7 +157,7 @@ class Ranks:
         if self.size == 1:
             return module
         if device.type != "cuda":
-            raise FoldwiseError("sync_batchnorm = true needs GPUs; leave it out on a CPU")
+            raise InputError("sync_batchnorm = true needs GPUs; leave it out on a CPU")
         return convert_sync_batchnorm(module)
 
 
@@ -172,12 +172,12 @@ def device_of(name: str, here: Ranks, local_rank: int) -> torch.device:
     """
     if name not in ("auto", "cpu", "cuda"):
         find_device(name)
-        raise FoldwiseError(f"DEVICE={name} is one device, but there are {here.size} processes; leave DEVICE out")
+        raise MachineError(f"DEVICE={name} is one device, but there are {here.size} processes; leave DEVICE out")
     if name == "cpu" or not torch.cuda.is_available():
         return find_device("cpu" if name == "auto" else name)
     gpus = torch.cuda.device_count()
     if gpus < here.local_size:
-        raise FoldwiseError(f"{here.local_size} GPUs were asked for and this machine has {gpus}; type GPUS={gpus}")
+        raise MachineError(f"{here.local_size} GPUs were asked for and this machine has {gpus}; type GPUS={gpus}")
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
 
@@ -204,7 +204,7 @@ def join_ranks(name: str) -> Iterator[tuple[Ranks, torch.device]]:
     except (dist.DistError, RuntimeError) as error:
         if not lost_a_rank(error):
             raise
-        raise FoldwiseError(
+        raise MachineError(
             f"another process of this fold ended or cannot be reached ({str(error).splitlines()[0]}); the same command "
             "continues after the last checkpoint"
         ) from error

@@ -12,7 +12,7 @@ from pipeline.pixels.preprocessing import Preprocessing
 from pipeline.records.job import Job
 from pipeline.records.runs import differences
 from pipeline.records.task import Task
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import StaleError
 from pipeline.system.files import read_json
 from pipeline.system.places import shown
 
@@ -33,7 +33,7 @@ def load_folds(
         weights, about = load_weights(folder / "weights.safetensors", trained["weights_sha256"])
         differing = differences(about["made_of"], wanted)
         if differing or about["fold"] != fold:
-            raise FoldwiseError(
+            raise StaleError(
                 f"{shown(folder)} was made from something else ({differing or 'another fold'}); undo the change, or "
                 "delete that folder and train the fold again"
             )

@@ -26,7 +26,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from pipeline.pixels.preprocessing import Preprocessing
 from pipeline.records.paths import WEIGHTS
 from pipeline.system.console import say
-from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.errors import InputError, MachineError, count_of
 from pipeline.system.places import shown
 
 
@@ -67,7 +67,7 @@ def load_weights_file(path: Path, name: str, module: nn.Module) -> Preprocessing
     FoldwiseError if the file is missing or damaged, or if its weights have another architecture.
     """
     if not path.is_file():
-        raise FoldwiseError(
+        raise InputError(
             f"there are no weights at {shown(path)}; set pretrained to the path of another file or to false"
         )
     about: dict[str, Any] = {}
@@ -102,7 +102,7 @@ def reading_weights(path: Path) -> Iterator[None]:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if "weights_only" in reason:  # torch's message advises to run the code in the file
             reason = "it holds Python objects other than weights, which are not loaded"
-        raise FoldwiseError(
+        raise InputError(
             f"{shown(path)} is damaged or holds no weights ({reason}); download it again, or use another file"
         ) from error
 
@@ -129,7 +129,7 @@ def load_backbone(state: dict[str, torch.Tensor], module: nn.Module, name: str, 
         found = [
             f"{count_of(len(keys), 'tensor')} {word}, such as '{keys[0]}'" for word, keys in faults.items() if keys
         ]
-        raise FoldwiseError(f"{what} are of another architecture than model '{name}': {'; '.join(found)}")
+        raise InputError(f"{what} are of another architecture than model '{name}': {'; '.join(found)}")
     module.load_state_dict(state, strict=False)
 
 
@@ -177,7 +177,7 @@ def fetch_torchvision(name: str, module: nn.Module) -> Preprocessing:
 def downloading(name: str, url: str | None, place: Path) -> Iterator[None]:
     """Turns a failed download into a FoldwiseError that says which file to download and where to put it."""
     if not url:
-        raise FoldwiseError(f"there are no pretrained weights of '{name}'; set pretrained to false or to a file's path")
+        raise MachineError(f"there are no pretrained weights of '{name}'; set pretrained to false or to a file's path")
     say("train", f"downloading the pretrained weights of '{name}' from {url}, unless they are in the cache")
     hub = logging.getLogger("huggingface_hub")
     level = hub.level
@@ -186,7 +186,7 @@ def downloading(name: str, url: str | None, place: Path) -> Iterator[None]:
         yield
     except (OSError, RuntimeError, HfHubHTTPError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise FoldwiseError(
+        raise MachineError(
             f"the pretrained weights of '{name}' cannot be downloaded ({reason}); download {url} on another computer "
             f'and save it here as {shown(place)}, or train from scratch with SET="pretrained=false"'
         ) from error

@@ -23,7 +23,7 @@ import numpy as np
 
 from pipeline.pixels.preprocessing import IMAGENET, Preprocessing
 from pipeline.records.recipe import Recipe
-from pipeline.system.errors import FoldwiseError, suggestion
+from pipeline.system.errors import InputError, suggestion
 
 AUGMENTATIONS: dict[str, Callable[..., A.BasicTransform]] = {}
 
@@ -157,16 +157,16 @@ def train_transform(
     steps = [] if "random_resized_crop" in recipe.augment else resize_steps(recipe, side, preprocessing)
     for name, arguments in recipe.augment.items():
         if name not in AUGMENTATIONS:
-            raise FoldwiseError(f"unknown augmentation '{name}'{suggestion(name, AUGMENTATIONS)}")
+            raise InputError(f"unknown augmentation '{name}'{suggestion(name, AUGMENTATIONS)}")
         known = list(inspect.signature(AUGMENTATIONS[name]).parameters)[1:]
         for argument in arguments:
             if argument not in known:
-                raise FoldwiseError(f"augmentation '{name}' has no argument '{argument}'{suggestion(argument, known)}")
+                raise InputError(f"augmentation '{name}' has no argument '{argument}'{suggestion(argument, known)}")
         try:
             steps.append(AUGMENTATIONS[name](side, **arguments))
         except (TypeError, ValueError) as error:
             reason = str(error).replace("\n", " ")
-            raise FoldwiseError(f"augmentation '{name}' does not take {arguments}: {reason}") from error
+            raise InputError(f"augmentation '{name}' does not take {arguments}: {reason}") from error
     steps += [SYMMETRIES[name]() for name in random_symmetries(recipe, symmetries)]
     return (CropAndTurn if CropAndTurn.can_apply(steps) else Augmenter)(steps, side)
 

@@ -15,7 +15,7 @@ import pandas as pd
 from pipeline.pixels.decode import DECODER, Unreadable, decode_to_side, shape_at_side
 from pipeline.records.paths import Paths
 from pipeline.system.console import progress, say
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import StaleError
 from pipeline.system.files import atomic_path, fingerprint
 from pipeline.system.locks import held
 from pipeline.system.places import shown
@@ -74,7 +74,7 @@ class Pixels:
             pass
         unpacked = file.is_relative_to(self.home / "images")
         advice = " (or delete it: make prepare unpacks it again)" if unpacked else ""
-        raise FoldwiseError(
+        raise StaleError(
             f"{shown(file)} has changed since the manifest was made; restore it{advice}, or type make manifest to "
             "continue with the present files; existing runs will not match the new manifest"
         )

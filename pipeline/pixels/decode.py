@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import InputError
 from pipeline.system.files import fingerprint
 
 #: Largest number of pixels; a file whose header states more is refused. Far more than training needs.
@@ -46,7 +46,7 @@ EXTENSIONS = {
 ORIENTATION = 0x0112  # the EXIF tag
 
 
-class Unreadable(FoldwiseError):
+class Unreadable(InputError):
     """Raised if a file is not an image, or cannot be decoded completely."""
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 
 from pipeline.system.console import say
-from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.errors import MachineError, count_of
 from pipeline.system.processes import end_with_parent
 from pipeline.system.signals import SIGNALS
 
@@ -69,7 +69,7 @@ def limit_workers(workers: int, batch_bytes: int) -> int:
     return workers
 
 
-def worker_error(error: Exception, making: str) -> FoldwiseError | None:
+def worker_error(error: Exception, making: str) -> MachineError | None:
     """The FoldwiseError for a loader process that died or hangs; None for an error of another kind.
 
     torch reports such a process by a RuntimeError, or by a closed connection (after a crash in native code).
@@ -78,7 +78,7 @@ def worker_error(error: Exception, making: str) -> FoldwiseError | None:
     text = str(error)
     if not (isinstance(error, ConnectionError | EOFError) or "DataLoader worker" in text or "DataLoader timed" in text):
         return None
-    return FoldwiseError(
+    return MachineError(
         f"a loader process ended or hangs while making {making} ({text.splitlines()[0] if text else 'it crashed'}); "
         "usually the memory is full; the same command continues from the last checkpoint; if it happens again, add "
         "WORKERS=1 or WORKERS=0"

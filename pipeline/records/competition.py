@@ -30,16 +30,18 @@ def checked_pattern(pattern: str, needed: str) -> str:
     if unknown:
         raise ValueError(f"a group can be named label, id or group, not '{min(unknown)}'")
     if needed not in groups:
-        raise ValueError(f"the pattern has no group named '{needed}'; write pattern = '{with_names(pattern, needed)}'")
+        raise ValueError(
+            f"the pattern has no group named '{needed}'; write pattern = '{with_group_names(pattern, needed)}'"
+        )
     return pattern
 
 
-def with_names(pattern: str, needed: str) -> str:
+def with_group_names(pattern: str, needed: str) -> str:
     """Names the unnamed groups of a pattern: a group of digits is the id, the first other group is the label.
 
     If no group can be named ``needed``, returns an example pattern instead.
 
-    >>> with_names(r"^(.*?)_(\\d+)\\.jpg$", "label")
+    >>> with_group_names(r"^(.*?)_(\\d+)\\.jpg$", "label")
     '^(?P<label>.*?)_(?P<id>\\\\d+)\\\\.jpg$'
     """
     opening = re.compile(r"(?<!\\)\((?!\?)")  # "(" that is neither escaped nor the start of "(?..."
@@ -70,7 +72,7 @@ class Train(Settings):
     max_bad: float = Field(0.01, ge=0, le=1)
 
     @model_validator(mode="after")
-    def one_source(self) -> Train:
+    def check_sources(self) -> Train:
         if self.labels is None:
             if self.pattern is None:
                 raise ValueError("give a pattern with a group (?P<label>...), labels = a CSV, or labels = 'folders'")
@@ -101,7 +103,7 @@ class Test(Settings):
         return self.labels == "folders" or (self.pattern is not None and "(?P<label>" in self.pattern)
 
     @model_validator(mode="after")
-    def one_source(self) -> Test:
+    def check_sources(self) -> Test:
         if self.pattern is not None and self.ids is not None:
             raise ValueError("ids come from the pattern or from ids = a CSV, not from both")
         if self.pattern is None and self.ids is None and self.labels != "folders":
@@ -137,7 +139,7 @@ class Submission(Settings):
     header: bool = True  # False to write no header line
 
     @model_validator(mode="after")
-    def fits(self) -> Submission:
+    def check_consistency(self) -> Submission:
         if self.value == "probability" and self.positive is None:
             raise ValueError("value = 'probability' needs positive = the class whose probability is submitted")
         if self.value != "columns" and len(self.columns) != 2:
@@ -172,7 +174,7 @@ class Competition(Settings):
         return metric
 
     @model_validator(mode="after")
-    def consistent(self) -> Competition:
+    def check_consistency(self) -> Competition:
         if self.classes is not None and len(set(self.classes)) != len(self.classes):
             raise ValueError("classes contains a name twice; remove one of them")
         if (self.test is None) != (self.submission is None):
@@ -195,7 +197,7 @@ def load_competition(paths: Paths) -> Competition:
     Leaves out [test] and [submission] if [test] is optional and its folder is missing.
     """
     competition = validated(Competition, read_toml(paths.toml), shown(paths.toml))
-    if competition.test and competition.test.optional and paths.seek(competition.test.images) is None:
+    if competition.test and competition.test.optional and paths.find_optional(competition.test.images) is None:
         return competition.model_copy(update={"test": None, "submission": None})
     return competition
 

@@ -88,7 +88,7 @@ def job_of(args: argparse.Namespace) -> Job:
 def job_of_call(call: Call, machine: Machine) -> Job:
     """Loads the competition and the recipe, and deletes temporary files of dead processes in their folders."""
     paths = Paths(call.competition, call.dry_run)
-    delete_left_behind([paths.home, paths.made, paths.cache, paths.submissions, *paths.runs.rglob("*/")])
+    delete_left_behind([paths.home, paths.output, paths.cache, paths.submissions, *paths.runs.rglob("*/")])
     competition = load_competition(paths)
     name = call.recipe or competition.recipe
     recipe = load_recipe(name, call.settings)

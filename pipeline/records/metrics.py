@@ -89,7 +89,7 @@ METRICS: dict[str, Metric] = {
 
 
 #: Maximum number of rows that ``bootstrap`` and ``averaging_gain`` draw; more would gain little precision.
-ENOUGH = 50_000
+MAX_DRAWN_ROWS = 50_000
 
 
 def draws_for(num_rows: int) -> int:
@@ -102,13 +102,13 @@ def bootstrap(
 ) -> np.ndarray:
     """Scores (draws,) of bootstrap samples of about ``size`` rows (Efron, 1979).
 
-    Units of rows are drawn with replacement. If ``size`` is larger than ENOUGH, samples of ENOUGH rows are drawn, and
-    the difference of their scores from the score of all rows is scaled by the square root of ENOUGH / size (the m out
-    of n bootstrap: Bickel, Götze and van Zwet, 1997).
+    Units of rows are drawn with replacement. If ``size`` is larger than MAX_DRAWN_ROWS, samples of MAX_DRAWN_ROWS rows
+    are drawn, and the difference of their scores from the score of all rows is scaled by the square root of
+    MAX_DRAWN_ROWS / size (the m out of n bootstrap: Bickel, Götze and van Zwet, 1997).
 
     units: (N,) int from 0; rows of one unit (a patient, a scene) are drawn together, since they are not independent
     """
-    num_units, drawn = units.max() + 1, min(size, ENOUGH)
+    num_units, drawn = units.max() + 1, min(size, MAX_DRAWN_ROWS)
     wanted = max(1, round(drawn * num_units / len(units)))
     scores = []
     for _ in range(draws_for(max(size, len(units)))):
@@ -133,10 +133,10 @@ def score_interval(
     """
     score = metric(labels, probs)
     rng = np.random.default_rng(seed)
-    here = bootstrap(metric, labels, probs, units, len(labels), rng)
-    there = bootstrap(metric, labels, probs, units, new_rows, rng)
-    draws = min(len(here), len(there))
-    low, high = np.nanpercentile(here[:draws] + there[:draws] - score, [2.5, 97.5])
+    scored = bootstrap(metric, labels, probs, units, len(labels), rng)
+    unseen = bootstrap(metric, labels, probs, units, new_rows, rng)
+    draws = min(len(scored), len(unseen))
+    low, high = np.nanpercentile(scored[:draws] + unseen[:draws] - score, [2.5, 97.5])
     return metric.clip(low), metric.clip(high)
 
 
@@ -154,8 +154,8 @@ def averaging_gain(metric: Metric, members: list[np.ndarray], member_score: floa
     if len(members) < 2 or not np.isfinite(member_score):
         return 0.0
     rng = np.random.default_rng(seed)
-    if len(members[0]) > ENOUGH:
-        rows = rng.choice(len(members[0]), ENOUGH, replace=False)
+    if len(members[0]) > MAX_DRAWN_ROWS:
+        rows = rng.choice(len(members[0]), MAX_DRAWN_ROWS, replace=False)
         members = [member[rows] for member in members]
     mean = np.mean(members, axis=0).clip(1e-12)
     uniform = rng.random((len(mean), 1))

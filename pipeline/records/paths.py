@@ -11,7 +11,7 @@ from pathlib import Path
 from zlib import crc32
 
 from pipeline.system import places
-from pipeline.system.errors import FoldwiseError, suggestion
+from pipeline.system.errors import InputError, suggestion
 from pipeline.system.places import CHECKOUT, is_not_utf8, shown
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -20,7 +20,7 @@ WEIGHTS = places.ROOT / "data" / "weights"
 MAX_FOLDS = 100
 #: Maximum bytes of the name of a run, and of the list of folds in a file name. With everything that is appended, file
 #: names are then short enough for every file system.
-LONGEST_RUN, LONGEST_FOLDS = 120, 40
+MAX_RUN_NAME_BYTES, MAX_FOLD_LIST_BYTES = 120, 40
 
 
 def known_competitions(root: Path | None = None) -> list[str]:
@@ -37,7 +37,7 @@ def known_recipes() -> list[str]:
 def recipe_path(name: str) -> Path:
     """Path of a recipe's TOML; raises FoldwiseError for an unknown name."""
     if name not in known_recipes():
-        raise FoldwiseError(f"unknown recipe '{name}'{suggestion(name, known_recipes())}")
+        raise InputError(f"unknown recipe '{name}'{suggestion(name, known_recipes())}")
     return RECIPES / f"{name}.toml"
 
 
@@ -47,15 +47,15 @@ def run_name(recipe: str, settings: Sequence[str]) -> str:
     A long value, such as a path, is replaced by its end and a checksum. If the name is too long, it is cut off, and a
     checksum of the recipe's name and all settings is appended.
     """
-    name = unshortened_run_name(recipe, settings)
-    if len(name.encode()) <= LONGEST_RUN:
+    name = full_run_name(recipe, settings)
+    if len(name.encode()) <= MAX_RUN_NAME_BYTES:
         return name
     mark = hashlib.sha256("\n".join([recipe, *sorted(settings)]).encode()).hexdigest()[:12]
-    kept = name.encode()[: LONGEST_RUN - len(mark) - 2].decode(errors="ignore")
+    kept = name.encode()[: MAX_RUN_NAME_BYTES - len(mark) - 2].decode(errors="ignore")
     return f"{kept}~-{mark}"
 
 
-def unshortened_run_name(recipe: str, settings: Sequence[str]) -> str:
+def full_run_name(recipe: str, settings: Sequence[str]) -> str:
     """As ``run_name``, but without a limit on the length of the whole name."""
     words = [recipe]
     for setting in sorted(settings):
@@ -72,13 +72,13 @@ def parse_folds(text: str, num_folds: int) -> list[int]:
     """
     words = text.replace(",", " ").split()
     if text.strip() and not words:
-        raise FoldwiseError(f"FOLDS={text} lists no fold; write for example FOLDS=0,2, or leave it out for all folds")
+        raise InputError(f"FOLDS={text} lists no fold; write for example FOLDS=0,2, or leave it out for all folds")
     folds = []
     for word in words:
         if not (word.isascii() and word.isdecimal()):
-            raise FoldwiseError(f"fold '{word}' is not a number; this competition has folds 0 to {num_folds - 1}")
+            raise InputError(f"fold '{word}' is not a number; this competition has folds 0 to {num_folds - 1}")
         if len(word) > 9 or int(word) >= num_folds:
-            raise FoldwiseError(f"fold {word} is out of range: this competition has folds 0 to {num_folds - 1}")
+            raise InputError(f"fold {word} is out of range: this competition has folds 0 to {num_folds - 1}")
         folds.append(int(word))
     return sorted(set(folds)) or list(range(num_folds))
 
@@ -96,7 +96,7 @@ class Paths:
 
     def __post_init__(self) -> None:
         if self.competition not in known_competitions() and self.competition not in known_competitions(CHECKOUT):
-            raise FoldwiseError(
+            raise InputError(
                 f"unknown competition '{self.competition}': there is no "
                 f"{shown(places.ROOT / 'data' / self.competition / 'competition.toml')}"
                 f"{suggestion(self.competition, known_competitions() or known_competitions(CHECKOUT))}"
@@ -135,49 +135,49 @@ class Paths:
         return self.home / "prepared.json"
 
     @property
-    def made(self) -> Path:
+    def output(self) -> Path:
         """The folder that the stages write to."""
         return self.home / "dry" if self.dry_run else self.home
 
     @property
     def manifest(self) -> Path:
-        return self.made / "manifest.csv"
+        return self.output / "manifest.csv"
 
     @property
     def manifest_record(self) -> Path:
-        return self.made / "manifest.json"
+        return self.output / "manifest.json"
 
     @property
     def folds_record(self) -> Path:
-        return self.made / "folds.json"
+        return self.output / "folds.json"
 
     @property
     def problems(self) -> Path:
-        return self.made / "problems.csv"
+        return self.output / "problems.csv"
 
     @property
     def contact_sheet(self) -> Path:
-        return self.made / "contact_sheet.png"
+        return self.output / "contact_sheet.png"
 
     @property
     def test_labels(self) -> Path:
         """Labels that were found in the names of the test images."""
-        return self.made / "test_labels.csv"
+        return self.output / "test_labels.csv"
 
     @property
     def folds(self) -> Path:
-        return self.made / "folds.csv"
+        return self.output / "folds.csv"
 
     @property
     def cache(self) -> Path:
         """Folder of the decoded images; below FOLDWISE_CACHE, for example a local disk, if that is set."""
         if os.environ.get("FOLDWISE_CACHE"):
-            return Path(os.environ["FOLDWISE_CACHE"]) / self.made.relative_to(places.ROOT / "data")
-        return self.made / "cache"
+            return Path(os.environ["FOLDWISE_CACHE"]) / self.output.relative_to(places.ROOT / "data")
+        return self.output / "cache"
 
     @property
     def runs(self) -> Path:
-        return self.made / "runs"
+        return self.output / "runs"
 
     def run(self, run: str) -> Path:
         return self.runs / run
@@ -187,14 +187,14 @@ class Paths:
 
     def predictions(self, run: str, folds: list[int], num_folds: int) -> PredictionFolder:
         """The files of the combined predictions of some folds of a run."""
-        return PredictionFolder(self.run(run), partial_name("", folds, num_folds))
+        return PredictionFolder(self.run(run), name_with_folds("", folds, num_folds))
 
     @property
     def submissions(self) -> Path:
         folder = places.ROOT / "submissions" / self.competition
         return folder / "dry" if self.dry_run else folder
 
-    def seek(self, name: str) -> Path | None:
+    def find_optional(self, name: str) -> Path | None:
         """As ``find``, but returns None if there is no such file or folder."""
         beside = [self.home, self.toml.parent]
         # raw/ is searched before images/, so that the user's files take precedence over unpacked ones. A name of a
@@ -209,14 +209,14 @@ class Paths:
         Raises FoldwiseError with the content of raw/ and images/ if there is none, or if it is a file that Foldwise
         writes.
         """
-        if found := self.seek(name):
+        if found := self.find_optional(name):
             if found in (self.manifest, self.folds, self.problems):
-                raise FoldwiseError(
+                raise InputError(
                     f"{shown(self.toml)} names '{name}', which is a file that Foldwise writes; rename your file"
                 )
             return found
         here = sorted(p.name + ("/" if p.is_dir() else "") for p in [*self.images.glob("*"), *self.raw.glob("*")])
-        raise FoldwiseError(
+        raise InputError(
             f"{shown(self.toml)} names '{name}', which is neither in {shown(self.images)} nor in {shown(self.raw)}"
             f" (they contain: {', '.join(here[:8]) or 'nothing'}); correct the name, or put the files there"
         )
@@ -229,43 +229,43 @@ class PredictionFolder:
     ``oof`` and ``test`` are in full precision. The CSV tables have the same content for people; no stage reads them.
 
     folder: the folder of the run
-    mark: part of the file names that lists the folds (``~folds=0,1``); "" for all folds
+    suffix: part of the file names that lists the folds (``~folds=0,1``); "" for all folds
     """
 
     folder: Path
-    mark: str = ""
+    suffix: str = ""
 
     @property
     def oof(self) -> Path:
         """Out-of-fold predictions."""
-        return self.folder / f"oof{self.mark}.npz"
+        return self.folder / f"oof{self.suffix}.npz"
 
     @property
     def test(self) -> Path:
         """Test predictions; missing if the competition has no test images."""
-        return self.folder / f"test{self.mark}.npz"
+        return self.folder / f"test{self.suffix}.npz"
 
     @property
     def oof_table(self) -> Path:
         """The out-of-fold predictions as CSV."""
-        return self.folder / f"oof{self.mark}.csv"
+        return self.folder / f"oof{self.suffix}.csv"
 
     @property
     def test_table(self) -> Path:
         """The test predictions as CSV."""
-        return self.folder / f"test{self.mark}.csv"
+        return self.folder / f"test{self.suffix}.csv"
 
     @property
     def record(self) -> Path:
         """The score, and the record of what was read and made; written last."""
-        return self.folder / f"score{self.mark}.json"
+        return self.folder / f"score{self.suffix}.json"
 
 
-def partial_name(name: str, folds: list[int], num_folds: int, suffix: str = "") -> str:
+def name_with_folds(name: str, folds: list[int], num_folds: int, suffix: str = "") -> str:
     """The name of a file that is made from these folds; it lists them unless all are used (``test~folds=0,1.csv``)."""
     if len(folds) == num_folds:
         return name + suffix
     listed = ",".join(map(str, folds))
-    if len(listed) > LONGEST_FOLDS:
+    if len(listed) > MAX_FOLD_LIST_BYTES:
         listed = f"{len(folds)}-of-{num_folds}-{crc32(listed.encode()):08x}"
     return f"{name}~folds={listed}{suffix}"

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.records.tables import require_same_ids
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import InputError, StaleError
 from pipeline.system.files import atomic_path, fingerprint
 from pipeline.system.places import shown
 
@@ -35,7 +35,7 @@ class Predictions:
         """Writes an .npz file atomically and returns its sha256; raises FoldwiseError for NaN or infinite values."""
         if not np.isfinite(self.predictions).all():
             row = int((~np.isfinite(self.predictions)).any(axis=1).argmax())
-            raise FoldwiseError(
+            raise InputError(
                 f"the prediction of '{self.image_ids[row]}' is not a number: the training diverged; "
                 "lower lr and train again"
             )
@@ -56,7 +56,7 @@ class Predictions:
             with np.load(path, allow_pickle=False) as file:
                 return cls(file["image_ids"], file["target_names"], file["predictions"])
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise FoldwiseError(f"{shown(path)} is damaged ({error}); {advice}") from error
+            raise StaleError(f"{shown(path)} is damaged ({error}); {advice}") from error
 
     def aligned(self, ids: pd.Series, target_names: list[str], source: str, advice: str) -> np.ndarray:
         """Predictions (N, C) float64 in the order of ``ids`` (N,).
@@ -67,7 +67,7 @@ class Predictions:
         advice: end of the message
         """
         if list(self.target_names) != target_names:
-            raise FoldwiseError(
+            raise StaleError(
                 f"{source} contains the classes {', '.join(self.target_names)}, not {', '.join(target_names)}; {advice}"
             )
         require_same_ids(ids, self.image_ids, source, advice)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from pipeline.records.paths import recipe_path
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import InputError
 from pipeline.system.places import shown
 from pipeline.system.settings import Settings, validated
 from pipeline.system.toml import check_settings, parse_toml, read_toml
@@ -61,7 +61,7 @@ class Recipe(Settings):
     seed: int = Field(0, ge=0, lt=2**32)
 
     @model_validator(mode="after")
-    def consistent(self) -> Recipe:
+    def check_consistency(self) -> Recipe:
         if self.accumulate > self.batch_size:
             raise ValueError(f"accumulate = {self.accumulate} is more than batch_size = {self.batch_size}; lower it")
         if self.unfreeze_after is not None and not self.freeze:
@@ -112,7 +112,7 @@ def load_recipe(name: str, settings: Sequence[str]) -> Recipe:
         for part in tables:
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
-                raise FoldwiseError(f"--set {setting}: '{part}' is a value, not a table")
+                raise InputError(f"--set {setting}: '{part}' is a value, not a table")
         try:
             table[last] = parse_toml(f"value = {text}")["value"]
         except ValueError:

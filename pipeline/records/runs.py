@@ -12,7 +12,7 @@ from pipeline.records.job import Job
 from pipeline.records.paths import Paths
 from pipeline.records.tables import read_folds, read_manifest
 from pipeline.records.task import Task, task_of
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import StaleError
 from pipeline.system.files import fingerprint, read_json, read_record, write_record, write_text
 from pipeline.system.places import shown
 from pipeline.system.provenance import provenance
@@ -72,7 +72,7 @@ def differences(made_of: dict[str, Any], wanted: dict[str, Any]) -> str:
     )
 
 
-def has_work(paths: Paths, run: str) -> bool:
+def has_started(paths: Paths, run: str) -> bool:
     """True if the training of a fold of the run has started."""
     return any(any(paths.run(run).glob(f"fold*/{name}")) for name in ("checkpoints", "trained.json"))
 
@@ -88,10 +88,10 @@ def made_of(paths: Paths, run: str) -> dict[str, Any] | None:
 
 def check_run(paths: Paths, run: str, wanted: dict[str, Any]) -> None:
     """Raises FoldwiseError, with the keys that differ, if the run was made from something else."""
-    before = made_of(paths, run) if has_work(paths, run) else None
+    before = made_of(paths, run) if has_started(paths, run) else None
     differing = differences(before, wanted) if before else ""
     if differing:
-        raise FoldwiseError(
+        raise StaleError(
             f"{shown(paths.run(run))} was made from something else ({differing}); undo the change, or start a new run "
             "(with SET=... or a recipe file of another name), or delete that folder to train the run again"
         )
@@ -104,12 +104,12 @@ def start_run(job: Job, wanted: dict[str, Any], pretrained_sha256: str | None) -
     """
     check_run(job.paths, job.run.name, wanted)
     record = job.run_folder / "run.json"
-    if not has_work(job.paths, job.run.name) or not record.exists():
+    if not has_started(job.paths, job.run.name) or not record.exists():
         write_text(record.with_name("recipe.toml"), tomli_w.dumps(job.recipe.model_dump(exclude_none=True)))
         weights = {"pretrained_sha256": pretrained_sha256}
         write_record(record, {"run": job.run.name, "made_of": wanted, **weights, **provenance()})
     elif read_record(record).get("pretrained_sha256") != pretrained_sha256:
-        raise FoldwiseError(
+        raise StaleError(
             f"{job.recipe.pretrained} has changed since {shown(record)} was written, and all folds of a run must start "
             f"from the same weights; restore the old file, or delete {shown(record.parent)} to train all folds again"
         )

@@ -16,7 +16,7 @@ from pipeline.formats.listing import list_files
 from pipeline.records.competition import Test, Train, checked_label
 from pipeline.records.paths import Paths
 from pipeline.records.tables import read_csv, require_unique
-from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.errors import InputError, count_of
 from pipeline.system.places import shown
 from pipeline.system.signals import cpu_limit
 
@@ -44,14 +44,14 @@ def list_images(paths: Paths, images: str, split: str) -> tuple[Path, list[str]]
     """
     folder = paths.find(images)
     if not folder.is_dir():
-        raise FoldwiseError(f"[{split}] images = '{images}': {shown(folder)} is not a folder")
+        raise InputError(f"[{split}] images = '{images}': {shown(folder)} is not a folder")
     return folder, list_files(folder)
 
 
 def require_some(names: list[str], folder: Path, split: str) -> None:
     """Raises FoldwiseError if the folder is empty."""
     if not names:
-        raise FoldwiseError(f"[{split}] images: {shown(folder)} is empty; put the {split} images there")
+        raise InputError(f"[{split}] images: {shown(folder)} is empty; put the {split} images there")
 
 
 def match_all(pattern: str, names: list[str], split: str, folder: Path) -> dict[str, dict[str, str]]:
@@ -68,13 +68,13 @@ def match_all(pattern: str, names: list[str], split: str, folder: Path) -> dict[
                 if match := compiled.search(name):
                     matches[name] = match.groupdict()
     except TimeoutError:
-        raise FoldwiseError(
+        raise InputError(
             f"[{split}] pattern = '{pattern}' takes too long on the name '{name}', as nested repeats such as (a+)+ do; "
             "remove the inner or the outer repeat in competition.toml"
         ) from None
     if not matches:
         seen = ", ".join(f"'{name}'" for name in names[:3])
-        raise FoldwiseError(
+        raise InputError(
             f"[{split}] pattern = '{pattern}' matches none of the {count_of(len(names), 'file')} in {shown(folder)}, "
             f"such as {seen}; correct the pattern in competition.toml"
         )
@@ -118,21 +118,21 @@ def train_table(source: Train, names: list[str], folder: Path, paths: Paths) -> 
     if source.labels == "folders":
         rows = [(name, name.split("/")[0], "") for name in names if "/" in name]
         if not rows:
-            raise FoldwiseError(f"labels = 'folders' needs a folder for each class in {shown(folder)}; it has none")
+            raise InputError(f"labels = 'folders' needs a folder for each class in {shown(folder)}; it has none")
         left = [name for name in names if "/" not in name]
-        return pd.DataFrame(rows, columns=columns), unmatched(left, "not inside a class folder")
+        return pd.DataFrame(rows, columns=columns), unmatched_problems(left, "not inside a class folder")
     if source.labels is None:
         assert source.pattern is not None
         matches = match_all(source.pattern, names, "train", folder)
         rows = [(name, groups["label"] or "", groups.get("group") or "") for name, groups in matches.items()]
         left = [name for name in names if name not in matches]
-        return pd.DataFrame(rows, columns=columns), unmatched(left, "the pattern does not match it")
+        return pd.DataFrame(rows, columns=columns), unmatched_problems(left, "the pattern does not match it")
 
     path = paths.find(source.labels)
     read_csv(path, [column for column in (source.label_column, source.group_column) if column])
     table, found, problems = table_from_csv(path, source.id_column, names, folder)
     if len(table.columns) < 2:
-        raise FoldwiseError(f"{shown(path)} needs an id and a label column, but has only '{table.columns[0]}'")
+        raise InputError(f"{shown(path)} needs an id and a label column, but has only '{table.columns[0]}'")
     labels = table[source.label_column or table.columns[1]]
     groups = table[source.group_column] if source.group_column else ""
     rows_of_csv = pd.DataFrame({"name": found, "label": labels}).assign(group=groups)
@@ -165,14 +165,16 @@ def test_table(source: Test, names: list[str], folder: Path, paths: Paths) -> tu
     twice = rows[rows["image_id"].duplicated(keep=False)].sort_values(["image_id", "name"])
     if len(twice):
         one, two = twice["name"].iloc[:2]
-        raise FoldwiseError(
+        raise InputError(
             f"two test files have the id '{twice['image_id'].iloc[0]}': '{one}' and '{two}' in {shown(folder)}; "
             "remove one, or correct the pattern of [test]"
         )
-    return rows, unmatched([name for name in names if name not in matches], "the test pattern does not match it")
+    return rows, unmatched_problems(
+        [name for name in names if name not in matches], "the test pattern does not match it"
+    )
 
 
-def unmatched(names: Iterable[str], detail: str) -> list[Problem]:
+def unmatched_problems(names: Iterable[str], detail: str) -> list[Problem]:
     """A problem for each file that is left out because its name does not match."""
     return [Problem(name, "name does not match", detail) for name in names]
 

@@ -11,7 +11,7 @@ from pipeline.records.competition import Competition, Submission
 from pipeline.records.paths import Paths
 from pipeline.records.tables import read_csv, require_same_ids, require_unique, sorted_ids
 from pipeline.records.task import Task
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import InputError
 from pipeline.system.places import shown
 
 
@@ -37,7 +37,7 @@ def check_sample(table: pd.DataFrame, path: Path, form: Submission) -> pd.DataFr
     """
     sample = read_csv(path, header=None if form.header else form.columns)
     if list(sample.columns) != list(table.columns):
-        raise FoldwiseError(
+        raise InputError(
             f"{shown(path)} has the columns {','.join(sample.columns)}, but [submission] columns = "
             f"{','.join(table.columns)}; correct competition.toml"
         )
@@ -52,7 +52,7 @@ def check_sample(table: pd.DataFrame, path: Path, form: Submission) -> pd.DataFr
     return table.set_index(key).loc[sample[key]].reset_index() if form.order == "sample" else table
 
 
-def rehearse_submission(ids: pd.Series, task: Task, competition: Competition, paths: Paths) -> None:
+def check_submission(ids: pd.Series, task: Task, competition: Competition, paths: Paths) -> None:
     """Raises FoldwiseError if submit would fail after hours of training: if [submission] or the sample does not fit."""
     form = competition.submission
     if form is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.system.errors import FoldwiseError, count_of, suggestion
+from pipeline.system.errors import InputError, StaleError, count_of, suggestion
 from pipeline.system.files import atomic_path
 from pipeline.system.places import shown
 
@@ -30,26 +30,26 @@ def read_csv(path: Path, columns: Iterable[str] = (), header: list[str] | None =
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", header=None)
     except FileNotFoundError as error:
-        raise FoldwiseError(f"there is no {shown(path)}") from error
+        raise InputError(f"there is no {shown(path)}") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise FoldwiseError(f"{shown(path)} is not a readable CSV file: {' '.join(str(error).split())}") from error
+        raise InputError(f"{shown(path)} is not a readable CSV file: {' '.join(str(error).split())}") from error
     short = table.index[table.isna().any(axis=1)]
     if len(short):
-        raise FoldwiseError(f"{shown(path)} row {short[0] + 1} has fewer cells than the longest row; correct it")
+        raise InputError(f"{shown(path)} row {short[0] + 1} has fewer cells than the longest row; correct it")
     if header is None:
         header = list(table.iloc[0])
         table = table.iloc[1:].reset_index(drop=True)
     elif not header:
         header = [str(position) for position in range(len(table.columns))]
     elif len(header) != len(table.columns):
-        raise FoldwiseError(f"{shown(path)} has {len(table.columns)} columns, not {len(header)}")
+        raise InputError(f"{shown(path)} has {len(table.columns)} columns, not {len(header)}")
     table = table.set_axis(header, axis=1)
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise FoldwiseError(f"{shown(path)} has the column '{twice[0]}' twice")
+        raise InputError(f"{shown(path)} has the column '{twice[0]}' twice")
     for column in columns:
         if column not in header:
-            raise FoldwiseError(f"{shown(path)} has no column '{column}'{suggestion(column, header)}")
+            raise InputError(f"{shown(path)} has no column '{column}'{suggestion(column, header)}")
     return table
 
 
@@ -59,7 +59,7 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.8g")
 
 
-def require_ours(path: Path, columns: Iterable[str], record: Path) -> None:
+def require_written_by_foldwise(path: Path, columns: Iterable[str], record: Path) -> None:
     """Raises FoldwiseError if a stage would replace a file that Foldwise has not written.
 
     This is so if the header of the file differs from ``columns`` and there is no ``record`` of the stage.
@@ -70,7 +70,7 @@ def require_ours(path: Path, columns: Iterable[str], record: Path) -> None:
     with path.open("rb") as file:
         found = file.read(len(header) + 1).rstrip(b"\r\n").decode(errors="replace")
     if found != header:
-        raise FoldwiseError(f"{shown(path)} would be replaced, but Foldwise has not written it; rename it")
+        raise InputError(f"{shown(path)} would be replaced, but Foldwise has not written it; rename it")
 
 
 def sorted_ids(ids: Iterable[str]) -> list[str]:
@@ -85,9 +85,7 @@ def require_unique(ids: pd.Series, what: str) -> None:
     """Raises FoldwiseError if an id occurs twice."""
     twice = ids[ids.duplicated()]
     if len(twice):
-        raise FoldwiseError(
-            f"{what} contains the id '{twice.iloc[0]}' more than once ({count_of(len(twice), 'repeat')})"
-        )
+        raise InputError(f"{what} contains the id '{twice.iloc[0]}' more than once ({count_of(len(twice), 'repeat')})")
 
 
 def require_same_ids(expected: Iterable[str], found: Iterable[str], what: str, advice: str) -> None:
@@ -105,7 +103,7 @@ def require_same_ids(expected: Iterable[str], found: Iterable[str], what: str, a
             for ids, word in ((missing, "missing"), (extra, "too many"))
             if len(ids)
         ]
-        raise FoldwiseError(f"{what} does not have the expected ids: {' and '.join(said)}; {advice}")
+        raise InputError(f"{what} does not have the expected ids: {' and '.join(said)}; {advice}")
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
@@ -118,7 +116,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
     for column, form in forms.items():
         wrong = table[~table[column].str.fullmatch(form)]
         if len(wrong):
-            raise FoldwiseError(
+            raise StaleError(
                 f"{shown(path)} row {wrong.index[0] + 2}: {column} cannot be '{wrong[column].iloc[0]}'; delete the "
                 "file and run the manifest stage again"
             )
@@ -139,7 +137,7 @@ def read_folds(path: Path, num_folds: int, manifest: pd.DataFrame) -> pd.DataFra
     labels = table["image_id"].map(train.set_index("image_id")["label"])
     wrong = table.index[labels != table["label"]]
     if len(wrong):
-        raise FoldwiseError(
+        raise StaleError(
             f"{shown(path)} row {wrong[0] + 2}: the label is '{table['label'][wrong[0]]}', but '{labels[wrong[0]]}' in "
             "the manifest; run the folds stage again"
         )
@@ -151,13 +149,13 @@ def fold_numbers(texts: pd.Series, num_folds: int, path: Path) -> pd.Series:
     """Fold numbers (int) from text; raises FoldwiseError unless they are exactly 0 to ``num_folds`` - 1."""
     wrong = texts[~texts.str.fullmatch(r"[0-9]{1,9}")]
     if len(wrong):
-        raise FoldwiseError(
+        raise InputError(
             f"{shown(path)} row {wrong.index[0] + 2}: fold '{wrong.iloc[0]}' is not a number from 0 to {num_folds - 1}"
         )
     folds = texts.astype(int)
     found = sorted(set(folds))
     if found != list(range(num_folds)):
-        raise FoldwiseError(
+        raise InputError(
             f"{shown(path)} contains the folds {', '.join(map(str, found))}, but [folds] n = {num_folds} "
             f"needs 0 to {num_folds - 1}"
         )

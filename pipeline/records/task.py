@@ -17,7 +17,7 @@ import pandas as pd
 
 from pipeline.records.metrics import METRICS
 from pipeline.records.tables import sorted_ids
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import InputError
 
 if TYPE_CHECKING:  # only the learner imports torch
     import torch
@@ -99,7 +99,7 @@ class Classification(Task):
     def targets(self, labels: pd.Series) -> np.ndarray:
         positions = pd.Index(self.target_names).get_indexer(labels)
         if (positions < 0).any():
-            raise FoldwiseError(f"the label '{labels.iloc[int((positions < 0).argmax())]}' is not one of the classes")
+            raise InputError(f"the label '{labels.iloc[int((positions < 0).argmax())]}' is not one of the classes")
         return np.eye(len(self.target_names), dtype=np.float32)[positions]
 
     def truth(self, targets: np.ndarray) -> np.ndarray:
@@ -129,13 +129,13 @@ class Classification(Task):
         names, header = self.target_names, form.columns[1:]
         if form.value == "probability":
             if form.positive not in names:
-                raise FoldwiseError(
+                raise InputError(
                     f"[submission] positive = '{form.positive}' is not one of the classes {', '.join(names)}"
                 )
             return pd.DataFrame({header[0]: [f"{p:.8g}" for p in predictions[:, names.index(form.positive)]]})
         if form.value == "columns":
             if sorted(header) != sorted(names):
-                raise FoldwiseError(
+                raise InputError(
                     f"[submission] columns must be the id and every class, {', '.join(names)}, not {', '.join(header)}"
                 )
             return pd.DataFrame({name: [f"{p:.8g}" for p in predictions[:, names.index(name)]] for name in header})

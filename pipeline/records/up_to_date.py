@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.formats.listing import is_archive, is_array_file, is_hidden_or_system, list_files
-from pipeline.records.paths import Paths, partial_name, recipe_path
-from pipeline.system.errors import FoldwiseError
+from pipeline.records.paths import Paths, name_with_folds, recipe_path
+from pipeline.system.errors import FoldwiseError, InputError
 from pipeline.system.files import read_json
 from pipeline.system.index import Index
 from pipeline.system.places import is_not_utf8, shown
@@ -29,29 +29,29 @@ from pipeline.system.toml import read_toml
 #: Version of the content of oof.npz and test.npz: increase it to have older files made again.
 PREDICTION_FORMAT = 2
 #: The reason to run a stage that has written nothing yet.
-NOT_YET = "not done yet"
+NOT_DONE_YET = "not done yet"
 
 
 @dataclass(frozen=True)
-class Target:
+class StageFiles:
     """What a stage reads and writes.
 
     paths: where the files of the competition are
     record: the file with the record of the stage, written last
     facts: what the stage uses from the TOML files, by a name that the user understands
-    files: files that the stage reads
-    makes: files that the stage writes, as far as they are known beforehand; its record lists all of them
-    may_lose: True if files that the stage has read may be deleted afterwards, such as archives to free disk space
+    inputs: files that the stage reads
+    outputs: files that the stage writes, as far as they are known beforehand; its record lists all of them
+    inputs_may_be_deleted: True if the inputs may be deleted afterwards, such as archives to free disk space
     """
 
     paths: Paths
     record: Path
     facts: dict[str, Any]
-    files: Sequence[str | Path]
-    makes: Sequence[Path] = ()
-    may_lose: bool = False
+    inputs: Sequence[str | Path]
+    outputs: Sequence[Path] = ()
+    inputs_may_be_deleted: bool = False
 
-    def written(self, read: dict[str, str | None], made: Iterable[str | Path]) -> dict[str, Any]:
+    def new_record(self, read: dict[str, str | None], made: Iterable[str | Path]) -> dict[str, Any]:
         """The content of the record.
 
         read: sha256 by key of the files that were read, computed before that (``read_now``)
@@ -60,16 +60,16 @@ class Target:
         index = Index(self.paths.home)
         hashes = index.hashes(made)
         index.save()
-        return {"facts": plain(self.facts), "read": read, "made": hashes}
+        return {"facts": as_json(self.facts), "read": read, "made": hashes}
 
-    def read_now(self) -> dict[str, str | None]:
+    def hash_inputs(self) -> dict[str, str | None]:
         """The sha256 of all files that the stage reads, by key; call this before the stage reads them."""
         index = Index(self.paths.home)
-        hashes = index.hashes(self.files)
+        hashes = index.hashes(self.inputs)
         index.save()
         return hashes
 
-    def before(self) -> dict[str, Any] | None:
+    def last_record(self) -> dict[str, Any] | None:
         """The record of the last time that the stage ran; None if there is none or it is not valid."""
         try:
             record = read_json(self.record, "facts", "read", "made")
@@ -77,33 +77,33 @@ class Target:
             return None
         return record if all(isinstance(record[key], dict) for key in ("facts", "read", "made")) else None
 
-    def why(self, index: Index) -> str:
+    def reason_to_run(self, index: Index) -> str:
         """What has changed since the stage ran, in a few words; "" if it is up to date."""
-        missing = [path for path in [*self.makes, self.record] if not path.exists()]
-        if len(missing) == len(self.makes) + 1:
-            return NOT_YET
+        missing = [path for path in [*self.outputs, self.record] if not path.exists()]
+        if len(missing) == len(self.outputs) + 1:
+            return NOT_DONE_YET
         if missing:
             return f"there is no {shown(missing[0])}"
-        before = self.before()
+        before = self.last_record()
         if before is None:
             return f"{shown(self.record)} is damaged, or from an older version"
-        now = plain(self.facts)
+        now = as_json(self.facts)
         for name in {**before["facts"], **now}:
             if before["facts"].get(name) != now.get(name):
                 return f"{name} changed"
-        lost = self.lost(before, index)
+        lost = self.deleted_inputs(before, index)
         read = {key: sha256 for key, sha256 in before["read"].items() if key not in lost}
         made = index.hashes_of(before["made"])
-        return difference(read, index.hashes(self.files), index) or difference(before["made"], made, index)
+        return difference(read, index.hashes(self.inputs), index) or difference(before["made"], made, index)
 
-    def lost(self, before: dict[str, Any], index: Index) -> dict[str, str | None]:
-        """The files in the record ``before`` that were read and have been deleted since; none unless ``may_lose``."""
-        if not self.may_lose:
+    def deleted_inputs(self, before: dict[str, Any], index: Index) -> dict[str, str | None]:
+        """The inputs in the record ``before`` that have been deleted since, if they may be."""
+        if not self.inputs_may_be_deleted:
             return {}
         return {key: sha256 for key, sha256 in before["read"].items() if not index.file(key).exists()}
 
 
-def plain(facts: dict[str, Any]) -> dict[str, Any]:
+def as_json(facts: dict[str, Any]) -> dict[str, Any]:
     """The facts as they are after they were written to JSON and read back."""
     return json.loads(json.dumps(facts, default=str))
 
@@ -128,20 +128,20 @@ def toml_facts(facts: dict[str, Any], *keys: str) -> dict[str, Any]:
     return {f"'{key}' in competition.toml": facts.get(key) for key in keys}
 
 
-def in_table(facts: dict[str, Any], table: str, key: str) -> str | None:
+def text_in(facts: dict[str, Any], table: str, key: str) -> str | None:
     """A text in a table of competition.toml; None if it is missing or not text, which the stages report."""
     value = facts[table].get(key) if isinstance(facts.get(table), dict) else None
     return value if isinstance(value, str) else None
 
 
-def sources(paths: Paths, names: Iterable[str | None]) -> list[str | Path]:
+def named_files(paths: Paths, names: Iterable[str | None]) -> list[str | Path]:
     """The files with these names in competition.toml, and all files in the folders with these names.
 
     Missing files are left out; the stage reports them.
     """
     files: dict[str | Path, None] = {}
     for name in names:
-        place = paths.seek(name) if name else None
+        place = paths.find_optional(name) if name else None
         if place is None:
             continue
         if place.is_dir():
@@ -162,12 +162,12 @@ def raw_contents(paths: Paths, facts: dict[str, Any]) -> list[Path]:
     found = [path for path in sorted(paths.raw.glob("*")) if not is_hidden_or_system(path.name)]
     for path in found:
         if is_not_utf8(path.name):
-            raise FoldwiseError(f"{shown(paths.raw)} contains a name that is not UTF-8 text, {path.name!a}; rename it")
+            raise InputError(f"{shown(paths.raw)} contains a name that is not UTF-8 text, {path.name!a}; rename it")
     found = [path for path in found if path.is_file() or path.is_dir()]  # no pipes and devices
     return [path for path in found if any(fnmatchcase(path.name, str(pattern)) for pattern in wanted)]
 
 
-def to_unpack(contents: Sequence[Path]) -> list[Path]:
+def packed_files(contents: Sequence[Path]) -> list[Path]:
     """The files that prepare unpacks: archives in ``contents``, and files of arrays in it or its folders."""
     packed = [path for path in contents if path.is_file() and (is_archive(path) or is_array_file(path))]
     for place in contents:
@@ -176,31 +176,33 @@ def to_unpack(contents: Sequence[Path]) -> list[Path]:
     return packed
 
 
-def prepare_target(paths: Paths, facts: dict[str, Any]) -> Target:
+def prepare_files(paths: Paths, facts: dict[str, Any]) -> StageFiles:
     """raw/ -> images/."""
-    files = to_unpack(raw_contents(paths, facts))
-    return Target(paths, paths.prepared, toml_facts(facts, "builtin", "raw"), files, may_lose=True)
+    files = packed_files(raw_contents(paths, facts))
+    return StageFiles(paths, paths.prepared, toml_facts(facts, "builtin", "raw"), files, inputs_may_be_deleted=True)
 
 
-def manifest_target(paths: Paths, facts: dict[str, Any]) -> Target:
+def manifest_files(paths: Paths, facts: dict[str, Any]) -> StageFiles:
     """Images and labels -> manifest.csv."""
-    labels = in_table(facts, "train", "labels")
+    labels = text_in(facts, "train", "labels")
     names = [
-        in_table(facts, "train", "images") or "train",
+        text_in(facts, "train", "images") or "train",
         None if labels == "folders" else labels,
-        (in_table(facts, "test", "images") or "test") if "test" in facts else None,
-        in_table(facts, "test", "ids"),
-        in_table(facts, "submission", "sample"),
+        (text_in(facts, "test", "images") or "test") if "test" in facts else None,
+        text_in(facts, "test", "ids"),
+        text_in(facts, "submission", "sample"),
     ]
     keys = ["train", "test", "classes", "submission"]
     keys += ["folds"] if paths.dry_run else []  # a dry run takes some images for each fold
-    return Target(paths, paths.manifest_record, toml_facts(facts, *keys), sources(paths, names), [paths.manifest])
+    return StageFiles(
+        paths, paths.manifest_record, toml_facts(facts, *keys), named_files(paths, names), [paths.manifest]
+    )
 
 
-def folds_target(paths: Paths, facts: dict[str, Any]) -> Target:
+def folds_files(paths: Paths, facts: dict[str, Any]) -> StageFiles:
     """manifest.csv -> folds.csv."""
-    own = sources(paths, [in_table(facts, "folds", "file")])
-    return Target(paths, paths.folds_record, toml_facts(facts, "folds"), [paths.manifest, *own], [paths.folds])
+    own = named_files(paths, [text_in(facts, "folds", "file")])
+    return StageFiles(paths, paths.folds_record, toml_facts(facts, "folds"), [paths.manifest, *own], [paths.folds])
 
 
 @dataclass(frozen=True)
@@ -223,29 +225,29 @@ class Run:
         return {f"the recipe {self.recipe}.toml": read_toml(path), "SET": sorted(self.settings)}
 
 
-def predict_target(paths: Paths, run: Run, fold: int) -> Target:
+def predict_files(paths: Paths, run: Run, fold: int) -> StageFiles:
     """The weights of a fold -> oof.npz and test.npz."""
     folder = paths.fold(run.name, fold)
     files = [folder / "weights.safetensors", paths.manifest, paths.folds]
     facts = {"SET": sorted(run.settings), "the format of prediction files": PREDICTION_FORMAT}
-    return Target(paths, folder / "predicted.json", facts, files, [folder / "oof.npz"])
+    return StageFiles(paths, folder / "predicted.json", facts, files, [folder / "oof.npz"])
 
 
-def ensemble_target(paths: Paths, facts: dict[str, Any], run: Run, chosen: list[int], num_folds: int) -> Target:
+def ensemble_files(paths: Paths, facts: dict[str, Any], run: Run, chosen: list[int], num_folds: int) -> StageFiles:
     """The predictions of some folds -> oof.csv, test.csv and the score."""
     folders = [paths.fold(run.name, fold) for fold in chosen]
     of_folds = [folder / name for folder in folders for name in ("trained.json", "oof.npz", "test.npz")]
     made = paths.predictions(run.name, chosen, num_folds)
     of_run = toml_facts(facts, "metric", "classes", "symmetries") | run.facts
-    return Target(paths, made.record, of_run, [*of_folds, paths.folds, paths.manifest], [made.oof])
+    return StageFiles(paths, made.record, of_run, [*of_folds, paths.folds, paths.manifest], [made.oof])
 
 
-def submit_target(paths: Paths, facts: dict[str, Any], run: str, chosen: list[int], num_folds: int) -> Target:
+def submit_files(paths: Paths, facts: dict[str, Any], run: str, chosen: list[int], num_folds: int) -> StageFiles:
     """The mean prediction -> the CSV to upload."""
-    labels = in_table(facts, "test", "labels")
-    names = [in_table(facts, "submission", "sample"), None if labels == "folders" else labels]
+    labels = text_in(facts, "test", "labels")
+    names = [text_in(facts, "submission", "sample"), None if labels == "folders" else labels]
     made = paths.predictions(run, chosen, num_folds)
-    files = [made.record, made.test, paths.manifest, paths.test_labels, *sources(paths, names)]
-    csv = paths.submissions / partial_name(run, chosen, num_folds, ".csv")
+    files = [made.record, made.test, paths.manifest, paths.test_labels, *named_files(paths, names)]
+    csv = paths.submissions / name_with_folds(run, chosen, num_folds, ".csv")
     record = csv.with_name(f"{csv.stem}.json")
-    return Target(paths, record, toml_facts(facts, "submission", "test", "metric", "slug"), files, [csv])
+    return StageFiles(paths, record, toml_facts(facts, "submission", "test", "metric", "slug"), files, [csv])

@@ -1,4 +1,4 @@
-"""Defines the error for problems that a user can fix, and helpers for its message."""
+"""Defines the errors that a user can fix, and helpers for their messages."""
 
 from __future__ import annotations
 
@@ -8,6 +8,18 @@ from collections.abc import Iterable
 
 class FoldwiseError(Exception):
     """An expected error. Its message says what is wrong, where, and what to do; it is printed without a traceback."""
+
+
+class InputError(FoldwiseError):
+    """Something that the user gave is wrong: a name, a setting, a file, a table."""
+
+
+class StaleError(FoldwiseError):
+    """A file of Foldwise is missing or damaged, or was made from something else than what is there now."""
+
+
+class MachineError(FoldwiseError):
+    """The machine lacks something: disk space, memory, a device, a package, the network, or another process."""
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import StaleError
 from pipeline.system.places import shown
 from pipeline.system.processes import HOST, is_alive, start_time_of
 
@@ -108,7 +108,7 @@ def read_record(path: Path, *keys: str) -> dict[str, Any]:
     """Reads a file of ``write_record``; raises FoldwiseError if its sha256 is wrong or one of ``keys`` is missing."""
     content = read_json(path, "sha256_of_this", *keys)
     if content.pop("sha256_of_this") != fingerprint(content):
-        raise FoldwiseError(
+        raise StaleError(
             f"{shown(path)} is damaged (it has changed since it was written); delete it and run the same command again"
         )
     return content
@@ -125,7 +125,7 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
             raise ValueError(f"it has no '{missing[0]}'" if missing else "it is not a JSON object")
         return content
     except (ValueError, TypeError, RecursionError) as error:
-        raise FoldwiseError(f"{shown(path)} is damaged ({error}); delete it and run the same command again") from error
+        raise StaleError(f"{shown(path)} is damaged ({error}); delete it and run the same command again") from error
 
 
 def fingerprint(content: Path | bytes | memoryview | str | Any) -> str:

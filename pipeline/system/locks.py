@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import MachineError
 from pipeline.system.places import shown
 from pipeline.system.processes import HOST, is_alive, start_time_of
 
@@ -68,7 +68,7 @@ def owned(path: Path) -> Iterator[None]:
     with held(path.with_name(f".{path.name}.guard"), lambda: None):
         owner = living_owner(path)
         if owner:
-            raise FoldwiseError(
+            raise MachineError(
                 f"process {owner['pid']} on {owner['host']} is already working in {shown(path.parent)}; wait for it, "
                 "or stop it and run the same command again"
             )

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.system.errors import FoldwiseError, suggestion
+from pipeline.system.errors import InputError, suggestion
 
 
 class Settings(BaseModel):
@@ -44,4 +44,4 @@ def validated(kind: type[S], content: dict[str, Any], source: str) -> S:
             )
         else:
             reason = first["msg"].removeprefix("Value error, ")
-        raise FoldwiseError(f"{source}: {reason}") from error
+        raise InputError(f"{source}: {reason}") from error

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import InputError
 from pipeline.system.places import shown
 
 #: Largest size of a settings file in bytes: the time that tomllib takes grows with the length.
@@ -33,7 +33,7 @@ def read_toml(path: Path) -> dict[str, Any]:
             raise ValueError(f"{path.stat().st_size:,} bytes are more than the limit of {MAX_BYTES:,}")
         return parse_toml(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:  # also UnicodeDecodeError, and an integer with too many digits
-        raise FoldwiseError(f"{shown(path)} is not valid TOML: {error}") from error
+        raise InputError(f"{shown(path)} is not valid TOML: {error}") from error
 
 
 def split_settings(text: str) -> list[str]:
@@ -44,7 +44,7 @@ def split_settings(text: str) -> list[str]:
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise FoldwiseError(f"SET={text} lacks a closing quotation mark; write for example SET='epochs=2'") from error
+        raise InputError(f"SET={text} lacks a closing quotation mark; write for example SET='epochs=2'") from error
     check_settings(words)
     return words
 
@@ -54,7 +54,7 @@ def check_settings(settings: Sequence[str]) -> None:
     keys = []
     for setting in settings:
         if not re.match(r"[A-Za-z_][\w.-]*=", setting):
-            raise FoldwiseError(f"a setting is key=value, such as epochs=2, not '{setting}'")
+            raise InputError(f"a setting is key=value, such as epochs=2, not '{setting}'")
         keys.append(setting.partition("=")[0])
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
-        raise FoldwiseError(f"the setting '{twice[0]}' is given {keys.count(twice[0])} times; give it once")
+        raise InputError(f"the setting '{twice[0]}' is given {keys.count(twice[0])} times; give it once")

@@ -15,18 +15,18 @@ from pathlib import Path
 
 from pipeline.records.command_line import parser_for
 from pipeline.system.console import answer_early, run_stage, say
-from pipeline.system.errors import FoldwiseError, count_of
+from pipeline.system.errors import InputError, StaleError, count_of
 from pipeline.system.places import is_not_utf8
 
 
 def required_image(name: str) -> Path:
     """The path of this file or folder; raises FoldwiseError if it does not exist."""
     if is_not_utf8(name):
-        raise FoldwiseError(f"the name {name!a} is not UTF-8 text; rename it")
+        raise InputError(f"the name {name!a} is not UTF-8 text; rename it")
     path = Path(name)
     if not name or not (path.is_file() or path.is_dir()):
         what = f"there is no '{name}'" if name else "no image is given"
-        raise FoldwiseError(f"{what}; type: make classify IMAGE=photo.jpg (a file or a folder)")
+        raise InputError(f"{what}; type: make classify IMAGE=photo.jpg (a file or a folder)")
     return path
 
 
@@ -78,7 +78,7 @@ def readable_images(files: list[Path], names: list[str]) -> pd.DataFrame:
             reason = f"{shown(path)} cannot be read: {fault}"
             say("classify", f"note: {reason}")
     if not rows:
-        raise FoldwiseError(reason)
+        raise InputError(reason)
     table = pd.DataFrame(rows, columns=["image_id", "path", "width", "height", "sha256"])
     return table.assign(position=np.arange(len(table)))
 
@@ -91,12 +91,12 @@ def load_models(job: Job, device: torch.device) -> tuple[list[int], list[nn.Modu
     folds = [fold for fold in range(job.num_folds) if (job.fold_folder(fold) / "trained.json").exists()]
     before = made_of(job.paths, job.run.name)
     if not folds or before is None:
-        raise FoldwiseError(
+        raise StaleError(
             f"no fold of {job.run.name} is trained on {job.paths.competition}; type: {job.call.make_line('train')}"
         )
     choices = job.recipe.model_dump()
     if differing := differences({key: before.get(key) for key in choices}, choices):
-        raise FoldwiseError(f"{shown(job.run_folder)} was made with other settings ({differing}); undo the change")
+        raise StaleError(f"{shown(job.run_folder)} was made with other settings ({differing}); undo the change")
     task = TASKS[job.competition.task](before["class_names"])
     modules, preprocessing = load_folds(job, folds, before, task)
     return folds, list(modules.values()), preprocessing, task
@@ -153,7 +153,7 @@ def run(job: Job, path: Path) -> pd.DataFrame:
     folds, modules, preprocessing, task = load_models(job, device)
     files = [path / name for name in list_files(path)] if path.is_dir() else [path]
     if not files:
-        raise FoldwiseError(f"{shown(path)} is empty")
+        raise InputError(f"{shown(path)} is empty")
     rows = readable_images(files, [str(file.relative_to(path)) if path.is_dir() else path.name for file in files])
     recipe = job.recipe
     compute = Compute(device, choose_arrangement(recipe, device, job.machine, 0))

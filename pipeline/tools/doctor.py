@@ -224,7 +224,7 @@ def folds(paths: Paths) -> Iterator[Finding]:
             yield Finding(
                 "fix", f"{shown(folder)}: {read_json(folder / 'diverged.json', 'what')['what']}", "use a smaller lr"
             )
-    places = [paths.home, paths.made, paths.cache, paths.submissions, *paths.runs.rglob("*/")]
+    places = [paths.home, paths.output, paths.cache, paths.submissions, *paths.runs.rglob("*/")]
     left = [path for place in {*places} for path in place.glob(".*.tmp-*") if is_left_behind(path)]
     if left:
         yield Finding(
@@ -255,7 +255,7 @@ def project() -> Iterator[Finding]:
     for name in (name for name in names if name not in bare):
         for dry_run in (False, True):
             paths = Paths(name, dry_run)
-            if dry_run and not paths.made.exists():
+            if dry_run and not paths.output.exists():
                 continue
             try:
                 yield from tables(paths)

@@ -17,10 +17,10 @@ from statistics import mean, stdev
 from typing import Any
 
 from pipeline.records.competition import load_competition
-from pipeline.records.paths import Paths, known_competitions, parse_folds, partial_name, run_name
+from pipeline.records.paths import Paths, known_competitions, name_with_folds, parse_folds, run_name
 from pipeline.system import places
 from pipeline.system.console import duration, run_stage, say
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import InputError
 from pipeline.system.files import read_json, write_text
 from pipeline.system.places import shown
 
@@ -95,7 +95,7 @@ def records(row: Row) -> Iterator[dict[str, Any]]:
     recipe, num_folds = row.recipe or competition.recipe, competition.folds.n
     folds = parse_folds(row.folds, num_folds)
     for settings in [row.settings, *([*row.settings, f"seed={seed}"] for seed in SEEDS)]:
-        name = partial_name(run_name(recipe, settings), folds, num_folds, ".json")
+        name = name_with_folds(run_name(recipe, settings), folds, num_folds, ".json")
         path = places.ROOT / "submissions" / row.competition / name
         if path.exists():
             record = read_json(path, "test_score", "score")
@@ -154,7 +154,7 @@ def table(before: str) -> str:
 def main() -> None:
     text = PAGE.read_text(encoding="utf-8")
     if not 0 <= text.find(BEGIN) < text.find(END):
-        raise FoldwiseError(f"{shown(PAGE)} lacks the marks {BEGIN} and {END} around the table; restore them")
+        raise InputError(f"{shown(PAGE)} lacks the marks {BEGIN} and {END} around the table; restore them")
     head, rest = text.split(BEGIN, 1)
     before, tail = rest.split(END, 1)
     made = table(before)

@@ -18,8 +18,8 @@ from pathlib import Path
 from statistics import median
 
 from pipeline.driver.options import STAGES, Options
-from pipeline.driver.plan import Plan, make_plan, run_of, target_of
-from pipeline.records.up_to_date import Target, predict_target
+from pipeline.driver.plan import Plan, files_of_stage, make_plan, run_of
+from pipeline.records.up_to_date import StageFiles, predict_files
 from pipeline.system import places
 from pipeline.system.files import write_json
 from tests.checkouts import environment, new_checkout
@@ -38,28 +38,28 @@ columns = ["id", "label"]
 """
 
 
-def record(target: Target, *made: Path) -> None:
+def record(target: StageFiles, *made: Path) -> None:
     """As if a stage had made these files."""
     for path in made:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(path.name)
     target.record.parent.mkdir(parents=True, exist_ok=True)
-    write_json(target.record, target.written(target.read_now(), made))
+    write_json(target.record, target.new_record(target.hash_inputs(), made))
 
 
 def finish(plan: Plan) -> None:
     """As if all stages had run."""
-    record(target_of(plan, "prepare"))
-    record(target_of(plan, "manifest"), plan.paths.manifest)
-    record(target_of(plan, "folds"), plan.paths.folds)
+    record(files_of_stage(plan, "prepare"))
+    record(files_of_stage(plan, "manifest"), plan.paths.manifest)
+    record(files_of_stage(plan, "folds"), plan.paths.folds)
     for fold in plan.chosen:
         folder = plan.paths.fold(plan.run, fold)
         folder.mkdir(parents=True)
         (folder / "trained.json").write_text("{}")
         (folder / "weights.safetensors").write_bytes(bytes(45_000_000))
-        record(predict_target(plan.paths, run_of(plan), fold), folder / "oof.npz", folder / "test.npz")
-    record(target_of(plan, "ensemble"), *(plan.paths.run(plan.run) / name for name in ("oof.csv", "test.csv")))
-    record(target_of(plan, "submit"), plan.submission)
+        record(predict_files(plan.paths, run_of(plan), fold), folder / "oof.npz", folder / "test.npz")
+    record(files_of_stage(plan, "ensemble"), *(plan.paths.run(plan.run) / name for name in ("oof.csv", "test.csv")))
+    record(files_of_stage(plan, "submit"), plan.submission)
 
 
 def timed(words: list[str], folder: Path) -> list[float]:

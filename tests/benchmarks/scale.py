@@ -30,7 +30,7 @@ from pipeline.records.predictions import Predictions
 from pipeline.records.runs import identity, open_run, start_run
 from pipeline.records.tables import read_folds, read_manifest
 from pipeline.records.task import task_of
-from pipeline.records.up_to_date import predict_target
+from pipeline.records.up_to_date import predict_files
 from pipeline.system.console import duration
 from pipeline.system.files import fingerprint, write_json, write_record, write_text
 from pipeline.system.places import shown
@@ -138,8 +138,8 @@ def predictions_part() -> None:
         }
         trained = {"train_score": 0.9, "seconds": 1.0, "beside": 1, "device": "cpu", "weights_sha256": ""}
         write_json(folder / "trained.json", trained)
-        target = predict_target(paths, job.run, fold)
-        record = target.written(target.read_now(), [folder / "oof.npz", folder / "test.npz"])
+        target = predict_files(paths, job.run, fold)
+        record = target.new_record(target.hash_inputs(), [folder / "oof.npz", folder / "test.npz"])
         write_record(target.record, {"fold": fold, "sha256": sha256, "weights_sha256": "", **record})
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pipeline.driver.plan import Plan, target_of
-from pipeline.records.up_to_date import Target, prepare_target
+from pipeline.driver.plan import Plan, files_of_stage
+from pipeline.records.up_to_date import StageFiles, prepare_files
 from pipeline.system.files import write_json
 from tests.checkouts import make
 
@@ -18,20 +18,20 @@ def commands(checkout: Path, *words: str) -> list[str]:
     return re.findall(r"    python -m pipeline\.(.*)", done.stdout)
 
 
-def record(target: Target, *made: Path) -> None:
+def record(target: StageFiles, *made: Path) -> None:
     """Writes the record of a stage that made these files."""
     for path in made:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"made by the test: {path.name}")
     target.record.parent.mkdir(parents=True, exist_ok=True)
-    write_json(target.record, target.written(target.read_now(), made))
+    write_json(target.record, target.new_record(target.hash_inputs(), made))
 
 
 def split(plan: Plan) -> None:
     """As if all stages up to the folds had run."""
-    record(prepare_target(plan.paths, plan.facts), plan.paths.images / "train" / "1_2.png")
-    record(target_of(plan, "manifest"), plan.paths.manifest)
-    record(target_of(plan, "folds"), plan.paths.folds)
+    record(prepare_files(plan.paths, plan.facts), plan.paths.images / "train" / "1_2.png")
+    record(files_of_stage(plan, "manifest"), plan.paths.manifest)
+    record(files_of_stage(plan, "folds"), plan.paths.folds)
 
 
 def trained(plan: Plan, *folds: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.driver.options import Options
 from pipeline.driver.plan import Plan, make_plan, run_of
-from pipeline.records.up_to_date import predict_target
+from pipeline.records.up_to_date import predict_files
 from pipeline.system.threads import cores, share_cores
 from tests.driver.made import commands, record, split, trained
 
@@ -24,7 +24,7 @@ def predicted(plan: Plan, *folds: int) -> None:
     """As if these folds were predicted."""
     for fold in folds:
         folder = plan.paths.fold(plan.run, fold)
-        record(predict_target(plan.paths, run_of(plan), fold), folder / "oof.npz", folder / "test.npz")
+        record(predict_files(plan.paths, run_of(plan), fold), folder / "oof.npz", folder / "test.npz")
 
 
 @pytest.mark.parametrize("settings", [[], ["SET=epochs=2 lr=1e-3"]])  # which puts = and ~ into the run's name

@@ -9,7 +9,7 @@ import pipeline.train
 from pipeline.driver.options import Options
 from pipeline.driver.plan import make_plan
 from pipeline.manifest import make_manifest
-from pipeline.records.competition import load_competition, with_names
+from pipeline.records.competition import load_competition, with_group_names
 from pipeline.records.paths import Paths, known_recipes
 from pipeline.system.places import CHECKOUT
 from tests.conftest import Edit, Failure
@@ -36,7 +36,7 @@ def test_every_shipped_competition_is_valid_and_recommends_a_known_recipe() -> N
     ],
 )
 def test_a_pattern_without_names_is_corrected(pattern: str, needed: str, expected: str) -> None:
-    assert with_names(pattern, needed) == expected
+    assert with_group_names(pattern, needed) == expected
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_python_and_the_command_line_make_one_job(shapes: Paths) -> None:
 def test_one_fold_and_a_dry_run(shapes: Paths) -> None:
     args = parser_for("", run=True, fold=True).parse_args(["--competition", "shapes", "--fold", "1", "--dry-run"])
     job = job_of(args)
-    assert job.folds == [1] and job.recipe.epochs == 1 and job.paths.made == shapes.home / "dry"
+    assert job.folds == [1] and job.recipe.epochs == 1 and job.paths.output == shapes.home / "dry"
 
 
 @pytest.mark.parametrize(

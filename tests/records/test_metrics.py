@@ -67,12 +67,12 @@ def test_the_interval_of_many_rows_is_found_by_smaller_samples(name: str, monkey
     labels = (rng.random((8000, 1)) > probs.cumsum(axis=1)[:, :-1]).sum(axis=1)
     metric, score = METRICS[name], METRICS[name](labels, probs)
     whole = score_interval(metric, labels, probs, np.arange(8000), 3000)
-    monkeypatch.setattr(metrics, "ENOUGH", 1000)
+    monkeypatch.setattr(metrics, "MAX_DRAWN_ROWS", 1000)
     smaller = score_interval(metric, labels, probs, np.arange(8000), 3000)
     assert np.subtract(smaller, score) == pytest.approx(np.subtract(whole, score), rel=0.25)
     members = [probs, rng.dirichlet([1, 1, 1], 8000)]
     few = averaging_gain(metric, members, score)
-    monkeypatch.setattr(metrics, "ENOUGH", 8000)
+    monkeypatch.setattr(metrics, "MAX_DRAWN_ROWS", 8000)
     assert few == pytest.approx(averaging_gain(metric, members, score), rel=0.12)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.records.paths import LONGEST_RUN, Paths, parse_folds, partial_name, run_name
+from pipeline.records.paths import MAX_RUN_NAME_BYTES, Paths, name_with_folds, parse_folds, run_name
 from pipeline.system.errors import FoldwiseError
 from tests.conftest import PLAIN_TOML, Failure, Stage
 
@@ -14,15 +14,15 @@ from tests.conftest import PLAIN_TOML, Failure, Stage
 def test_a_long_set_makes_a_short_name_of_its_own() -> None:
     settings = [f"augment.color_jitter.key{number}=0.{number}" for number in range(20)]
     name = run_name("resnet18", settings)
-    assert len(name.encode()) <= LONGEST_RUN and name.startswith("resnet18~augment.color_jitter.key0=0.0")
+    assert len(name.encode()) <= MAX_RUN_NAME_BYTES and name.startswith("resnet18~augment.color_jitter.key0=0.0")
     assert run_name("resnet18", settings[::-1]) == name
     others = {run_name("resnet18", [*settings[:19], f"z={number}"]) for number in range(100)}
     assert len(others) == 100 and name not in others
-    assert len(run_name("x", ["größe=" + "ß" * 30] * 9).encode()) <= LONGEST_RUN
+    assert len(run_name("x", ["größe=" + "ß" * 30] * 9).encode()) <= MAX_RUN_NAME_BYTES
     assert run_name("tiny", ["lr=1e-3", "epochs=2"]) == "tiny~epochs=2~lr=1e-3"
     most = list(range(99))
-    assert len(partial_name(name, most, 100, ".csv")) < 200
-    assert partial_name(name, most, 100) != partial_name(name, [*most[1:], 99], 100)
+    assert len(name_with_folds(name, most, 100, ".csv")) < 200
+    assert name_with_folds(name, most, 100) != name_with_folds(name, [*most[1:], 99], 100)
 
 
 def test_a_users_file_that_has_a_name_of_ours(plain: Paths, stage: Stage, failure: Callable[..., str]) -> None:

@@ -13,8 +13,8 @@ from pipeline.records.competition import Submission, load_competition
 from pipeline.records.paths import Paths
 from pipeline.records.submission import (
     check_sample,
+    check_submission,
     format_submission,
-    rehearse_submission,
     submission_text,
 )
 from pipeline.records.task import Classification
@@ -82,7 +82,7 @@ def test_a_damaged_sample_submission(split: Paths) -> None:
     ids = pd.Series([str(number) for number in range(1, 12)])
     found = outcomes(
         split.raw / "sample_submission.csv",
-        lambda: rehearse_submission(ids, SHAPES, competition, split),
+        lambda: check_submission(ids, SHAPES, competition, split),
     )
     assert min(found.values()) > 30
 

@@ -10,7 +10,7 @@ import pipeline.folds
 from pipeline.pixels.cache import open_pixels, readable_rows
 from pipeline.records.competition import load_competition
 from pipeline.records.paths import Paths
-from pipeline.records.submission import rehearse_submission
+from pipeline.records.submission import check_submission
 from pipeline.records.tables import read_csv, read_folds, read_manifest, sorted_ids
 from pipeline.records.task import Classification
 from pipeline.system.errors import FoldwiseError
@@ -47,7 +47,7 @@ def test_a_damaged_manifest(split: Paths) -> None:
         read_folds(split.folds, 3, manifest)
         pipeline.folds.make_folds(manifest, competition, split)
         test_ids = manifest.loc[manifest["split"] == "test", "image_id"]
-        rehearse_submission(test_ids, SHAPES, competition, split)
+        check_submission(test_ids, SHAPES, competition, split)
 
     assert outcomes(split.manifest, read)["refused"] > 200
 

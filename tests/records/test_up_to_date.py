@@ -15,7 +15,7 @@ import pipeline.train
 from pipeline.driver.options import Options
 from pipeline.driver.plan import make_plan, steps
 from pipeline.records.paths import Paths, run_name
-from pipeline.records.up_to_date import Run, predict_target
+from pipeline.records.up_to_date import Run, predict_files
 from pipeline.system import places
 from pipeline.system.files import read_json, read_record, write_json, write_record
 from pipeline.system.index import NAME, Index
@@ -173,10 +173,10 @@ def test_settings_that_share_a_name_are_not_taken_for_each_other(submitted: Path
     one, other = (Run("same", "tiny", [f"model=a{letter}b"]) for letter in "/-")
     folder = submitted.fold("tiny~epochs=1", 0)
     shutil.copytree(folder.parent, submitted.run("same"))
-    target = predict_target(submitted, one, 0)
-    write_json(target.record, target.written(target.read_now(), [target.record.with_name("oof.npz")]))
-    assert not target.why(Index(submitted.home))
-    assert predict_target(submitted, other, 0).why(Index(submitted.home)) == "SET changed"
+    target = predict_files(submitted, one, 0)
+    write_json(target.record, target.new_record(target.hash_inputs(), [target.record.with_name("oof.npz")]))
+    assert not target.reason_to_run(Index(submitted.home))
+    assert predict_files(submitted, other, 0).reason_to_run(Index(submitted.home)) == "SET changed"
 
 
 def test_edited_folds_are_made_again_as_the_trained_folds_know_them(submitted: Paths, stage: Stage) -> None:
