@@ -24,6 +24,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -65,22 +66,29 @@ def seed_torch(*key: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
 
 
+class Trained(NamedTuple):
+    """What the training of a fold gives.
+
+    module: the module to keep, with the weights of the last step or their moving average
+    predictions: (M, C), its predictions of the validation rows
+    log: the log of all epochs
+    """
+
+    module: nn.Module
+    predictions: np.ndarray
+    log: TrainingLog
+
+
 def train_fold(
     job: Job, module: nn.Module, normalize: nn.Module, data: FoldData, compute: Compute, store: FoldStore
-) -> tuple[nn.Module, np.ndarray, TrainingLog]:
+) -> Trained:
     """Trains from the newest checkpoint, or from the start, to the last epoch.
 
-    Returns the module to keep, its validation predictions (M, C), and the log. The module has the weights of the last
-    step, or their moving average. It is not that of the epoch with the best validation score, since such a choice would
-    make the out-of-fold score too good. A step waits for the device only to save or to check the losses.
+    The weights are not those of the epoch with the best validation score, since such a choice would make the
+    out-of-fold score too good. A step waits for the device only to save or to check the losses.
     """
-    recipe, task, metric, ranks, precision = (
-        job.recipe,
-        data.task,
-        job.competition.metric,
-        compute.ranks,
-        compute.precision,
-    )
+    recipe, metric, task = job.recipe, job.competition.metric, data.task
+    ranks, precision = compute.ranks, compute.precision
     steps, batch_size = len(data.train), min(recipe.batch_size, len(data.train_rows))
     parts = compute.arrangement.parts
     loss_of, mix = task.loss(data.train_targets, recipe).to(compute.device), Mixer(recipe)
@@ -135,7 +143,7 @@ def train_fold(
             if ema:
                 ema.update(module, step=step)
 
-            # Save if a checkpoint is due; if asked to stop, save and leave.
+            # Save if a checkpoint is due; if asked to stop, save and stop.
             training.add(*ranks.gather_step(torch.stack(losses).sum(), torch.cat(logits), rows, batch_size))
             saver.after_step(end_of_epoch=training.step % steps == 0)
 
@@ -154,7 +162,33 @@ def train_fold(
         )
         training.end_epoch()
         store.stop.reserve((time.monotonic() - began) / len(predictions) * data.to_predict)
-    return training.kept, predictions, log
+    return Trained(training.kept, predictions, log)
+
+
+def finish(
+    job: Job, store: FoldStore, data: FoldData, trained: Trained, about: dict[str, Any], facts: dict[str, Any]
+) -> None:
+    """Draws the pictures, writes the weights and, last, trained.json; then deletes the checkpoints.
+
+    about: metadata of the weights: what they were made from, and their preprocessing
+    facts: the train score, and how the fold was computed
+    """
+    log, fold, folder = trained.log, store.fold, store.folder
+    heading = f"{job.paths.competition}, {job.run.name}, fold {fold}"
+    log.close(heading)
+    labels = data.val_rows["label"].tolist()
+    draw_validation(folder, data.val_images, labels, trained.predictions, data.task, heading)
+    sha256 = save_weights(folder / "weights.safetensors", trained.module, about)
+    last, seconds = log.history[-1], log.table["seconds"].sum()
+    done = {"fold": fold, "last_epoch": last, "weights_sha256": sha256, "made_of": about["made_of"], "seconds": seconds}
+    write_json(folder / "trained.json", {**done, **facts, **provenance()})
+    store.checkpoints.discard()
+    say(
+        "train",
+        f"fold {fold}: {job.competition.metric} {last['val_score']:.4f} on validation images, "
+        f"{facts['train_score']:.4f} on images it was trained on, in {duration(seconds)} -> {shown(folder)}"
+        f"{job.call.next_step('submit')}",
+    )
 
 
 def train(job: Job, fold: int, stop: Stop) -> None:
@@ -194,29 +228,15 @@ def train(job: Job, fold: int, stop: Stop) -> None:
 
         checkpoints = Checkpoints(folder / "checkpoints", {**tables.identity, "fold": fold}, ranks.is_first)
         store = FoldStore(fold, folder, checkpoints, stop, data.train_rows["image_id"].tolist())
-        with stop:
-            kept, predictions, log = train_fold(job, module, normalize, data, compute, store)
-        known = predict([kept], normalize, data.train_sample, data.task, [()], compute)[0]
-        if not ranks.is_first:
-            return
-        train_score = data.task.score(job.competition.metric, data.train_sample_targets, known)
-        heading = f"{job.paths.competition}, {job.run.name}, fold {fold}"
-        log.close(heading)
-        draw_validation(folder, data.val_images, data.val_rows["label"].tolist(), predictions, data.task, heading)
         about = {"made_of": tables.identity, "fold": fold, "preprocessing": network.preprocessing._asdict()}
         about["pretrained_sha256"] = network.pretrained_sha256
-        sha256 = save_weights(folder / "weights.safetensors", kept, about)
-
-        last, seconds = log.history[-1], log.table["seconds"].sum()
-        machine = {"device": str(device), "seconds": seconds, "beside": folds_at_once(), **settled.as_dict()}
-        done = {"fold": fold, "last_epoch": last, "train_score": train_score, "weights_sha256": sha256}
-        write_json(folder / "trained.json", {**done, "made_of": tables.identity, **machine, **provenance()})
-        checkpoints.discard()
-    say(
-        "train",
-        f"fold {fold}: {job.competition.metric} {last['val_score']:.4f} on validation images, {train_score:.4f} on "
-        f"images it was trained on, in {duration(seconds)} -> {shown(folder)}{job.call.next_step('submit')}",
-    )
+        with stop:
+            trained = train_fold(job, module, normalize, data, compute, store)
+        sample = predict([trained.module], normalize, data.train_sample, data.task, [()], compute)[0]
+        train_score = data.task.score(job.competition.metric, data.train_sample_targets, sample)
+        if ranks.is_first:
+            machine = {"device": str(device), "beside": folds_at_once(), **settled.as_dict()}
+            finish(job, store, data, trained, about, {"train_score": train_score, **machine})
 
 
 def run(job: Job) -> pd.DataFrame:

@@ -83,7 +83,7 @@ def train_here(plan: Plan, verb: str) -> None:
 def start_fold(plan: Plan, processes: Processes, fold: int, verb: str) -> None:
     """Starts the training of a fold, if there is time left."""
     if plan.until is not None and time.time() >= plan.until:
-        say("train", f"the time is over; fold {fold} was not started")
+        say("train", f"{TIME_OVER}; fold {fold} was not started")
         return
     if processes.view is None:
         say("train", f"starting fold {fold} of {plan.run}")

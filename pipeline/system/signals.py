@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 STOPPED = 75
 #: Exit status after a second signal (the one that shells use for Ctrl-C).
 EXITED_AT_ONCE = 130
-TIME_OVER = "the time is over"
+TIME_OVER = "the time limit is reached"
 #: Seconds within which two equal signals count as one: the terminal sends a signal to the whole process group, and a
 #: parent passes it on to its child processes.
 REPEAT_SECONDS = 1.0

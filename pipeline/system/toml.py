@@ -44,7 +44,9 @@ def split_settings(text: str) -> list[str]:
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise InputError(f"SET={text} lacks a closing quotation mark; write for example SET='epochs=2'") from error
+        raise InputError(
+            f"SET={text} lacks a closing quotation mark or ends in a backslash; write for example SET='epochs=2'"
+        ) from error
     check_settings(words)
     return words
 

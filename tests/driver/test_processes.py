@@ -199,7 +199,9 @@ def test_the_time_is_over_and_what_is_done_is_submitted(drawn: Path) -> None:
     assert make(checkout, "train", "FOLD=1", *SHORT).returncode == 0
     ended = make(checkout, "submit", "HOURS=0.008", *SHORT)  # 30 seconds are kept back: it is over at once
     assert ended.returncode == 0, ended.stderr
-    assert "the time is over; fold 0 was not started" in ended.stdout and "PARTIAL: 1 of 3 folds" in ended.stdout
+    assert (
+        "the time limit is reached; fold 0 was not started" in ended.stdout and "PARTIAL: 1 of 3 folds" in ended.stdout
+    )
     (about,) = (checkout / "submissions" / "shapes").glob("*~folds=1.json")
     assert json.loads(about.read_text())["score"]["folds"] == [1]
     nothing = make(checkout, "submit", "HOURS=0.008", "COMPETITION=shapes", "SET=epochs=3")

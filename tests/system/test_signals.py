@@ -92,7 +92,7 @@ def test_the_time_is_over(
     monkeypatch.undo()
     monkeypatch.chdir(root)
     monkeypatch.setattr("pipeline.system.places.ROOT", root)
-    assert "the time is over; fold 0 is saved after step" in capsys.readouterr().err
+    assert "the time limit is reached; fold 0 is saved after step" in capsys.readouterr().err
     for name in ("predict", "ensemble", "submit"):
         stage(name, "--folds", "1", *later)
     assert "PARTIAL: 1 of 3 folds" in capsys.readouterr().out
