@@ -30,6 +30,7 @@ from pipeline.system.errors import InputError, suggestion
 from pipeline.system.index import Index
 from pipeline.system.places import shown
 from pipeline.system.processes import end_with_parent
+from pipeline.system.signals import TIME_OVER
 
 # --- running ----------------------------------------------------------------------------------------------------
 
