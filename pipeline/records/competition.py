@@ -65,7 +65,7 @@ class Train(Settings):
 
     images: str = "train"
     pattern: str | None = None
-    labels: str | None = None  # a CSV, or "folders"
+    labels: str | None = None  # path of a CSV, or "folders"
     id_column: str | None = None
     label_column: str | None = None
     group_column: str | None = None
@@ -85,15 +85,15 @@ class Train(Settings):
 class Test(Settings):
     """[test]: where the images to predict are, and where their ids come from.
 
-    If the names of the images contain their labels (class folders, or a group ``(?P<label>...)`` in the pattern), only
-    submit reads these labels, to print a score; the same holds for a CSV of known labels.
+    Known labels (from a CSV, class folders, or a group ``(?P<label>...)`` in the pattern) are used only by submit, to
+    print a score.
     """
 
     images: str = "test"
     pattern: str | None = None
     ids: str | None = None  # path of a CSV with the ids in its first column or id_column, such as the sample submission
     id_column: str | None = None
-    header: bool | None = None  # whether the first line of that CSV is a header; None: it is
+    header: bool | None = None  # True (also by default) if the first line of that CSV is a header
     labels: str | None = None  # path of a CSV of known labels (id, label), or "folders"
     optional: bool = False  # True if the folder may be missing; then there is no submission, only the score
 
@@ -181,9 +181,7 @@ class Competition(Settings):
             raise ValueError("give both [test] and [submission], or neither to get only the out-of-fold score")
         form = self.submission
         if form and not form.header and self.test and self.test.ids and self.test.header is None:
-            raise ValueError(
-                "[test] needs header = true or false: whether the first line of the CSV of ids is a header"
-            )
+            raise ValueError("[test] needs header = true or false: whether the CSV of ids has a header line")
         if form and form.positive and self.classes and form.positive not in self.classes:
             raise ValueError(
                 f"submission.positive = '{form.positive}' is not a class{suggestion(form.positive, self.classes)}"
@@ -203,7 +201,7 @@ def load_competition(paths: Paths) -> Competition:
 
 
 def checked_label(label: str, classes: list[str]) -> str | None:
-    """The class that a label means: the same name, else the only class that differs just in case, else None."""
+    """The class with this name, or the only one that differs just in upper and lower case; None if there is none."""
     if label in classes:
         return label
     alike = [name for name in classes if name.casefold() == label.casefold()]

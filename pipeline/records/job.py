@@ -86,7 +86,7 @@ def job_of(args: argparse.Namespace) -> Job:
 
 
 def job_of_call(call: Call, machine: Machine) -> Job:
-    """Loads the competition and the recipe, and deletes temporary files of dead processes in their folders."""
+    """Loads the competition and the recipe, and deletes temporary files that dead processes left behind."""
     paths = Paths(call.competition, call.dry_run)
     delete_left_behind([paths.home, paths.output, paths.cache, paths.submissions, *paths.runs.rglob("*/")])
     competition = load_competition(paths)

@@ -30,7 +30,7 @@ class Metric:
         return float(np.clip(value, *self.bounds))
 
     def __call__(self, labels: np.ndarray, probs: np.ndarray) -> float:
-        """The score; NaN if it is undefined, such as roc_auc of rows of a single class."""
+        """The score; NaN if it is undefined, such as roc_auc if the rows lack a class."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # scikit-learn warns about missing classes and returns NaN
@@ -54,8 +54,8 @@ def sklearn_metric(name: str, **arguments: object) -> Callable[[np.ndarray, np.n
 def log_loss(labels: np.ndarray, probs: np.ndarray) -> float:
     """Mean negative log likelihood of the clipped probabilities.
 
-    The result is the same to the last bit as that of scikit-learn's log_loss, whose import would take a second of every
-    start.
+    The result is the same to the last bit as that of scikit-learn's log_loss, whose import would make every start a
+    second slower.
     """
     eps = np.finfo(probs.dtype).eps
     clipped = np.clip(probs[np.arange(len(labels)), labels], eps, 1 - eps)

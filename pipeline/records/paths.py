@@ -218,7 +218,7 @@ class Paths:
         here = sorted(p.name + ("/" if p.is_dir() else "") for p in [*self.images.glob("*"), *self.raw.glob("*")])
         raise InputError(
             f"{shown(self.toml)} names '{name}', which is neither in {shown(self.images)} nor in {shown(self.raw)}"
-            f" (they contain: {', '.join(here[:8]) or 'nothing'}); correct the name, or put the files there"
+            f" (they contain: {', '.join(here[:8]) or 'nothing'}); correct the name, or put the file into raw/"
         )
 
 

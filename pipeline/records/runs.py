@@ -1,4 +1,4 @@
-"""Records what a run is made from, and refuses to continue a run that was made from something else."""
+"""Records what a run is made from, and rejects a run that was made from something else."""
 
 from __future__ import annotations
 

@@ -69,8 +69,8 @@ def match_all(pattern: str, names: list[str], split: str, folder: Path) -> dict[
                     matches[name] = match.groupdict()
     except TimeoutError:
         raise InputError(
-            f"[{split}] pattern = '{pattern}' takes too long on the name '{name}', as nested repeats such as (a+)+ do; "
-            "remove the inner or the outer repeat in competition.toml"
+            f"[{split}] pattern = '{pattern}' takes too long on the name '{name}'; simplify it in "
+            "competition.toml, for example write a+ instead of (a+)+"
         ) from None
     if not matches:
         seen = ", ".join(f"'{name}'" for name in names[:3])
@@ -202,9 +202,9 @@ def train_ids(names: pd.Series) -> pd.Series:
 
 
 def shared_ids(table: pd.DataFrame, pattern: str | None) -> list[Problem]:
-    """A problem for each train file whose id in the pattern another file has too, unless most files share their ids.
+    """A problem for each train file whose id occurs in several names, unless this applies to most of the files.
 
-    Both files are used, since a train image is identified by its path, but a rare shared id may be a mistake.
+    All of these files are used, since a train image is identified by its path. But a rare duplicate may be a mistake.
     """
     if pattern is None or "id" not in re.compile(pattern).groupindex:
         return []

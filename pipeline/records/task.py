@@ -40,7 +40,7 @@ class Task(ABC):
 
     @abstractmethod
     def targets(self, labels: pd.Series) -> np.ndarray:
-        """Targets (N, C) float32 of labels (N,) str; raises FoldwiseError for an unknown label."""
+        """Targets (N, C) float32 of labels (N,) str; raises FoldwiseError for an invalid label."""
 
     @abstractmethod
     def truth(self, targets: np.ndarray) -> np.ndarray:

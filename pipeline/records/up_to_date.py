@@ -54,7 +54,7 @@ class StageFiles:
     def new_record(self, read: dict[str, str | None], made: Iterable[str | Path]) -> dict[str, Any]:
         """The content of the record.
 
-        read: sha256 by key of the files that were read, computed before that (``read_now``)
+        read: sha256 by key of the files that were read, computed before that (``hash_inputs``)
         made: the files that were written; they are hashed now
         """
         index = Index(self.paths.home)
@@ -135,7 +135,7 @@ def text_in(facts: dict[str, Any], table: str, key: str) -> str | None:
 
 
 def named_files(paths: Paths, names: Iterable[str | None]) -> list[str | Path]:
-    """The files with these names in competition.toml, and all files in the folders with these names.
+    """The files with these names from competition.toml; for a folder, all files in it.
 
     Missing files are left out; the stage reports them.
     """
@@ -168,7 +168,7 @@ def raw_contents(paths: Paths, facts: dict[str, Any]) -> list[Path]:
 
 
 def packed_files(contents: Sequence[Path]) -> list[Path]:
-    """The files that prepare unpacks: archives in ``contents``, and files of arrays in it or its folders."""
+    """The files that prepare unpacks: archives in ``contents``, and array files in ``contents`` and its folders."""
     packed = [path for path in contents if path.is_file() and (is_archive(path) or is_array_file(path))]
     for place in contents:
         if place.is_dir():
