@@ -3,7 +3,7 @@
     make predict
     python -m pipeline.predict --competition dogs-vs-cats --recipe resnet18 --folds 0,1
 
-Reads   manifest.csv, folds.csv, runs/<run>/fold<k>/weights.safetensors and the images
+Reads   manifest.csv, folds.csv, runs/<run>/fold<k>/weights.safetensors and trained.json, and the images
 Writes  runs/<run>/fold<k>/oof.npz and test.npz (image_ids, target_names, predictions), and, last, predicted.json
 
 The same function makes both, with the same views, so that a choice made on out-of-fold predictions suits the test

@@ -3,7 +3,7 @@
     make submit COMPETITION=dogs-vs-cats RECIPE=resnet18
     python -m pipeline.submit --competition dogs-vs-cats --recipe resnet18 --folds 0
 
-Reads   runs/<run>/test.npz and score.json, the sample submission, and the test labels if they are known
+Reads   manifest.csv, runs/<run>/test.npz and score.json, the sample submission, and the test labels if they are known
 Writes  submissions/<competition>/<run>.csv, and <run>.json, which records where it came from. An older file with other
         content is kept as <run>.<fingerprint>.csv, since it may have been uploaded
 """

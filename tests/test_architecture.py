@@ -1,4 +1,4 @@
-"""The house: who may import whom, and which stages answer without torch."""
+"""Import rules between the folders of pipeline/, and limits of their size."""
 
 from __future__ import annotations
 

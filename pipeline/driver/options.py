@@ -197,6 +197,6 @@ def check_workers(value: str) -> str:
 
 def check_device(value: str) -> str:
     """The name of a torch device, "auto" or ""; raises FoldwiseError for anything else."""
-    if value and not re.fullmatch(r"auto|(cpu|cuda|mps|xpu)(:[0-9]{1,3})?", value):
+    if value and not re.fullmatch(r"auto|(cpu|cuda|mps)(:[0-9]{1,3})?", value):
         raise InputError(f"unknown DEVICE={value}; known: auto, cpu, cuda, cuda:1, mps")
     return value

@@ -1,4 +1,4 @@
-"""Detect NaN or infinite losses and weights before they are saved."""
+"""Detects NaN or infinite losses and weights before they are saved."""
 
 from __future__ import annotations
 

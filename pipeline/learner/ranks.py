@@ -2,7 +2,7 @@
 
 torchrun starts the ranks, on one machine or on many (``make train GPUS=4``; pipeline/driver/README.md, "One fold on
 many GPUs"). All ranks run the same code of a stage; only the first one prints and writes. The batches, their order and
-the random draws for each image do not depend on the number of ranks. Two things do: BatchNorm uses the statistics of a
+the random draws for each image do not depend on the number of ranks. Exceptions: BatchNorm uses the statistics of a
 rank's part of the batch (unless ``sync_batchnorm`` is set), and Mixup, CutMix and dropout draw separately on each rank.
 
 Legend: B batch, C classes.

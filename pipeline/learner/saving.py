@@ -35,7 +35,7 @@ class FoldStore:
 
 
 class Saver:
-    """Saves the training when a checkpoint is due, and saves and stops it if a signal, the clock or another rank asks.
+    """Saves the training when a checkpoint is due. If a signal, the clock or another rank asks, saves it and stops.
 
     lr_of: function from a step, from 0, to its learning rate
     total: number of steps of the whole training

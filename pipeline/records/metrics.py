@@ -145,8 +145,8 @@ def averaging_gain(metric: Metric, members: list[np.ndarray], member_score: floa
 
     Each out-of-fold row is predicted by one model, but a test row by the mean of all models. The more the models
     disagree, the more the mean improves the score (Krogh & Vedelsby, 1995). No labels are needed: they are drawn from
-    the mean probabilities, at the temperature for which the models have the score ``member_score`` on them. Returns 0
-    for a single model, or if a score is undefined.
+    the mean probabilities, with the temperature chosen so that the models have the score ``member_score`` on the drawn
+    labels. Returns 0 for a single model, or if a score is undefined.
 
     members: probabilities (M, C) of each model for the same M rows
     member_score: out-of-fold score, with one model for each row

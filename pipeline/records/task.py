@@ -1,7 +1,7 @@
 """Defines the kinds of tasks: everything that depends on what a label is. Classification is the only one so far.
 
 To add a kind of task, write a class with the methods of ``Task``, add a line to TASKS and to ``task`` of
-competition.py, and a test to tests/records/test_task.py. All other code uses only targets and predictions.
+competition.py, and a test to tests/records/test_task.py. The training loop uses only targets and predictions.
 
 Legend: N rows, C targets (in classification: the classes), B rows of a batch.
 """

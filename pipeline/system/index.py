@@ -28,10 +28,10 @@ class Index:
     Index checks each file once; make a new one after other processes have written files.
 
     path: the index file
-    inside, beside: start of the paths of files below ``home``, and below the folder of data/ and submissions/
+    home_prefix, root_prefix: start of the paths of files below ``home``, and below the folder of data/ and submissions/
     began: time of the file system in ns before the first file was hashed; 0 before that
-    learned: True if there are new hashes to save
-    asked: sha256 of the files that were asked for, by key; None if there is no readable regular file
+    has_new: True if there are new hashes to save
+    checked: sha256 of the files that were asked for, by key; None if there is no readable regular file
     known: signature and sha256 of the remembered files, by key
     """
 

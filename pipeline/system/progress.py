@@ -41,7 +41,7 @@ class Pace:
 
     total: number of all steps
     first: number of steps done by earlier processes
-    began, told: time.monotonic() of the start and of the last report
+    began, reported: time.monotonic() of the start and of the last report
     """
 
     def __init__(self, total: int, done: int) -> None:
