@@ -124,6 +124,16 @@ def summarize(
     }
 
 
+def train_score_of(trained: list[dict[str, Any]], metric: str) -> float | None:
+    """The mean train score of the folds; None if one was trained before competition.toml named another metric.
+
+    trained: the content of each fold's trained.json
+    """
+    if any(fold.get("metric", metric) != metric for fold in trained):
+        return None
+    return float(np.mean([fold["train_score"] for fold in trained]))
+
+
 def each_fold(folds: pd.Series) -> list[np.ndarray]:
     """A mask (N,) bool for each fold number that occurs, in ascending order."""
     return [(folds == fold).to_numpy() for fold in sorted(set(folds))]
@@ -140,8 +150,13 @@ def report(score: dict[str, Any], test_images: int) -> None:
         f"out-of-fold {score['metric']} {score['cv_score']:.4f} on {count_of(score['rows'], 'image')} "
         f"(by fold {by_fold}{spread})",
     )
-    accuracy = f"; out-of-fold accuracy {score['accuracy']:.4f}" if score["metric"] != "accuracy" else ""
-    say("ensemble", f"{score['metric']} {score['train_score']:.4f} on images that the models were trained on{accuracy}")
+    more = []
+    if score["train_score"] is not None:
+        more.append(f"{score['metric']} {score['train_score']:.4f} on images that the models were trained on")
+    if score["metric"] != "accuracy":
+        more.append(f"out-of-fold accuracy {score['accuracy']:.4f}")
+    if more:
+        say("ensemble", "; ".join(more))
     low, high = score["interval_95"]
     if not test_images:
         say("ensemble", f"95 % interval for the same number of unseen images: {low:.4f} to {high:.4f}")
@@ -191,7 +206,7 @@ def run(job: Job) -> Ensemble:
         "partial": len(job.folds) < job.num_folds,
         "metric": job.competition.metric,
         **summarize(rows, truth, predictions, METRICS[job.competition.metric], members),
-        "train_score": float(np.mean([fold["train_score"] for fold in trained])),
+        "train_score": train_score_of(trained, job.competition.metric),
         "training_seconds": sum(fold["seconds"] / fold["beside"] for fold in trained),
         "device": trained[0]["device"],
         "folds_sha256": fingerprint(job.paths.folds),

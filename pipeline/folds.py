@@ -200,7 +200,7 @@ def run(job: Job, force: bool = False) -> pd.DataFrame:
     say(
         "folds",
         f"{count_of(len(folds), 'image')} in {competition.folds.n} folds -> {shown(paths.folds)}"
-        f"{' (unchanged)' if same else ''}{job.call.next_step('train', ' FOLD=0')}",
+        f"{' (unchanged)' if same else ''}{job.call.next_step('train', '' if job.call.folds else ' FOLD=0')}",
     )
     return folds
 

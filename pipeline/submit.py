@@ -139,10 +139,8 @@ def report(job: Job, path: Path, about: dict[str, Any]) -> None:
         f"leaderboard, 95 % interval {low:.4f} to {high:.4f}",
     )
     if known is not None:
-        say(
-            "submit",
-            f"{score['metric']} {known:.4f} on the known test labels, {score['train_score']:.4f} on train images",
-        )
+        on_train = "" if score["train_score"] is None else f", {score['train_score']:.4f} on train images"
+        say("submit", f"{score['metric']} {known:.4f} on the known test labels{on_train}")
     if job.competition.slug and not job.paths.dry_run:
         message = f"{path.stem} cv={score['cv_score']:.4f}"
         say("submit", f'upload: kaggle competitions submit {job.competition.slug} -f {shown(path)} -m "{message}"')

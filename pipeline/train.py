@@ -171,7 +171,7 @@ def finish(
     """Draws the pictures, writes the weights and, last, trained.json; then deletes the checkpoints.
 
     about: metadata of the weights: what they were made from, and their preprocessing
-    facts: the train score, and how the fold was computed
+    facts: the metric and the train score, and how the fold was computed
     """
     log, fold, folder = trained.log, store.fold, store.folder
     heading = f"{job.paths.competition}, {job.run.name}, fold {fold}"
@@ -236,7 +236,8 @@ def train(job: Job, fold: int, stop: Stop) -> None:
         train_score = data.task.score(job.competition.metric, data.train_sample_targets, sample)
         if ranks.is_first:
             machine = {"device": str(device), "beside": folds_at_once(), **settled.as_dict()}
-            finish(job, store, data, trained, about, {"train_score": train_score, **machine})
+            score = {"metric": job.competition.metric, "train_score": train_score}
+            finish(job, store, data, trained, about, {**score, **machine})
 
 
 def run(job: Job) -> pd.DataFrame:

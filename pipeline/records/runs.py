@@ -91,10 +91,11 @@ def check_run(paths: Paths, run: str, wanted: dict[str, Any]) -> None:
     before = made_of(paths, run) if has_started(paths, run) else None
     differing = differences(before, wanted) if before else ""
     if differing:
-        raise StaleError(
-            f"{shown(paths.run(run))} was made from something else ({differing}); undo the change, or start a new run "
-            "(with SET=... or a recipe file of another name), or delete that folder to train the run again"
-        )
+        advice = "undo the change, or start a new run (with SET=... or a recipe file of another name), or delete that"
+        advice += " folder to train the run again"
+        if paths.dry_run:
+            advice = "type: make clean (it deletes all dry runs)"
+        raise StaleError(f"{shown(paths.run(run))} was made from something else ({differing}); {advice}")
 
 
 def start_run(job: Job, wanted: dict[str, Any], pretrained_sha256: str | None) -> None:
