@@ -240,21 +240,26 @@ def train(job: Job, fold: int, stop: Stop) -> None:
             finish(job, store, data, trained, about, {**score, **machine})
 
 
-def run(job: Job) -> pd.DataFrame:
-    """Trains the folds of the job, one after another, except those that are already trained; returns their log.
-
-    The log has a row for each epoch: epoch, lr, train_loss, train_score, val_loss, val_score, seconds, fold.
-    """
+def train_folds(job: Job) -> None:
+    """Trains the folds of the job, one after another, except those that are already trained."""
     stop = Stop(job.machine.until)
     for fold in job.folds:
         stop.leave(f"fold {fold} was not started")
         train(job, fold, stop)
+
+
+def run(job: Job) -> pd.DataFrame:
+    """Trains the folds of the job, except those that are already trained; returns the log of all of them.
+
+    The log has a row for each epoch: epoch, lr, train_loss, train_score, val_loss, val_score, seconds, fold.
+    """
+    train_folds(job)
     logs = [read_csv(job.fold_folder(fold) / "log.csv").astype(float) for fold in job.folds]
     return pd.concat([log.assign(fold=fold) for fold, log in zip(job.folds, logs, strict=True)], ignore_index=True)
 
 
 def main(argv: list[str] | None = None) -> None:
-    run(job_of(PARSER.parse_args(argv)))
+    train_folds(job_of(PARSER.parse_args(argv)))
 
 
 if __name__ == "__main__":

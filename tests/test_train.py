@@ -23,3 +23,14 @@ def test_another_number_of_workers(split: Paths, stage: Stage, undisturbed: Trai
             stage("train", *FOLD_0, *SETTINGS)
     stage("train", *FOLD_0, *SETTINGS, "--workers", "2")
     assert trained(split) == undisturbed
+
+
+def test_a_trained_fold_is_left_alone_whatever_its_log_holds(
+    split: Paths, stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage("train", "--fold", "0", "--set", "epochs=1")
+    log = next(split.runs.glob("*/fold0/log.csv"))
+    for damage in (lambda: log.write_text("epoch\nx\n"), log.unlink):
+        damage()
+        stage("train", "--fold", "0", "--set", "epochs=1")
+        assert "is trained already" in capsys.readouterr().out

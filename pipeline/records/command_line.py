@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.system.console import Parser, is_driven, whole_number
-from pipeline.system.errors import count_of
+from pipeline.system.errors import InputError, count_of
 from pipeline.system.threads import cores, most_workers
 
 DEFAULT_COMPETITION = "digits"
@@ -70,6 +70,11 @@ class Machine:
     threads: int = 0
     deterministic: bool = False
     until: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("workers", self.workers), ("threads", self.threads)):
+            if value is not None and value < 0:
+                raise InputError(f"{name} = {value} is less than 0")
 
 
 def parser_for(

@@ -19,6 +19,7 @@ from pipeline.records.paths import Paths, PredictionFolder, parse_folds, run_nam
 from pipeline.records.recipe import Recipe, load_recipe
 from pipeline.records.up_to_date import Run
 from pipeline.system.files import delete_left_behind
+from pipeline.system.toml import split_settings
 
 #: The defaults: device, workers and threads are chosen automatically.
 ANY_MACHINE = Machine()
@@ -68,8 +69,8 @@ class Job:
 def make_job(
     competition: str = DEFAULT_COMPETITION,
     recipe: str = "",
-    settings: Sequence[str] = (),
-    folds: str = "",
+    settings: str | Sequence[str] = (),
+    folds: str | int | Sequence[int] = "",
     dry_run: bool = False,
     machine: Machine = ANY_MACHINE,
 ) -> Job:
@@ -77,7 +78,9 @@ def make_job(
 
     Raises FoldwiseError for an unknown competition, recipe, key or fold.
     """
-    return job_of_call(Call(competition, recipe, list(settings), folds, dry_run), machine)
+    words = split_settings(settings) if isinstance(settings, str) else list(settings)
+    numbers = folds if isinstance(folds, str) else str(folds) if isinstance(folds, int) else ",".join(map(str, folds))
+    return job_of_call(Call(competition, recipe, words, numbers, dry_run), machine)
 
 
 def job_of(args: argparse.Namespace) -> Job:

@@ -55,6 +55,8 @@ class Predictions:
                 raise ValueError("it has changed since it was written")
             with np.load(path, allow_pickle=False) as file:
                 return cls(file["image_ids"], file["target_names"], file["predictions"])
+        except FileNotFoundError as error:
+            raise StaleError(f"there is no {shown(path)}; {advice}") from error
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise StaleError(f"{shown(path)} is damaged ({error}); {advice}") from error
 

@@ -112,10 +112,10 @@ def load_recipe(name: str, settings: Sequence[str]) -> Recipe:
         for part in tables:
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
-                raise InputError(f"--set {setting}: '{part}' is a value, not a table")
+                raise InputError(f"the setting {setting}: '{part}' is a value, not a table")
         try:
             table[last] = parse_toml(f"value = {text}")["value"]
         except ValueError:
             table[last] = text  # text without quotation marks: model=resnet34
-        source = f"{shown(path)} with --set {' '.join(settings)}"
+        source = f"{shown(path)} with the settings {' '.join(settings)}"
     return validated(Recipe, content, source)

@@ -106,11 +106,18 @@ def require_same_ids(expected: Iterable[str], found: Iterable[str], what: str, a
         raise InputError(f"{what} does not have the expected ids: {' and '.join(said)}; {advice}")
 
 
+def require_made(path: Path, stage: str) -> None:
+    """Raises FoldwiseError if the file of a stage does not exist."""
+    if not path.exists():
+        raise StaleError(f"there is no {shown(path)}; run the {stage} stage first (make {stage})")
+
+
 def read_manifest(path: Path) -> pd.DataFrame:
     """Reads the manifest, with width and height as int (0 for a test image that cannot be read).
 
     Raises FoldwiseError, with the row and the cell, for a value that the manifest stage would not write.
     """
+    require_made(path, "manifest")
     table = read_csv(path, MANIFEST_COLUMNS)
     forms = {"split": "train|test", "width": r"\d{1,9}", "height": r"\d{1,9}", "sha256": "([0-9a-f]{64})?"}
     for column, form in forms.items():
@@ -131,6 +138,7 @@ def read_folds(path: Path, num_folds: int, manifest: pd.DataFrame) -> pd.DataFra
     Raises FoldwiseError unless it has every fold from 0 to ``num_folds`` - 1, and each train image of the manifest once
     with the same label.
     """
+    require_made(path, "folds")
     table = read_csv(path, FOLDS_COLUMNS)
     train = manifest[manifest["split"] == "train"]
     require_same_ids(train["image_id"], table["image_id"], shown(path), "run the folds stage again")

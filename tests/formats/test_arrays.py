@@ -18,9 +18,6 @@ from pipeline.records.paths import Paths
 from tests.conftest import Stage
 from tests.formats.arrays import as_rows, images_of, pixels, write_hdf5
 
-SHIPPED = Path(__file__).parents[2] / "data"
-
-
 RNG = np.random.default_rng(0)
 
 

@@ -17,9 +17,6 @@ from pipeline.records.paths import Paths
 from tests.conftest import Stage
 from tests.formats.arrays import as_rows, images_of, pixels
 
-SHIPPED = Path(__file__).parents[2] / "data"
-
-
 RNG = np.random.default_rng(0)
 
 

@@ -14,9 +14,6 @@ from pipeline.records.paths import Paths
 from tests.conftest import Stage
 from tests.formats.arrays import images_of, pixels, write_hdf5
 
-SHIPPED = Path(__file__).parents[2] / "data"
-
-
 RNG = np.random.default_rng(0)
 
 

@@ -21,6 +21,14 @@ def test_python_and_the_command_line_make_one_job(shapes: Paths) -> None:
     assert make_job("shapes").predictions.record.name == "score.json"
 
 
+def test_folds_and_settings_in_other_forms(shapes: Paths) -> None:
+    expected = make_job("shapes", settings=["lr=0.1", "epochs=2"], folds="0,2")
+    assert make_job("shapes", settings="lr=0.1 epochs=2", folds=[0, 2]) == expected
+    assert make_job("shapes", folds=1).folds == [1] == make_job("shapes", folds="1").folds
+    with pytest.raises(FoldwiseError, match="workers = -3 is less than 0"):
+        Machine(workers=-3)
+
+
 def test_one_fold_and_a_dry_run(shapes: Paths) -> None:
     args = parser_for("", run=True, fold=True).parse_args(["--competition", "shapes", "--fold", "1", "--dry-run"])
     job = job_of(args)

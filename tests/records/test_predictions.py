@@ -26,6 +26,8 @@ def test_predictions_come_back_as_they_were_or_not_at_all(tmp_path: Path) -> Non
     loaded = Predictions.load(path, sha256, "make it again")
     assert list(loaded.image_ids) == ["7", "007", "größe"]
     np.testing.assert_array_equal(loaded.predictions, saved.predictions)
+    with pytest.raises(FoldwiseError, match=r"there is no .*missing.npz; make it again"):
+        Predictions.load(tmp_path / "missing.npz", sha256, "make it again")
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(FoldwiseError, match="is damaged"):
         Predictions.load(path, sha256, "make it again")
