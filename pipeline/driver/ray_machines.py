@@ -66,8 +66,8 @@ def connected(ray: Any, address: str) -> Iterator[None]:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (OSError, RuntimeError, ValueError) as error:
-        said = " ".join(str(error).split())
-        raise MachineError(f"the Ray cluster at '{address}' cannot be used: {said}") from error
+        reason = " ".join(str(error).split())
+        raise MachineError(f"the Ray cluster at '{address}' cannot be used: {reason}") from error
     try:
         yield
     finally:

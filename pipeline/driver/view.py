@@ -31,7 +31,7 @@ def line_of(fold: int, facts: dict[str, Any] | None, ending: bool = False) -> st
         return f"fold {fold}  [{('#' if ending else '.') * WIDTH}]  {'drawing its pictures' if ending else 'starting'}"
     full = int(WIDTH * facts["step"] / max(1, facts["steps"]))
     names = {"train loss": "loss", "validation loss": "val"}  # shown after the first epoch
-    losses = "".join(f", {said} {facts[key]:.4f}" for key, said in names.items() if facts.get(key) is not None)
+    losses = "".join(f", {label} {facts[key]:.4f}" for key, label in names.items() if facts.get(key) is not None)
     bar = "#" * full + "." * (WIDTH - full)
     left = "" if facts["left"] is None else f", {duration(facts['left'])} left"
     return f"fold {fold}  [{bar}]  epoch {facts['epoch']} of {facts['epochs']}{left}{losses}"

@@ -51,10 +51,10 @@ def build_model(recipe: Recipe, num_classes: int, pretrained: bool | str = False
     name = recipe.model
     module, preprocessing = build_from_scratch(recipe, num_classes)
     if isinstance(pretrained, str):
-        told = load_weights_file(Path(pretrained), name, module)
-        if told is None:
-            told = timm_preprocessing(module) if hasattr(module, "pretrained_cfg") else preprocessing
-        return Network(module, told, fingerprint(Path(pretrained)))
+        expected = load_weights_file(Path(pretrained), name, module)
+        if expected is None:
+            expected = timm_preprocessing(module) if hasattr(module, "pretrained_cfg") else preprocessing
+        return Network(module, expected, fingerprint(Path(pretrained)))
     if not pretrained:
         return Network(module, preprocessing)
     if name in REGISTERED:
@@ -86,8 +86,8 @@ def build_from_scratch(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Pre
                 preprocessing = IMAGENET
             else:
                 module = timm.create_model(name, num_classes=num_classes, **timm_arguments(recipe))
-                told = timm_preprocessing(module)
-                preprocessing = Preprocessing(told.mean, told.std)
+                expected = timm_preprocessing(module)
+                preprocessing = Preprocessing(expected.mean, expected.std)
     except (TypeError, ValueError, KeyError, AssertionError, ZeroDivisionError) as error:
         raise InputError(f"model '{name}' does not take model_args {model_args}: {error}") from error
     except (OSError, RuntimeError, MemoryError) as error:
@@ -112,8 +112,8 @@ def timm_arguments(recipe: Recipe) -> dict[str, Any]:
 
     Raises FoldwiseError if the recipe would train such a model on smaller images.
     """
-    told = timm.get_pretrained_cfg(recipe.model)
-    if told is None or not told.fixed_input_size:
+    config = timm.get_pretrained_cfg(recipe.model)
+    if config is None or not config.fixed_input_size:
         return recipe.model_args
     if recipe.start_scale < 1 or recipe.train_scale < 1:
         raise InputError(f"model '{recipe.model}' takes only one image size; leave out start_scale and train_scale")

@@ -33,8 +33,8 @@ from pipeline.system.places import shown
 def head_of(module: nn.Module) -> list[str]:
     """Names of the classifier layers: those of timm's configuration, else the last linear layer or convolution."""
     config: Any = getattr(module, "pretrained_cfg", {})
-    if told := config.get("classifier"):
-        return [told] if isinstance(told, str) else list(told)
+    if names := config.get("classifier"):
+        return [names] if isinstance(names, str) else list(names)
     return [name for name, part in module.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)][-1:]
 
 
@@ -85,11 +85,13 @@ def load_weights_file(path: Path, name: str, module: nn.Module) -> Preprocessing
         not_finite = [key for key, value in state.items() if not value.isfinite().all()]
         if not_finite:
             raise ValueError(f"'{not_finite[0]}' holds NaN or infinite values")
-        told = Preprocessing(**about["preprocessing"]) if "preprocessing" in about else None
-        if told and not all(isinstance(value, float) and value > 0 for value in (*told.std, told.crop_share)):
+        preprocessing = Preprocessing(**about["preprocessing"]) if "preprocessing" in about else None
+        if preprocessing and not all(
+            isinstance(value, float) and value > 0 for value in (*preprocessing.std, preprocessing.crop_share)
+        ):
             raise ValueError(f"its preprocessing is not valid: {about['preprocessing']}")
     load_backbone(state, module, name, f"the weights {shown(path)}")
-    return told
+    return preprocessing
 
 
 @contextmanager
@@ -168,9 +170,9 @@ def fetch_torchvision(name: str, module: nn.Module) -> Preprocessing:
         with downloading(name, weights.url, place):
             state = weights.get_state_dict(check_hash=True, progress=False)
         load_backbone(dict(state), module, name, "the weights of the hub")
-    told = weights.transforms()
-    share = told.crop_size[0] / told.resize_size[0]
-    return Preprocessing(tuple(told.mean), tuple(told.std), told.interpolation.value, share)
+    transforms = weights.transforms()
+    share = transforms.crop_size[0] / transforms.resize_size[0]
+    return Preprocessing(tuple(transforms.mean), tuple(transforms.std), transforms.interpolation.value, share)
 
 
 @contextmanager

@@ -64,8 +64,8 @@ def limit_workers(workers: int, batch_bytes: int) -> int:
     for reason, number in allowed.items():
         if number < workers:
             workers = max(0, number)
-            said = count_of(workers, "loader process") if workers else "no loader processes"
-            say("loader", f"note: using {said}, because {reason}")
+            number_text = count_of(workers, "loader process") if workers else "no loader processes"
+            say("loader", f"note: using {number_text}, because {reason}")
     return workers
 
 

@@ -98,12 +98,12 @@ def require_same_ids(expected: Iterable[str], found: Iterable[str], what: str, a
     require_unique(given, what)
     missing, extra = wanted[~wanted.isin(given)], given[~given.isin(wanted)]
     if len(missing) or len(extra):
-        said = [
+        differences = [
             f"{count_of(len(ids), 'id')} {word} (such as '{ids.iloc[0]}')"
             for ids, word in ((missing, "missing"), (extra, "too many"))
             if len(ids)
         ]
-        raise InputError(f"{what} does not have the expected ids: {' and '.join(said)}; {advice}")
+        raise InputError(f"{what} does not have the expected ids: {' and '.join(differences)}; {advice}")
 
 
 def require_made(path: Path, stage: str) -> None:

@@ -33,8 +33,8 @@ def error_message(failed: ChildFailedError, logs: Path, size: int) -> str:
         return f"error: process {rank} of {size} was killed by {name}; the same command continues from its checkpoint\n"
     if rank == 0 or failure.exitcode == STOPPED:
         return ""
-    said = [line for log in logs.rglob(f"{rank}/stderr.log") for line in log.read_text(errors="replace").splitlines()]
-    faults = [line for line in said if line.startswith("error: ")] or said[-1:]
+    lines = [line for log in logs.rglob(f"{rank}/stderr.log") for line in log.read_text(errors="replace").splitlines()]
+    faults = [line for line in lines if line.startswith("error: ")] or lines[-1:]
     return faults[-1].replace("error: ", f"error: process {rank} of {size}: ", 1) + "\n" if faults else ""
 
 
