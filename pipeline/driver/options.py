@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from pipeline.records.command_line import Call
+from pipeline.records.command_line import DEFAULT_COMPETITION, Call
 from pipeline.system.errors import InputError, suggestion
 from pipeline.system.places import is_not_utf8
 from pipeline.system.threads import cores, most_workers
@@ -43,14 +43,9 @@ COMMAND_LINE_ONLY = ("FORCE",)
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the user typed; "" selects a default.
+class Options(Call):
+    """What the user typed: the names of a Call, and how to run it; "" selects a default.
 
-    competition: a folder of data/
-    recipe: a file of pipeline/recipes/; "" for the recipe that competition.toml names
-    settings: ``key=value`` changes of the recipe
-    folds: fold numbers such as ``"0,1"``; "" for all folds
-    dry_run: True for a rehearsal on a few images
     force: True to replace folds that runs use
     hours: time limit in hours; None for no limit
     device: such as "cpu", "cuda:1" or "auto"
@@ -65,11 +60,6 @@ class Options:
     plan_only: True to print what would run, and run nothing (make's -n)
     """
 
-    competition: str = "digits"
-    recipe: str = ""
-    settings: list[str] = field(default_factory=list)
-    folds: str = ""
-    dry_run: bool = False
     force: bool = False
     hours: float | None = None
     device: str = ""
@@ -82,11 +72,6 @@ class Options:
     jobs: int | None = None
     keep_going: bool = False
     plan_only: bool = False
-
-    @property
-    def call(self) -> Call:
-        """The names that select the work."""
-        return Call(self.competition, self.recipe, self.settings, self.folds, self.dry_run)
 
 
 def read_options(words: Sequence[str], environment: Mapping[str, str]) -> Options:
@@ -116,7 +101,7 @@ def read_options(words: Sequence[str], environment: Mapping[str, str]) -> Option
     if values.get("FOLD") and values.get("FOLDS"):
         raise InputError("FOLD and FOLDS are both given; give one of them")
     return Options(
-        competition=values.get("COMPETITION") or "digits",
+        competition=values.get("COMPETITION") or DEFAULT_COMPETITION,
         recipe=values.get("RECIPE", ""),
         settings=split_settings(values.get("SET", "")),
         folds=values.get("FOLDS") or values.get("FOLD") or "",

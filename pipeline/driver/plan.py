@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,7 @@ def make_plan(options: Options) -> Plan:
     )  # fmt: skip
 
 
-def require_no_older_name(paths: Paths, recipe: str, settings: list[str]) -> None:
+def require_no_older_name(paths: Paths, recipe: str, settings: Sequence[str]) -> None:
     """Raises FoldwiseError if an earlier version made this run under a longer name, so that it is not trained twice."""
     older = full_run_name(recipe, settings)
     if MAX_RUN_NAME_BYTES < len(older.encode()) <= 255 and paths.run(older).exists():

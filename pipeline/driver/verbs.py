@@ -123,7 +123,7 @@ def bring_up_to_date(plan: Plan, verb: str) -> None:
     if ran != verb:
         say(verb, f"nothing{' more' if ran else ''} to do: {up_to_date(plan, verb)}")
     elif verb == "train" and len(plan.chosen) > 1 and not plan.untrained:
-        say(verb, f"{up_to_date(plan, verb)}; next: {plan.options.call.make_line('submit')}")
+        say(verb, f"{up_to_date(plan, verb)}; next: {plan.options.make_line('submit')}")
 
 
 def work_to_do(plan: Plan, stage: str, index: Index) -> tuple[list[int], str]:
