@@ -71,8 +71,9 @@ def test_the_test_score_comes_from_the_folders_and_for_one_fold_too(
     about = json.loads(csv.with_suffix(".json").read_text())
     assert about["test_score"] == pytest.approx(right)
     said = capsys.readouterr().out
-    assert f"accuracy {right:.4f} on the known test labels, " in said
     trained = json.loads((folders.fold("tiny~epochs=12", 0) / "trained.json").read_text())
+    on_train = f"{trained['train_score']:.4f} on train images"
+    assert f"accuracy {right:.4f} on the known test labels, {on_train}" in said
     assert about["score"]["train_score"] == trained["train_score"] > 0.5
     for picture in ("validation.png", "confusion.png"):
         assert (folders.fold("tiny~epochs=12", 0) / picture).stat().st_size > 5000
