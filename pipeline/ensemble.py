@@ -3,9 +3,10 @@
     make ensemble COMPETITION=dogs-vs-cats RECIPE=resnet18
     python -m pipeline.ensemble --competition dogs-vs-cats --recipe resnet18 --folds 0,1
 
-Reads   manifest.csv, folds.csv, runs/<run>/fold<k>/oof.npz, test.npz and trained.json
+Reads   manifest.csv, task.json, folds.csv, runs/<run>/fold<k>/oof.npz, test.npz and trained.json
 Writes  runs/<run>/oof.npz and test.npz (image_ids, target_names, predictions); oof.csv (id, fold, target,
-        p_<class>...) and test.csv (id, p_<class>...), the same for people; and, last, score.json.
+        p_<class>...) and test.csv (id, p_<class>...), the same for people; and, last, score.json, with the thresholds
+        or cut points that were learnt for metrics of decisions.
         If only some folds are used, the file names end in ~folds=0,1
 """
 
@@ -25,10 +26,10 @@ import numpy as np
 import pandas as pd
 
 from pipeline.records.job import Job, job_of
-from pipeline.records.metrics import METRICS, Metric, averaging_gain, score_interval
 from pipeline.records.predictions import Predictions
 from pipeline.records.runs import RunTables, open_run
 from pipeline.records.tables import write_csv
+from pipeline.records.task import metric_sha256
 from pipeline.records.up_to_date import ensemble_files, predict_files
 from pipeline.system.console import run_stage, say
 from pipeline.system.errors import StaleError, count_of
@@ -37,6 +38,8 @@ from pipeline.system.index import Index
 from pipeline.system.places import shown
 from pipeline.system.provenance import provenance
 from pipeline.system.toml import read_toml
+from pipeline.tasks.decisions import learn_rule, nested_values, parts_of
+from pipeline.tasks.intervals import averaging_gain, score_interval
 
 
 @dataclass(frozen=True)
@@ -97,22 +100,37 @@ def stitch(job: Job, tables: RunTables) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def summarize(
-    rows: pd.DataFrame, truth: np.ndarray, predictions: np.ndarray, metric: Metric, members: list[np.ndarray]
+    rows: pd.DataFrame, tables: RunTables, predictions: np.ndarray, members: list[np.ndarray]
 ) -> dict[str, Any]:
-    """The score of the out-of-fold rows, and the score to expect on the test rows (see metrics.py).
+    """The score of the out-of-fold rows, how to decide, and the score to expect on the test rows.
 
-    rows: image_id, group and fold of N rows; truth (N,); predictions (N, C); members: each fold's predictions (M, C)
-    of the test rows, an empty list without test images.
+    Thresholds and cut points are learnt from all rows for the test images, but each row is scored with those that were
+    learnt from other folds.
+
+    rows: image_id, label, group and fold of N rows; predictions (N, C); members: each fold's predictions (M, C) of the
+    test rows, an empty list without test images
     """
-    by_fold = [metric(truth[of_fold], predictions[of_fold]) for of_fold in each_fold(rows["fold"])]
-    pooled = metric(truth, predictions)
+    task, metric = tables.task, tables.metric
+    targets = task.targets(rows["label"])
+    truth = task.compared(metric, task.truth(targets))
+    named = rows["group"].where(rows["group"] != "", rows["image_id"])
+    units = pd.factorize(named)[0]
+    parts = parts_of(rows["fold"].to_numpy(), units)
+    how, rule = learn_rule(task, metric, targets, predictions, parts)
+    values = nested_values(task, metric, targets, predictions, parts)
+
+    by_fold = [metric(truth[of_fold], values[of_fold]) for of_fold in each_fold(rows["fold"])]
+    pooled = metric(truth, values)
     new_rows = len(members[0]) if members else len(rows)
-    units = rows["group"].where(rows["group"] != "", rows["image_id"])
-    interval = score_interval(metric, truth, predictions, pd.factorize(units)[0], new_rows)
-    gain = averaging_gain(metric, members, pooled)
+    interval = score_interval(metric, truth, values, units, new_rows)
+    gain = averaging_gain(task, metric, members, pooled, rule)
+    second = {}
+    if task.second_metric:
+        second_metric = task.metric(task.second_metric)
+        second = {task.second_metric: task.score(second_metric, targets, predictions, rule)}
     return {
         "cv_score": pooled,
-        "accuracy": METRICS["accuracy"](truth, predictions),
+        **second,
         "rows": len(rows),
         "fold_scores": by_fold,
         "fold_mean": float(np.mean(by_fold)),
@@ -121,6 +139,8 @@ def summarize(
         "expected_score": metric.clip(pooled + gain),
         "interval_95": [metric.clip(bound + gain) for bound in interval],
         "interval_rows": new_rows,
+        "decided_by": how,
+        "rule": rule,
     }
 
 
@@ -153,8 +173,10 @@ def report(score: dict[str, Any], test_images: int) -> None:
     more = []
     if score["train_score"] is not None:
         more.append(f"{score['metric']} {score['train_score']:.4f} on images that the models were trained on")
-    if score["metric"] != "accuracy":
+    if "accuracy" in score and score["metric"] != "accuracy":
         more.append(f"out-of-fold accuracy {score['accuracy']:.4f}")
+    if score["decided_by"]:
+        more.append(f"decided by {score['decided_by']}, scored on folds that it was not learnt from")
     if more:
         say("ensemble", "; ".join(more))
     low, high = score["interval_95"]
@@ -199,14 +221,14 @@ def run(job: Job) -> Ensemble:
     trained = [
         read_json(job.fold_folder(fold) / "trained.json", "train_score", "seconds", "beside") for fold in job.folds
     ]
-    truth = task.truth(task.targets(rows["label"]))
     score = {
         "run": job.run.name,
         "folds": job.folds,
         "partial": len(job.folds) < job.num_folds,
-        "metric": job.competition.metric,
-        **summarize(rows, truth, predictions, METRICS[job.competition.metric], members),
-        "train_score": train_score_of(trained, job.competition.metric),
+        "metric": tables.metric.name,
+        "metric_sha256": metric_sha256(job.competition, job.paths),
+        **summarize(rows, tables, predictions, members),
+        "train_score": train_score_of(trained, tables.metric.name),
         "training_seconds": sum(fold["seconds"] / fold["beside"] for fold in trained),
         "device": trained[0]["device"],
         "folds_sha256": fingerprint(job.paths.folds),

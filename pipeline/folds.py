@@ -35,16 +35,17 @@ from pipeline.records.tables import (
     read_manifest,
     require_same_ids,
     require_written_by_foldwise,
-    sorted_ids,
     write_csv,
 )
-from pipeline.records.task import task_of
+from pipeline.records.task import read_task
 from pipeline.records.up_to_date import folds_files
 from pipeline.system.console import run_stage, say
 from pipeline.system.errors import InputError, StaleError, count_of
 from pipeline.system.files import fingerprint, write_json
 from pipeline.system.places import shown
 from pipeline.system.toml import read_toml
+from pipeline.tasks.stratification import iterative_folds
+from pipeline.tasks.task import Task
 
 
 def resolve_groups(train: pd.DataFrame) -> pd.Series:
@@ -68,12 +69,17 @@ def resolve_groups(train: pd.DataFrame) -> pd.Series:
     return first.where((component.map(component.value_counts()) > 1).to_numpy() | (train["group"] != ""), "")
 
 
-def assign_folds(train: pd.DataFrame, groups: pd.Series, has_user_groups: bool, settings: Folds) -> np.ndarray:
-    """Fold (N,) int of each row, stratified by label with scikit-learn's splitters and shuffled with the seed.
+def assign_folds(
+    train: pd.DataFrame, strata: pd.Series | np.ndarray, groups: pd.Series, has_user_groups: bool, settings: Folds
+) -> np.ndarray:
+    """Fold (N,) int of each row, shuffled with the seed.
 
-    Without groups of the user, byte-identical images are split as one image, so that the folds have nearly equal sizes.
-    Raises FoldwiseError if there are fewer images or groups than folds, or if every class has fewer images than folds.
+    Rows with one stratum each are stratified with scikit-learn's splitters, rows with several labels (N, C) by
+    ``iterative_folds``. Without groups of the user, byte-identical images are split as one image, so that the folds
+    have nearly equal sizes. Raises FoldwiseError if there are fewer images or groups than folds, or if every class has
+    fewer images than folds.
 
+    strata: of ``Task.strata``
     groups: (N,) str of ``resolve_groups``
     has_user_groups: True if the user gave groups
     """
@@ -84,23 +90,28 @@ def assign_folds(train: pd.DataFrame, groups: pd.Series, has_user_groups: bool, 
         raise InputError(
             f"{units.nunique()} images or groups cannot make {settings.n} folds; lower n of [folds] in competition.toml"
         )
+    if isinstance(strata, np.ndarray):
+        code, _ = pd.factorize(units)
+        counts = np.zeros((code.max() + 1, strata.shape[1]), int)
+        np.add.at(counts, code, strata.astype(int))
+        return iterative_folds(counts, np.bincount(code), settings.n, settings.seed)[code]
     arguments = {"n_splits": settings.n, "shuffle": True, "random_state": settings.seed}
     fold = np.empty(len(train), int)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # report() has a better message about small classes
         if has_user_groups:
-            for number, (_, rows) in enumerate(StratifiedGroupKFold(**arguments).split(train, train["label"], units)):
+            for number, (_, rows) in enumerate(StratifiedGroupKFold(**arguments).split(train, strata, units)):
                 fold[rows] = number
             return fold
-        first = train[~units.duplicated()]
-        largest = first["label"].value_counts().max()
+        first = strata[~units.duplicated()]
+        largest = first.value_counts().max()
         if largest < settings.n:
             raise InputError(
                 f"the largest class has {count_of(largest, 'image')}, fewer than {settings.n} folds; "
                 "lower n of [folds] in competition.toml"
             )
         of_first = np.empty(len(first), int)
-        for number, (_, rows) in enumerate(StratifiedKFold(**arguments).split(first, first["label"])):
+        for number, (_, rows) in enumerate(StratifiedKFold(**arguments).split(first, first)):
             of_first[rows] = number
     return units.map(dict(zip(units[first.index], of_first, strict=True))).to_numpy()
 
@@ -118,7 +129,7 @@ def given_folds(train: pd.DataFrame, path: Path, settings: Folds) -> np.ndarray:
     return table.set_index("image_id")["fold"].loc[train["image_id"]].to_numpy()
 
 
-def make_folds(manifest: pd.DataFrame, competition: Competition, paths: Paths) -> pd.DataFrame:
+def make_folds(manifest: pd.DataFrame, task: Task, competition: Competition, paths: Paths) -> pd.DataFrame:
     """The table of folds.csv, in the order of the manifest's train rows."""
     train = manifest[manifest["split"] == "train"].reset_index(drop=True)
     groups = resolve_groups(train)
@@ -133,26 +144,27 @@ def make_folds(manifest: pd.DataFrame, competition: Competition, paths: Paths) -
                 f"'{apart[apart > 1].index[0]}'; the out-of-fold score will be too good",
             )
     else:
-        strata = task_of(competition, train["label"]).strata(train["label"])
         has_user_groups = bool((train["group"] != "").any())
-        fold = assign_folds(train.assign(label=strata), groups, has_user_groups, competition.folds)
+        fold = assign_folds(train, task.strata(train["label"]), groups, has_user_groups, competition.folds)
     return train.assign(group=groups, fold=fold)[FOLDS_COLUMNS]
 
 
-def report(folds: pd.DataFrame) -> None:
+def report(folds: pd.DataFrame, task: Task) -> None:
     """Prints the number of images by class and fold, and notes on small classes and groups."""
-    table = pd.crosstab(folds["label"], folds["fold"]).loc[sorted_ids(folds["label"].unique())]
-    shown_rows = table if len(table) <= 20 else table.iloc[:20]
-    print(shown_rows.rename_axis(index=None, columns="fold").to_string())
+    number = folds["fold"].max() + 1
+    members = task.members(folds["label"])
+    counts = {name: np.bincount(folds["fold"].to_numpy()[rows], minlength=number) for name, rows in members.items()}
+    table = pd.DataFrame.from_dict(counts, orient="index")
+    print(table.iloc[:20].rename_axis(index=None, columns="fold").to_string())
     if len(table) > 20:
-        print(f"... and {len(table) - 20} more classes")
+        print(f"... and {count_of(len(table) - 20, f'more {task.noun}')}")
     small = table[(table == 0).any(axis=1)]
     if len(small):
         names = ", ".join(f"'{label}'" for label in small.index[:3])
         say(
             "folds",
-            f"note: {count_of(len(small), 'class')} with fewer images or groups than folds ({names}): some folds have "
-            "no validation image of such a class; the out-of-fold score still counts each image once",
+            f"note: {count_of(len(small), task.noun)} with fewer images or groups than folds ({names}): some folds "
+            f"have no validation image of such a {task.noun}; the out-of-fold score still counts each image once",
         )
     shared = folds[folds["group"] != ""]
     if len(shared):
@@ -170,7 +182,8 @@ def run(job: Job, force: bool = False) -> pd.DataFrame:
     paths, competition = job.paths, job.competition
     target = folds_files(paths, read_toml(paths.toml))
     read = target.hash_inputs()
-    folds = make_folds(read_manifest(paths.manifest), competition, paths)
+    task = read_task(paths)
+    folds = make_folds(read_manifest(paths.manifest), task, competition, paths)
     text = folds.to_csv(index=False, lineterminator="\n")
     same = paths.folds.exists() and paths.folds.read_bytes() == text.encode()
     trained = sorted(
@@ -186,7 +199,7 @@ def run(job: Job, force: bool = False) -> pd.DataFrame:
             f"would become invalid; undo the change, or type: {job.call.make_line('folds')} FORCE=1"
         )
     require_written_by_foldwise(paths.folds, FOLDS_COLUMNS, paths.folds_record)
-    report(folds)
+    report(folds, task)
     write_csv(paths.folds, folds)
     write_json(paths.folds_record, target.new_record(read, [paths.folds]))
     if trained and not keeps_runs_valid:

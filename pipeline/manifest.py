@@ -4,9 +4,9 @@
     python -m pipeline.manifest --competition dogs-vs-cats
 
 Reads   data/<competition>/competition.toml and the images it names
-Writes  manifest.csv (image_id, path, split, label, group, width, height, sha256), problems.csv (path, problem, detail),
-        contact_sheet.png (some images of each class) and, if the names of the test images contain their labels,
-        test_labels.csv (id, label), which only submit reads
+Writes  manifest.csv (image_id, path, split, label, group, width, height, sha256), task.json (the kind of task and the
+        names of its targets), problems.csv (path, problem, detail), contact_sheet.png (some images of each class) and,
+        if the names of the test images contain their labels, test_labels.csv (id, label), which only submit reads
 """
 
 from __future__ import annotations
@@ -20,18 +20,34 @@ if __name__ == "__main__":  # before the imports that take seconds
 
 from collections import Counter
 from itertools import islice
-from pathlib import Path
 
 import pandas as pd
 
 from pipeline.pixels.contact_sheet import draw_contact_sheet
 from pipeline.pixels.inspection import with_inspection
-from pipeline.records.competition import Competition, Test
+from pipeline.records.competition import Competition
 from pipeline.records.job import Job, job_of
-from pipeline.records.paths import Paths
-from pipeline.records.sources import (
-    Problem,
+from pipeline.records.labels import (
+    Kind,
+    as_in_manifest,
     check_labels,
+    explain,
+    find_kind,
+    names_of,
+    require_variety,
+    some_of_each,
+    task_of,
+)
+from pipeline.records.paths import Paths
+from pipeline.records.problems import (
+    DROPPED,
+    Problem,
+    find_identical,
+    manifest_paths,
+    with_manifest_paths,
+    write_problems,
+)
+from pipeline.records.sources import (
     list_images,
     require_some,
     shared_ids,
@@ -39,9 +55,9 @@ from pipeline.records.sources import (
     train_ids,
     train_table,
 )
-from pipeline.records.submission import check_submission
+from pipeline.records.submission import check_submission, read_sample, submitted_columns
 from pipeline.records.tables import MANIFEST_COLUMNS, require_written_by_foldwise, sorted_ids, write_csv
-from pipeline.records.task import task_of
+from pipeline.records.task import metric_of, save_task
 from pipeline.records.up_to_date import StageFiles, manifest_files
 from pipeline.system.console import run_stage, say
 from pipeline.system.errors import InputError, count_of
@@ -49,15 +65,15 @@ from pipeline.system.files import write_json
 from pipeline.system.index import Index
 from pipeline.system.places import shown
 from pipeline.system.toml import read_toml
-
-#: Problems that drop a train image; others are only reported.
-DROPPED = {"unreadable", "name does not match", "no label", "label outside classes", "file missing"}
+from pipeline.tasks.task import Task
 
 
-def train_part(paths: Paths, competition: Competition, hashes: dict[str, str]) -> tuple[pd.DataFrame, list[Problem]]:
-    """The train rows of the manifest, and their problems.
+def train_part(
+    paths: Paths, competition: Competition, hashes: dict[str, str]
+) -> tuple[pd.DataFrame, Task, list[Problem]]:
+    """The train rows of the manifest, what their labels are for, and their problems.
 
-    Raises FoldwiseError if too many files cannot be used, or if fewer than two classes remain.
+    Raises FoldwiseError if too many files cannot be used, or if all labels that remain are the same.
     """
     source = competition.train
     folder, names = list_images(paths, source.images, "train")
@@ -65,12 +81,16 @@ def train_part(paths: Paths, competition: Competition, hashes: dict[str, str]) -
     if competition.test is not None and competition.test.images == source.images:  # both are in one folder
         of_test = set(test_table(competition.test, names, folder, paths)[0]["name"])
         names = [name for name in names if name not in of_test]
-    table, problems = train_table(source, names, folder, paths)
-    if paths.dry_run:
-        per_class = max(competition.folds.n, 40 // max(1, table["label"].nunique()))
-        table, problems = table.groupby("label").head(per_class).reset_index(drop=True), []
+    sample = read_sample(competition, paths)
+    (table, cells), problems = train_table(source, names, folder, paths, submitted_columns(competition, sample))
+    kind = find_kind(cells, competition, None if sample is None else sample.iloc[:, 1:])
+    names_of_targets = names_of(cells, kind, competition)
+    table = table.assign(label=as_in_manifest(cells, kind, names_of_targets))
     files = len(table) + len(problems)
-    table, found = check_labels(table, competition.classes)
+    table, found = check_labels(table, kind, names_of_targets)
+    if paths.dry_run:
+        table, problems, found = some_of_each(table, task_of(kind, names_of_targets, table), competition), [], []
+        files = len(table)
     problems += found
     table, found = with_inspection(table, folder, "checking train images", hashes) if len(table) else (table, [])
     problems += found
@@ -88,30 +108,32 @@ def train_part(paths: Paths, competition: Competition, hashes: dict[str, str]) -
             f"max_bad = {source.max_bad} allows, such as '{bad[0].path}' ({bad[0].detail}); see all of them in "
             f"{shown(paths.problems)}, correct the pattern or the files, or raise [train] max_bad in competition.toml"
         )
-    if table["label"].nunique() < 2:
-        raise InputError(f"all train images have the label '{table['label'].iloc[0]}'; at least two classes are needed")
-    return table.assign(
-        image_id=train_ids(table["name"]), split="train", path=manifest_paths(table, folder, paths)
-    ), problems
+    task = task_of(kind, names_of_targets, table)
+    require_variety(table["label"], task, competition)
+    explain(kind, task)
+    table["image_id"], table["path"] = train_ids(table["name"]), manifest_paths(table, folder, paths)
+    return table.assign(split="train"), task, problems
 
 
 def test_part(
-    paths: Paths, source: Test, train_images: str, classes: list[str], hashes: dict[str, str]
+    paths: Paths, competition: Competition, task: Task, hashes: dict[str, str]
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[Problem]]:
     """The test rows of the manifest, the labels in their file names (id, label), and their problems.
 
     No test row is dropped, since the submission needs every id.
     """
+    source = competition.test
+    assert source is not None
     folder, names = list_images(paths, source.images, "test")
     if source.ids is None:
         require_some(names, folder, "test")
     table, problems = test_table(source, names, folder, paths)
-    if source.images == train_images:
+    if source.images == competition.train.images:
         problems = [problem for problem in problems if problem.problem != "name does not match"]
     if paths.dry_run:
         table, problems = table.head(16), []
     table, found = with_inspection(table, folder, "checking test images", hashes)
-    prior = "; its prediction will be the share of each class"
+    prior = f"; its prediction will be {task.prior_words}"
     problems = [
         problem._replace(detail=problem.detail + prior)
         if problem.problem in ("unreadable", "file missing")
@@ -120,7 +142,9 @@ def test_part(
     ]
     known = table[table["label"] != ""]
     if len(known):
-        known, found = check_labels(known, classes)
+        kind = Kind(task.kind, task.separator)
+        known = known.assign(label=as_in_manifest(known[["label"]], kind, task.target_names))
+        known, found = check_labels(known, kind, task.target_names)
         problems += found
     rows = table.assign(split="test", label="", group="", path=manifest_paths(table, folder, paths))
     return (
@@ -130,79 +154,36 @@ def test_part(
     )
 
 
-def manifest_paths(table: pd.DataFrame, folder: Path, paths: Paths) -> list[str]:
-    """Paths as in the manifest: relative to the competition's folder if below it, else absolute; "" for no file."""
-    base = folder.relative_to(paths.home) if folder.is_relative_to(paths.home) else folder
-    return [(base / name).as_posix() if name else "" for name in table["name"]]
-
-
-def with_manifest_paths(problems: list[Problem], folder: Path, paths: Paths) -> list[Problem]:
-    """The problems, with their file names replaced by the paths of the manifest."""
-    table = pd.DataFrame({"name": [problem.path for problem in problems]}, dtype=str)
-    places = manifest_paths(table, folder, paths)
-    return [problem._replace(path=path) for problem, path in zip(problems, places, strict=True)]
-
-
-def find_identical(manifest: pd.DataFrame) -> list[Problem]:
-    """Problems for byte-identical images: one for each image whose bytes are those of an earlier row.
-
-    The kind of the problem says if they are in train and test, or if they have different labels.
-    """
-    problems = []
-    known = manifest[manifest["sha256"] != ""]
-    for _, twins in known[known["sha256"].duplicated(keep=False)].groupby("sha256", sort=False):
-        first = twins.iloc[0]
-        for twin in twins.iloc[1:].itertuples():
-            if twin.split != first["split"]:
-                kind, detail = "identical in train and test", f"the same bytes as {first['path']} ({first['label']})"
-            elif twin.label != first["label"]:
-                kind, detail = (
-                    "identical with another label",
-                    f"its label is '{twin.label}', but that of {first['path']} is '{first['label']}'",
-                )
-            else:
-                kind, detail = "identical", f"the same bytes as {first['path']}"
-            problems.append(Problem(twin.path, kind, detail))
-    return problems
-
-
 def make_manifest(
     paths: Paths, competition: Competition, hashes: dict[str, str]
-) -> tuple[pd.DataFrame, pd.DataFrame, list[Problem]]:
-    """The manifest, the known labels of test rows (id, label), and all problems.
+) -> tuple[pd.DataFrame, Task, pd.DataFrame, list[Problem]]:
+    """The manifest, the task, the known labels of test rows (id, label), and all problems.
 
     Train rows come before test rows; each split is sorted by id.
 
     hashes: the sha256 of each image is added to it, by path
     """
-    table, problems = train_part(paths, competition, hashes)
+    table, task, problems = train_part(paths, competition, hashes)
     parts, known = [table], pd.DataFrame(columns=["id", "label"])
     if competition.test is not None:
-        classes = task_of(competition, table["label"]).target_names
-        table, known, found = test_part(paths, competition.test, competition.train.images, classes, hashes)
+        table, known, found = test_part(paths, competition, task, hashes)
         parts.append(table)
         problems += found
     ordered = [part.set_index("image_id").loc[sorted_ids(part["image_id"])].reset_index() for part in parts]
     manifest = pd.concat(ordered, ignore_index=True)[MANIFEST_COLUMNS]
-    return manifest, known, problems + find_identical(manifest)
+    return manifest, task, known, problems + find_identical(manifest)
 
 
-def write_problems(paths: Paths, problems: list[Problem]) -> None:
-    """Writes problems.csv."""
-    require_written_by_foldwise(paths.problems, Problem._fields, paths.manifest_record)
-    write_csv(paths.problems, pd.DataFrame(problems, columns=list(Problem._fields)))
-
-
-def report(manifest: pd.DataFrame, problems: list[Problem], competition: Competition, paths: Paths) -> None:
+def report(manifest: pd.DataFrame, task: Task, problems: list[Problem], paths: Paths) -> None:
     """Prints the classes, the image sizes, and at most three problems of each kind."""
     train = manifest[manifest["split"] == "train"]
-    counts = train["label"].value_counts()
-    counts = counts.loc[sorted_ids(counts.index)]
+    counts = {name: len(rows) for name, rows in task.members(train["label"]).items()}
     listing = ", ".join(f"{label} {count:,}" for label, count in islice(counts.items(), 12))
-    more = f", ... ({counts.min():,} to {counts.max():,} each)" if len(counts) > 12 else ""
-    say("manifest", f"{count_of(len(counts), 'class')}: {listing}{more}")
-    for name in sorted(set(competition.classes or []) - set(counts.index)):
-        say("manifest", f"note: no train image has the label '{name}', which is in classes of competition.toml")
+    more = f", ... ({min(counts.values()):,} to {max(counts.values()):,} each)" if len(counts) > 12 else ""
+    say("manifest", f"{count_of(len(counts), task.noun)}: {listing}{more}")
+    for name in task.target_names if task.kind != "regression" else []:
+        if name not in counts:
+            say("manifest", f"note: no train image has the label '{name}', which is in classes of competition.toml")
     sizes = manifest.loc[manifest["width"] > 0, ["width", "height"]]
     spans = [f"{side} {sizes[side].min()} to {sizes[side].max()} (median {sizes[side].median():.0f})" for side in sizes]
     say("manifest", f"sizes: {', '.join(spans)} pixels")
@@ -220,7 +201,7 @@ def report(manifest: pd.DataFrame, problems: list[Problem], competition: Competi
 
 def make_with_hashes(
     target: StageFiles, job: Job
-) -> tuple[pd.DataFrame, pd.DataFrame, list[Problem], dict[str, str | None]]:
+) -> tuple[pd.DataFrame, Task, pd.DataFrame, list[Problem], dict[str, str | None]]:
     """Returns what ``make_manifest`` returns, and the sha256 of all files that it read, by key.
 
     Each image is read only once, since the check also computes its sha256. A file that changes during the call counts
@@ -230,7 +211,7 @@ def make_with_hashes(
     index.begin()
     signatures = {str(file): index.signature(file) for file in target.inputs}
     hashes: dict[str, str] = {}
-    manifest, known, problems = make_manifest(job.paths, job.competition, hashes)
+    manifest, task, known, problems = make_manifest(job.paths, job.competition, hashes)
     for file, sha256 in hashes.items():
         index.remember(file, signatures.get(file), sha256)
     others = {
@@ -239,7 +220,7 @@ def make_with_hashes(
         if file not in hashes
     }
     index.save()
-    return manifest, known, problems, {index.key(file): sha256 for file, sha256 in hashes.items()} | others
+    return manifest, task, known, problems, {index.key(file): sha256 for file, sha256 in hashes.items()} | others
 
 
 def refuse_to_replace(target: StageFiles, job: Job, known_text: str) -> None:
@@ -267,18 +248,20 @@ def run(job: Job) -> pd.DataFrame:
     """Checks all images; writes the manifest and returns it."""
     paths, competition = job.paths, job.competition
     target = manifest_files(paths, read_toml(paths.toml))
-    manifest, known, problems, read = make_with_hashes(target, job)
+    manifest, task, known, problems, read = make_with_hashes(target, job)
     refuse_to_replace(target, job, known.to_csv(index=False, lineterminator="\n"))
     write_problems(paths, problems)
-    report(manifest, problems, competition, paths)
-    draw_contact_sheet(manifest, paths)
+    report(manifest, task, problems, paths)
+    draw_contact_sheet(manifest, task, paths)
     train, test = (manifest[manifest["split"] == split] for split in ("train", "test"))
     if not paths.dry_run:
-        check_submission(test["image_id"], task_of(competition, train["label"]), competition, paths)
-    made = [paths.manifest, paths.problems, paths.contact_sheet]
+        check_submission(test["image_id"], task, competition, paths)
+    metric_of(competition, task, paths)  # raises an error if it does not apply
+    made = [paths.manifest, paths.task, paths.problems, paths.contact_sheet]
     if names_contain_labels(competition):
         write_csv(paths.test_labels, known)
         made.append(paths.test_labels)
+    save_task(paths, task)
     write_csv(paths.manifest, manifest)
     write_json(paths.manifest_record, target.new_record(read, made))
     say(

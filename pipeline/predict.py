@@ -21,13 +21,12 @@ if __name__ == "__main__":  # before the imports that take seconds
 
 import time
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from pipeline.learner.arrangement import Compute, computing
-from pipeline.learner.inference import fuse_batchnorm, predict, tta_views
+from pipeline.learner.inference import Model, fuse_batchnorm, predict, tta_views
 from pipeline.learner.trained import load_folds
 from pipeline.pixels.augment import eval_transforms
 from pipeline.pixels.cache import open_pixels, readable_rows
@@ -72,16 +71,16 @@ def predictor(job: Job, tables: RunTables, compute: Compute) -> Callable[[pd.Dat
     recipe, device = job.recipe, compute.device
     pixels = open_pixels(job.paths, readable_rows(tables.manifest), recipe.cache_side, "predict")
     trained, preprocessing = load_folds(job, job.folds, tables.identity, tables.task)
-    modules = {fold: compute.place(fuse_batchnorm(module)) for fold, module in trained.items()}
+    models = {fold: Model(compute.place(fuse_batchnorm(module)), task) for fold, (module, task) in trained.items()}
     transforms = eval_transforms(recipe, preprocessing)
     workers = compute.workers(job.machine.workers, pixels.cached is not None)
-    predict_rows = partial(predict, task=tables.task, views=views_of(job), compute=compute)
 
     def of_rows(rows: pd.DataFrame, folds: list[int], doing: str) -> list[np.ndarray]:
         order = EpochBatches(len(rows), recipe.batch_size, share=compute.ranks.share)
         loader = Loader(ImageDataset(pixels, rows, transforms), order, workers, device.type == "cuda")
         normalize = compute.normalize(preprocessing)
-        return predict_rows([modules[fold] for fold in folds], normalize, WithProgress(loader, "predict", doing))
+        with_progress = WithProgress(loader, "predict", doing)
+        return predict([models[fold] for fold in folds], normalize, with_progress, views_of(job), compute)
 
     return of_rows
 

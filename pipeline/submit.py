@@ -3,7 +3,8 @@
     make submit COMPETITION=dogs-vs-cats RECIPE=resnet18
     python -m pipeline.submit --competition dogs-vs-cats --recipe resnet18 --folds 0
 
-Reads   manifest.csv, runs/<run>/test.npz and score.json, the sample submission, and the test labels if they are known
+Reads   manifest.csv, task.json, runs/<run>/test.npz and score.json, the sample submission, and the test labels if they
+        are known
 Writes  submissions/<competition>/<run>.csv, and <run>.json, which records where it came from. An older file with other
         content is kept as <run>.<fingerprint>.csv, since it may have been uploaded
 """
@@ -24,12 +25,13 @@ import numpy as np
 import pandas as pd
 
 from pipeline.records.job import Job, job_of
+from pipeline.records.labels import Kind, as_in_manifest
 from pipeline.records.paths import name_with_folds
 from pipeline.records.predictions import Predictions
 from pipeline.records.runs import made_of
-from pipeline.records.submission import check_sample, format_submission, submission_text
+from pipeline.records.submission import check_sample, format_submission, read_sample, submission_text
 from pipeline.records.tables import read_csv, read_manifest
-from pipeline.records.task import TASKS, Task
+from pipeline.records.task import metric_of, read_task
 from pipeline.records.up_to_date import submit_files
 from pipeline.system.console import run_stage, say
 from pipeline.system.errors import InputError, StaleError, count_of
@@ -37,6 +39,7 @@ from pipeline.system.files import fingerprint, read_record, write_json, write_te
 from pipeline.system.places import shown
 from pipeline.system.provenance import provenance
 from pipeline.system.toml import read_toml
+from pipeline.tasks.task import Task
 
 
 def load_test(job: Job, score: dict[str, Any]) -> tuple[pd.Series, np.ndarray, Task]:
@@ -44,13 +47,13 @@ def load_test(job: Job, score: dict[str, Any]) -> tuple[pd.Series, np.ndarray, T
     files, again = job.predictions, f"type: {job.call.make_line('ensemble')}"
     damaged = f"delete {shown(files.record)} and {again}"
     loaded = Predictions.load(files.test, score.get("sha256", {}).get("test", ""), damaged)
-    task = TASKS[job.competition.task](list(loaded.target_names))
+    task = read_task(job.paths)
     manifest = read_manifest(job.paths.manifest)
     ids = manifest.loc[manifest["split"] == "test", "image_id"]
     return ids, loaded.aligned(ids, task.target_names, shown(files.test), again), task
 
 
-def known_score(job: Job, ids: pd.Series, predictions: np.ndarray, task: Task) -> float | None:
+def known_score(job: Job, ids: pd.Series, predictions: np.ndarray, task: Task, rule: dict[str, Any]) -> float | None:
     """The score on the test labels, if [test] names them or the names of the test images contain them."""
     source = job.competition.test
     assert source is not None
@@ -60,7 +63,7 @@ def known_score(job: Job, ids: pd.Series, predictions: np.ndarray, task: Task) -
     known = read_csv(path)
     if known.empty:
         return None
-    labels = known.set_index(known.columns[0])[known.columns[1]]
+    labels = labels_of(known, task)
     here = ids.isin(labels.index).to_numpy()
     if not here.any():
         raise InputError(
@@ -68,7 +71,18 @@ def known_score(job: Job, ids: pd.Series, predictions: np.ndarray, task: Task) -
             "or [test] in competition.toml"
         )
     targets = task.targets(labels.loc[ids[here]].reset_index(drop=True))
-    return task.score(job.competition.metric, targets, predictions[here])
+    return task.score(metric_of(job.competition, task, job.paths), targets, predictions[here], rule)
+
+
+def labels_of(known: pd.DataFrame, task: Task) -> pd.Series:
+    """The labels of a CSV by id, which is its first column, as the manifest writes labels.
+
+    They are in columns with the names of the targets, else in the second column.
+    """
+    names = task.target_names
+    chosen = names if len(names) > 1 and set(names) <= set(known.columns) else [known.columns[1]]
+    labels = as_in_manifest(known[chosen], Kind(task.kind, task.separator), names)
+    return pd.Series(labels.to_numpy(), index=known[known.columns[0]].to_numpy())
 
 
 def keep_older(path: Path, text: str) -> None:
@@ -99,11 +113,11 @@ def run(job: Job) -> pd.DataFrame | None:
         return None
 
     ids, predictions, task = load_test(job, score)
-    table = format_submission(ids, predictions, task, form)
+    table = format_submission(ids, predictions, task, form, score["rule"], read_sample(competition, paths))
     sample = paths.find(form.sample) if form.sample and not paths.dry_run else None
     if sample:
         table = check_sample(table, sample, form)
-    score_on_labels = known_score(job, ids, predictions, task)
+    score_on_labels = known_score(job, ids, predictions, task, score["rule"])
 
     path = paths.submissions / name_with_folds(run_of_job, job.folds, job.num_folds, ".csv")
     text = submission_text(table, form)

@@ -35,7 +35,7 @@ from torch import nn
 from pipeline.learner.arrangement import Compute, computing, settle_arrangement
 from pipeline.learner.checkpoint import Checkpoints, require_disk_space, save_weights
 from pipeline.learner.fold_data import FoldData, load_data
-from pipeline.learner.inference import predict
+from pipeline.learner.inference import Model, predict
 from pipeline.learner.inputs import Mixer
 from pipeline.learner.models import build_model
 from pipeline.learner.optimizer import build_optimizer, lr_at, set_lr
@@ -87,11 +87,11 @@ def train_fold(
     The weights are not those of the epoch with the best validation score, since such a choice would make the
     out-of-fold score too good. A step waits for the device only to save or to check the losses.
     """
-    recipe, metric, task = job.recipe, job.competition.metric, data.task
+    recipe, metric, task = job.recipe, data.metric, data.task
     ranks, precision = compute.ranks, compute.precision
     steps, batch_size = len(data.train), min(recipe.batch_size, len(data.train_rows))
     parts = compute.arrangement.parts
-    loss_of, mix = task.loss(data.train_targets, recipe).to(compute.device), Mixer(recipe)
+    loss_of, mix = task.loss(data.train_targets, recipe.objective).to(compute.device), Mixer(recipe)
     targets_of = torch.from_numpy(data.train_targets).to(compute.device)
     lr_of = partial(lr_at, steps_per_epoch=steps, recipe=recipe)
     ema = ModelEmaV3(module, decay=recipe.ema_decay, use_warmup=True) if recipe.ema_decay else None
@@ -105,7 +105,7 @@ def train_fold(
     ranks.require_same("checkpoints", str(training.step))
     if training.step:
         say("train", f"fold {store.fold}: continuing after step {training.step:,} of {recipe.epochs * steps:,}")
-    log = TrainingLog(store, recipe.epochs, metric, training.history, ranks.is_first)
+    log = TrainingLog(store, recipe.epochs, metric.name, training.history, ranks.is_first)
     saver = Saver(training, store, ranks, lr_of, recipe.epochs * steps)
     if compute.arrangement.compiled:
         module.compile()
@@ -152,12 +152,12 @@ def train_fold(
         train_logits, train_rows = training.scored_logits()
         train_predictions = task.predictions(train_logits).cpu().numpy()
         val = Interruptible(data.val, saver.stop_if_asked)
-        predictions = predict([training.kept], normalize, val, task, [()], compute)[0]
+        predictions = predict([Model(training.kept, task)], normalize, val, [()], compute)[0]
         log.add(
             lr=lr_of(training.step - 1),
             train_loss=float(torch.stack(training.losses).mean()),
             train_score=task.score(metric, data.train_targets[train_rows], train_predictions),
-            val_loss=task.score(task.validation_loss, data.val_targets, predictions),
+            val_loss=task.val_loss(data.val_targets, predictions),
             val_score=task.score(metric, data.val_targets, predictions),
         )
         training.end_epoch()
@@ -176,8 +176,7 @@ def finish(
     log, fold, folder = trained.log, store.fold, store.folder
     heading = f"{job.paths.competition}, {job.run.name}, fold {fold}"
     log.close(heading)
-    labels = data.val_rows["label"].tolist()
-    draw_validation(folder, data.val_images, labels, trained.predictions, data.task, heading)
+    draw_validation(folder, data, trained.predictions, heading)
     sha256 = save_weights(folder / "weights.safetensors", trained.module, about)
     last, seconds = log.history[-1], log.table["seconds"].sum()
     done = {"fold": fold, "last_epoch": last, "weights_sha256": sha256, "made_of": about["made_of"], "seconds": seconds}
@@ -185,7 +184,7 @@ def finish(
     store.checkpoints.discard()
     say(
         "train",
-        f"fold {fold}: {job.competition.metric} {last['val_score']:.4f} on validation images, "
+        f"fold {fold}: {data.metric.name} {last['val_score']:.4f} on validation images, "
         f"{facts['train_score']:.4f} on images it was trained on, in {duration(seconds)} -> {shown(folder)}"
         f"{job.call.next_step('submit')}",
     )
@@ -230,13 +229,14 @@ def train(job: Job, fold: int, stop: Stop) -> None:
         store = FoldStore(fold, folder, checkpoints, stop, data.train_rows["image_id"].tolist())
         about = {"made_of": tables.identity, "fold": fold, "preprocessing": network.preprocessing._asdict()}
         about["pretrained_sha256"] = network.pretrained_sha256
+        about |= {"task": data.task.fitted_to} if data.task.fitted_to else {}
         with stop:
             trained = train_fold(job, module, normalize, data, compute, store)
-        sample = predict([trained.module], normalize, data.train_sample, data.task, [()], compute)[0]
-        train_score = data.task.score(job.competition.metric, data.train_sample_targets, sample)
+        sample = predict([Model(trained.module, data.task)], normalize, data.train_sample, [()], compute)[0]
+        train_score = data.task.score(data.metric, data.train_sample_targets, sample)
         if ranks.is_first:
             machine = {"device": str(device), "beside": folds_at_once(), **settled.as_dict()}
-            score = {"metric": job.competition.metric, "train_score": train_score}
+            score = {"metric": data.metric.name, "train_score": train_score}
             finish(job, store, data, trained, about, {**score, **machine})
 
 

@@ -16,7 +16,8 @@ from pipeline.pixels.cache import open_pixels, readable_rows
 from pipeline.pixels.dataset import Batches, EpochBatches, ImageDataset
 from pipeline.records.job import Job
 from pipeline.records.runs import RunTables
-from pipeline.records.task import Task
+from pipeline.tasks.metrics import Metric
+from pipeline.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class FoldData:
     train_images, val_images: the datasets of these batches, to draw pictures of them
     train_rows, val_rows: image_id and label, by row of the batches
     train_targets, val_targets, train_sample_targets: (N, C), (M, C), (K, C) float32
-    task: what targets and predictions mean
+    task: what targets and predictions mean, fitted to the train targets
+    metric: the metric of the competition
     to_predict: number of images that will pass through models after the training
     """
 
@@ -43,6 +45,7 @@ class FoldData:
     val_targets: np.ndarray
     train_sample_targets: np.ndarray
     task: Task
+    metric: Metric
     to_predict: int
 
 
@@ -65,6 +68,7 @@ def load_data(job: Job, tables: RunTables, fold: int, network: Network, compute:
         len(train_images), recipe.batch_size, recipe.seed, 2 if job.call.dry_run else None, ranks.share
     )
     ranks.require_divisible(order.batch_size)
+    train_targets = task.targets(train_rows["label"])
     views = len(tta_views(competition.symmetries if recipe.tta else []))
     test_rows = int((readable["split"] == "test").sum())
     return FoldData(
@@ -75,9 +79,10 @@ def load_data(job: Job, tables: RunTables, fold: int, network: Network, compute:
         val_images=val_images,
         train_rows=train_rows,
         val_rows=val_rows,
-        train_targets=task.targets(train_rows["label"]),
+        train_targets=train_targets,
         val_targets=task.targets(val_rows["label"]),
         train_sample_targets=task.targets(sample_rows["label"]),
-        task=task,
+        task=task.fitted(train_targets, recipe.objective),
+        metric=tables.metric,
         to_predict=views * (len(table) + competition.folds.n * test_rows),
     )

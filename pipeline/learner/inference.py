@@ -6,6 +6,7 @@ Legend: N rows, C targets, B batch, S image side.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch.fx.experimental.optimization import fuse
 from pipeline.learner.arrangement import Compute
 from pipeline.learner.resident import on_device
 from pipeline.pixels.dataset import Batches
-from pipeline.records.task import Task
+from pipeline.tasks.task import Task
 
 #: The symmetries of competition.toml, as functions of inputs (B, 3, S, S).
 SYMMETRIES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -24,6 +25,15 @@ SYMMETRIES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "rot90": lambda inputs: inputs.rot90(1, (-2, -1)),
     "transpose": lambda inputs: inputs.transpose(-2, -1),
 }
+
+
+class Model(NamedTuple):
+    """A module, and the task that says what its logits mean, as it was fitted with the module."""
+
+    module: nn.Module
+    task: Task
+
+
 View = tuple[str, ...]  # symmetries in the order in which they are applied; () is the original image
 
 
@@ -62,20 +72,19 @@ def fuse_batchnorm(module: nn.Module) -> nn.Module:
 
 @torch.inference_mode()
 def predict(
-    modules: Sequence[nn.Module],
+    models: Sequence[Model],
     normalize: nn.Module,
     loader: Batches,
-    task: Task,
     views: Sequence[View],
     compute: Compute,
 ) -> list[np.ndarray]:
-    """Predictions (N, C) float32 of each module, by row of the loader, averaged over the views.
+    """Predictions (N, C) float32 of each model, by row of the loader, averaged over the views.
 
-    One pass over the images is enough for all modules and views. Each rank predicts its share of the batches; all ranks
+    One pass over the images is enough for all models and views. Each rank predicts its share of the batches; all ranks
     return all rows.
     """
     ranks, precision = compute.ranks, compute.precision
-    for module in modules:
+    for module, _ in models:
         module.eval()
         ranks.share_buffers(module)
     rows_seen, seen = [], []
@@ -83,8 +92,8 @@ def predict(
         inputs = normalize(images)
         pictures = [apply_view(inputs, view) for view in views]
         with precision.autocast():
-            by_view = [[task.predictions(module(picture).float()) for picture in pictures] for module in modules]
-        seen.append(torch.stack([torch.stack(of_module).mean(dim=0) for of_module in by_view], dim=1))
+            by_view = [[task.predictions(module(picture).float()) for picture in pictures] for module, task in models]
+        seen.append(torch.stack([torch.stack(of_model).mean(dim=0) for of_model in by_view], dim=1))
         rows_seen.append(rows)
     mine = (torch.cat(rows_seen).numpy(), torch.cat(seen).cpu().numpy()) if rows_seen else None
     rows_of_ranks, predictions_of_ranks = zip(*filter(None, ranks.gather(mine)), strict=True)

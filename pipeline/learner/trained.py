@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
 from pipeline.learner.checkpoint import load_weights
+from pipeline.learner.inference import Model
 from pipeline.learner.models import build_model
 from pipeline.pixels.preprocessing import Preprocessing
 from pipeline.records.job import Job
 from pipeline.records.runs import differences
-from pipeline.records.task import Task
 from pipeline.system.errors import StaleError
 from pipeline.system.files import read_json
 from pipeline.system.places import shown
+from pipeline.tasks.task import Task
 
 
 def load_folds(
     job: Job, folds: list[int], wanted: dict[str, Any], task: Task
-) -> tuple[dict[int, nn.Module], Preprocessing]:
-    """Returns the module of each fold, in eval mode on the CPU, and the preprocessing that all folds share.
+) -> tuple[dict[int, Model], Preprocessing]:
+    """Returns the model of each fold, in eval mode on the CPU, and the preprocessing that all folds share.
 
     wanted: the identity (records/runs.py) that the weights must have
 
     Raises FoldwiseError if weights are damaged or have another identity.
     """
-    modules = {}
+    models = {}
     for fold in folds:
         folder = job.fold_folder(fold)
         trained = read_json(folder / "trained.json", "weights_sha256")
@@ -37,6 +36,7 @@ def load_folds(
                 f"{shown(folder)} was made from something else ({differing or 'another fold'}); undo the change, or "
                 "delete that folder and train the fold again"
             )
-        modules[fold] = build_model(job.recipe, len(task.target_names)).module.eval()
-        modules[fold].load_state_dict(weights)
-    return modules, Preprocessing(**about["preprocessing"])
+        module = build_model(job.recipe, len(task.target_names)).module.eval()
+        module.load_state_dict(weights)
+        models[fold] = Model(module, task.with_fit(about.get("task", {})))
+    return models, Preprocessing(**about["preprocessing"])

@@ -1,4 +1,4 @@
-"""Draws pictures of a fold: augmented train images, predicted validation images, and the confusion matrix.
+"""Draws pictures of a fold: augmented train images, predicted validation images, and all predictions at a glance.
 
 Legend: N rows, C targets.
 """
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.learner.fold_data import FoldData
 from pipeline.pixels.dataset import ImageDataset
-from pipeline.pixels.pictures import save_confusion, save_grid
-from pipeline.records.task import Task
+from pipeline.pixels.pictures import save_confusion, save_grid, save_scatter, save_tags
 
 #: Maximum number of images in a picture.
 SHOWN = 24
@@ -30,26 +30,37 @@ def draw_augmented(path: Path, dataset: ImageDataset, labels: Sequence[str]) -> 
     save_grid(path, images, [labels[row] for row in rows], 8, "train images after augmentation")
 
 
-def draw_validation(
-    folder: Path, dataset: ImageDataset, labels: Sequence[str], predictions: np.ndarray, task: Task, heading: str
-) -> None:
-    """Draws validation.png, some images with their predicted and true labels, and confusion.png, counts of all.
+def draw_validation(folder: Path, data: FoldData, predictions: np.ndarray, heading: str) -> None:
+    """Draws validation.png, some validation images with their predicted and true labels, and a picture of all of them.
 
-    labels (N,) and predictions (N, C) by row of the dataset.
+    This is confusion.png for classes and grades, tags.png for several labels, and scatter.png for numbers.
+
+    predictions: (M, C) by row of the validation images
     """
-    best = task.best(predictions)
-    rows = rows_to_show(len(dataset))
-    wrong = [best[row] != labels[row] for row in rows]
+    task, labels = data.task, data.val_rows["label"].tolist()
+    rule = task.default_rule(data.metric)
+    best = task.best(predictions, rule)
+    rows = rows_to_show(len(labels))
+    wrong = [task.kind != "regression" and best[row] != labels[row] for row in rows]
     titles = [
-        task.describe(predictions[row]) + (f"\nis {labels[row]}" if is_wrong else "")
+        task.describe(predictions[row], rule)
+        + (f"\nis {labels[row] or '(none)'}" if is_wrong or task.kind == "regression" else "")
         for row, is_wrong in zip(rows, wrong, strict=True)
     ]
-    images = [dataset[0, int(row)] for row in rows]
+    images = [data.val_images[0, int(row)] for row in rows]
     save_grid(folder / "validation.png", images, titles, 8, f"{heading}: validation images as predicted", wrong)
-    position = {name: place for place, name in enumerate(task.target_names)}
-    counts = np.zeros((len(position), len(position)), int)
-    np.add.at(counts, ([position[label] for label in labels], [position[label] for label in best]), 1)
-    share = counts.trace() / len(labels)
-    save_confusion(
-        folder / "confusion.png", counts, task.target_names, f"{heading}: {share:.1%} of {len(labels):,} right"
-    )
+    if task.picture == "scatter":
+        score = f"{data.metric.name} {data.metric(data.val_targets, predictions):.4f}"
+        names = task.target_names
+        save_scatter(folder / "scatter.png", data.val_targets, predictions, names, f"{heading}: {score}")
+    elif task.picture == "tags":
+        chosen, there = task.decide(predictions, rule) > 0, data.val_targets > 0
+        counts = np.stack([(chosen & there).sum(0), (~chosen & there).sum(0), (chosen & ~there).sum(0)], axis=1)
+        save_tags(folder / "tags.png", counts, task.target_names, f"{heading}: {len(labels):,} validation images")
+    else:
+        position = {name: place for place, name in enumerate(task.target_names)}
+        counts = np.zeros((len(position), len(position)), int)
+        np.add.at(counts, ([position[label] for label in labels], [position[label] for label in best]), 1)
+        share = counts.trace() / len(labels)
+        heading = f"{heading}: {share:.1%} of {len(labels):,} right"
+        save_confusion(folder / "confusion.png", counts, task.target_names, heading)

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -61,16 +61,26 @@ def shorten(text: str, length: int = 20) -> str:
     return text if len(text) <= length else f"{text[: length // 2 - 1]}…{text[-(length // 2) :]}"
 
 
-def save_classified(
-    path: Path, image: np.ndarray, heat: np.ndarray | None, names: Sequence[str], probs: np.ndarray, heading: str
-) -> None:
-    """Saves one image, its Grad-CAM heat map and the probabilities of its classes, side by side.
+class Bars(NamedTuple):
+    """Predictions to draw as bars.
+
+    names: of the C classes or numbers
+    values: (K, C), those of K folds; drawn as dots, and their mean as bars
+    are_probabilities: True if they are between 0 and 1
+    """
+
+    names: Sequence[str]
+    values: np.ndarray
+    are_probabilities: bool = True
+
+
+def save_classified(path: Path, image: np.ndarray, heat: np.ndarray | None, bars: Bars, heading: str) -> None:
+    """Saves one image, its Grad-CAM heat map and its predictions, side by side.
 
     image: (S, S, 3) uint8, as the network sees it
     heat: (S, S) in 0..1, where the network looks; None for no heat map
-    names: of the C classes
-    probs: (K, C), probabilities of each fold, drawn as dots; their mean is drawn as bars
     """
+    names, values = bars.names, bars.values
     panels = 2 if heat is None else 3
     figure = new_figure((3.1 * panels + 0.8, 3.5))
     figure.suptitle(heading, fontsize=11)
@@ -84,19 +94,22 @@ def save_classified(
         axes[1].set_title(f"evidence for {shorten(names[0])} (Grad-CAM)", fontsize=9)
     for axis in axes[:-1]:
         axis.set_axis_off()
-    places, mean = np.arange(len(names)), probs.mean(axis=0)
+    places, mean = np.arange(len(names)), values.mean(axis=0)
+    low, high = (0.0, 1.0) if bars.are_probabilities else (min(0.0, values.min()), max(values.max(), 1e-9))
     axes[-1].barh(places, mean, color=BLUE, alpha=0.85)
     for place, value in zip(places, mean, strict=True):
-        axes[-1].text(1.03, place, f"{value:.1%}", va="center", fontsize=9, color=INK)
-    if len(probs) > 1:
-        axes[-1].plot(probs, np.broadcast_to(places, probs.shape), ".", color=INK, markersize=4)
-        axes[-1].set_title("probability: mean (bars) and folds (dots)", fontsize=9)
-    else:
-        axes[-1].set_title("probability", fontsize=9)
+        text = f"{value:.1%}" if bars.are_probabilities else f"{value:.4g}"
+        axes[-1].text(high + 0.03 * (high - low), place, text, va="center", fontsize=9, color=INK)
+    title = "probability" if bars.are_probabilities else "prediction"
+    if len(values) > 1:
+        axes[-1].plot(values, np.broadcast_to(places, values.shape), ".", color=INK, markersize=4)
+        title += ": mean (bars) and folds (dots)"
+    axes[-1].set_title(title, fontsize=9)
     axes[-1].set_yticks(places, [shorten(name) for name in names], fontsize=9)
-    axes[-1].set_xlim(0, 1.25)
+    axes[-1].set_xlim(low, high + 0.25 * (high - low))
     axes[-1].set_ylim(max(len(names), 3) - 0.5, -0.5)
-    axes[-1].set_xticks([0, 0.5, 1])
+    if bars.are_probabilities:
+        axes[-1].set_xticks([0, 0.5, 1])
     axes[-1].spines[["top", "right"]].set_visible(False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
@@ -128,6 +141,50 @@ def save_confusion(path: Path, counts: np.ndarray, names: Sequence[str], heading
     axis.set_ylabel("true")
     axis.set_title(heading, fontsize=10)
     figure.colorbar(shown, ax=axis, shrink=0.7, label="fraction of the true class")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def save_tags(path: Path, counts: np.ndarray, names: Sequence[str], heading: str) -> None:
+    """Saves how often each tag was found, missed, and predicted without being there, as bars.
+
+    counts: (C, 3) int: found, missed, false
+    """
+    height = max(2.5, 1.2 + 0.24 * len(names))
+    figure = new_figure((7.5, height))
+    axis = figure.subplots()
+    places, left = np.arange(len(names)), np.zeros(len(names))
+    for column, (label, color) in enumerate((("found", BLUE), ("missed", "#b8c9d6"), ("false", RED))):
+        axis.barh(places, counts[:, column], left=left, color=color, label=label, height=0.75)
+        left += counts[:, column]
+    axis.set_yticks(places, [shorten(name, 32) for name in names], fontsize=9 if len(names) <= 40 else 6)
+    axis.set_ylim(len(names) - 0.4, -0.6)
+    axis.set_xlabel("images")
+    axis.set_title(heading, fontsize=10)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(fontsize=8)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def save_scatter(path: Path, truth: np.ndarray, values: np.ndarray, names: Sequence[str], heading: str) -> None:
+    """Saves the predicted over the true numbers, a panel for each of at most six columns.
+
+    truth, values: (N, T)
+    """
+    shown = min(6, len(names))
+    figure = new_figure((3.6 * min(3, shown) + 0.6, 3.6 * math.ceil(shown / 3) + 0.5))
+    figure.suptitle(heading, fontsize=11)
+    axes = figure.subplots(math.ceil(shown / 3), min(3, shown), squeeze=False)
+    for axis in axes.flat[shown:]:
+        axis.set_axis_off()
+    for axis, name, of_truth, of_values in zip(axes.flat, names, truth.T, values.T, strict=False):
+        ends = min(of_truth.min(), of_values.min()), max(of_truth.max(), of_values.max())
+        axis.plot(ends, ends, color=INK, linewidth=0.8, alpha=0.6)
+        axis.scatter(of_truth, of_values, s=10, color=BLUE, alpha=0.4, linewidths=0)
+        axis.set_xlabel(f"true {shorten(name)}")
+        axis.set_ylabel("predicted")
+        axis.grid(alpha=0.3)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
 

@@ -7,14 +7,22 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.records.metrics import METRICS
 from pipeline.records.paths import MAX_FOLDS, Paths
 from pipeline.system.errors import suggestion
 from pipeline.system.places import shown
 from pipeline.system.settings import Settings, validated
 from pipeline.system.toml import read_toml
+from pipeline.tasks.metrics import Kind, find_metric, names_of_metrics, same_metric
 
 Symmetry = Literal["hflip", "vflip", "rot90", "transpose"]
+#: Values of ``task``; the classes are in tasks/kinds.py.
+TaskName = Literal["classification", "multilabel", "regression", "ordinal"]
+#: Values of ``[submission] value``; the functions are in tasks/forms.py.
+Value = Literal["class", "index", "probability", "columns", "topk", "labels", "binary", "number", "rounded"]
+#: Kinds of metrics, for a check before the task is known.
+ALL_KINDS: tuple[Kind, ...] = ("classes", "tags", "numbers")
+#: The user's own metric: a function in a file beside competition.toml.
+OWN_METRIC = re.compile(r"(?P<file>[\w-]+\.py):(?P<function>[A-Za-z_]\w*)")
 
 
 def checked_pattern(pattern: str, needed: str) -> str:
@@ -68,6 +76,8 @@ class Train(Settings):
     labels: str | None = None  # path of a CSV, or "folders"
     id_column: str | None = None
     label_column: str | None = None
+    label_columns: list[str] | None = Field(None, min_length=2)  # of 0 and 1, or of numbers
+    label_separator: str | None = Field(None, min_length=1)  # between several labels in one cell
     group_column: str | None = None
     max_bad: float = Field(0.01, ge=0, le=1)
 
@@ -79,6 +89,12 @@ class Train(Settings):
             checked_pattern(self.pattern, "label")
         elif self.pattern is not None:
             raise ValueError(f"labels come from the pattern or from labels = '{self.labels}', not from both")
+        if self.label_columns is not None and (self.label_column or self.label_separator):
+            raise ValueError("give label_columns, or label_column with its label_separator, not both")
+        if self.labels in (None, "folders"):
+            for key in ("id_column", "label_column", "label_columns", "group_column"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key} needs labels = the path of a CSV")
         return self
 
 
@@ -131,21 +147,39 @@ class Folds(Settings):
 class Submission(Settings):
     """[submission]: the format of the CSV that the competition accepts."""
 
-    columns: list[str] = Field(default=["id", "label"], min_length=2)
-    value: Literal["probability", "class", "index", "columns"] = "class"
+    columns: list[str] | None = Field(None, min_length=2)  # None: those of the sample, else id and label
+    value: Value | None = None  # None: as the task has it by default
     positive: str | None = None
+    k: int | None = Field(None, ge=1)  # number of guesses, for "topk"
+    separator: str = Field(" ", min_length=1)  # between several names in a cell
+    first_index: int = Field(0, ge=0)  # number of the first class, for "index"
+    rows: str | None = None  # one row for each id and column, with this id, such as "{id}_{column}"
     sample: str | None = None
+    placeholder: bool = False  # True if the values of the sample do not show what kind of values is asked for
     order: Literal["id", "sample"] = "id"
     header: bool = True  # False to write no header line
 
     @model_validator(mode="after")
     def check_consistency(self) -> Submission:
+        needs = {"positive": ("probability",), "k": ("topk",), "first_index": ("index",), "rows": ("columns", "binary")}
+        for key, values in needs.items():
+            if getattr(self, key) != Submission.model_fields[key].default and self.value not in values:
+                raise ValueError(f"{key} has an effect only with value = {' or '.join(map(repr, values))}")
         if self.value == "probability" and self.positive is None:
             raise ValueError("value = 'probability' needs positive = the class whose probability is submitted")
-        if self.value != "columns" and len(self.columns) != 2:
+        if self.value == "topk" and self.k is None:
+            raise ValueError("value = 'topk' needs k = the number of guesses in a cell")
+        if self.separator != " " and self.value not in ("topk", "labels", None):
+            raise ValueError("separator has an effect only with value = 'topk' or 'labels'")
+        one_column = self.value not in ("columns", "binary", None) or self.rows is not None
+        if one_column and self.columns is not None and len(self.columns) != 2:
             raise ValueError(f"value = '{self.value}' needs exactly two columns, such as columns = ['id', 'label']")
+        if self.rows is not None and not ("{id}" in self.rows and "{column}" in self.rows):
+            raise ValueError("rows must contain {id} and {column}, such as rows = '{id}_{column}'")
         if self.order == "sample" and self.sample is None:
             raise ValueError("order = 'sample' needs sample = the path of the sample submission")
+        if self.placeholder and self.sample is None:
+            raise ValueError("placeholder has an effect only with sample = the path of the sample submission")
         return self
 
 
@@ -154,8 +188,9 @@ class Competition(Settings):
 
     title: str
     slug: str | None = None
-    task: Literal["classification"] = "classification"
-    metric: str = "accuracy"
+    task: TaskName | None = None  # None: found by the labels, see records/labels.py
+    metric: str | None = None  # None: the default of the task
+    greater_is_better: bool | None = None  # of one's own metric; None: True
     classes: list[str] | None = Field(None, min_length=2)
     symmetries: list[Symmetry] = []
     recipe: str = "resnet18"
@@ -168,10 +203,18 @@ class Competition(Settings):
 
     @field_validator("metric")
     @classmethod
-    def known_metric(cls, metric: str) -> str:
-        if metric not in METRICS:
-            raise ValueError(f"unknown metric{suggestion(metric, METRICS)}")
-        return metric
+    def known_metric(cls, metric: str | None) -> str | None:
+        if metric is None or OWN_METRIC.fullmatch(metric) or any(find_metric(metric, kind) for kind in ALL_KINDS):
+            return metric
+        if ".py" in metric:
+            raise ValueError(
+                "a metric of your own is 'my_metric.py:score': a file beside competition.toml, a colon, and a function"
+            )
+        same = same_metric(metric)
+        advice = (
+            f"did you mean '{same}'?" if same else f"known: {names_of_metrics()}, or your own, 'my_metric.py:score'"
+        )
+        raise ValueError(f"unknown metric; {advice}")
 
     @model_validator(mode="after")
     def check_consistency(self) -> Competition:
@@ -179,6 +222,8 @@ class Competition(Settings):
             raise ValueError("classes contains a name twice; remove one of them")
         if (self.test is None) != (self.submission is None):
             raise ValueError("give both [test] and [submission], or neither to get only the out-of-fold score")
+        if self.greater_is_better is not None and not (self.metric and OWN_METRIC.fullmatch(self.metric)):
+            raise ValueError("greater_is_better has an effect only with a metric of your own, 'my_metric.py:score'")
         form = self.submission
         if form and not form.header and self.test and self.test.ids and self.test.header is None:
             raise ValueError("[test] needs header = true or false: whether the CSV of ids has a header line")

@@ -148,6 +148,11 @@ class Paths:
         return self.output / "manifest.json"
 
     @property
+    def task(self) -> Path:
+        """The kind of task and the names of its targets, as the manifest stage found them."""
+        return self.output / "task.json"
+
+    @property
     def folds_record(self) -> Path:
         return self.output / "folds.json"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import fields
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,6 +14,10 @@ from pipeline.system.errors import InputError
 from pipeline.system.places import shown
 from pipeline.system.settings import Settings, validated
 from pipeline.system.toml import check_settings, parse_toml, read_toml
+from pipeline.tasks.objective import LossName, Objective
+
+#: Keys that older runs do not have. They count only if they are set, so that such a run stays valid.
+LATER_KEYS = ("loss", "focal_gamma", "soft_grades", "clip")
 
 
 class Recipe(Settings):
@@ -53,8 +58,13 @@ class Recipe(Settings):
     sync_batchnorm: bool = False  # if a fold uses several GPUs: statistics of the whole batch, not of each GPU's part
     amp: Literal["auto", "bf16", "fp16", "off"] = "auto"  # autocast on CUDA; auto: bf16 if the GPU has it, else fp16
     # loss
+    loss: LossName | None = None  # None: cross_entropy, for several labels bce, for numbers mse
+    focal_gamma: float = Field(2, ge=0, le=10)  # for loss = "focal": exponent of (1 - probability)
     label_smoothing: float = Field(0, ge=0, lt=1)
-    class_weights: Literal["none", "balanced"] = "none"
+    soft_grades: float = Field(0, ge=0, le=10)  # ordinal: standard deviation of the targets around the grade, in grades
+    # "balanced", "effective" (number of images: Cui et al., 2019), or a weight for each class: {cat = 1, dog = 2}.
+    class_weights: Literal["none", "balanced", "effective"] | dict[str, Annotated[float, Field(gt=0)]] = "none"
+    clip: bool = True  # limit predicted numbers to the range of the train labels
     mixup: float = Field(0, ge=0)  # alpha of the Beta distribution; 0 = off
     cutmix: float = Field(0, ge=0)
     mix_probability: float = Field(1, ge=0, le=1)  # probability that a batch is mixed
@@ -66,7 +76,23 @@ class Recipe(Settings):
             raise ValueError(f"accumulate = {self.accumulate} is more than batch_size = {self.batch_size}; lower it")
         if self.unfreeze_after is not None and not self.freeze:
             raise ValueError("unfreeze_after needs freeze = true")
+        if self.focal_gamma != 2 and self.loss != "focal":
+            raise ValueError("focal_gamma has an effect only with loss = 'focal'")
+        if self.soft_grades and self.loss not in (None, "cross_entropy", "focal"):
+            raise ValueError(f"soft_grades has no effect with loss = '{self.loss}'; leave one of them out")
         return self
+
+    @property
+    def objective(self) -> Objective:
+        """What the recipe says about the loss."""
+        return Objective(**{field.name: getattr(self, field.name) for field in fields(Objective)})
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """All keys with their values, as a part of what a run is made from; see LATER_KEYS."""
+        defaults = {key: Recipe.model_fields[key].default for key in LATER_KEYS}
+        dumped = self.model_dump()
+        return {key: value for key, value in dumped.items() if key not in defaults or value != defaults[key]}
 
     def is_frozen(self, epoch: int) -> bool:
         """True if the backbone is frozen in an epoch."""

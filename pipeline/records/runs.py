@@ -11,11 +11,13 @@ import tomli_w
 from pipeline.records.job import Job
 from pipeline.records.paths import Paths
 from pipeline.records.tables import read_folds, read_manifest
-from pipeline.records.task import Task, task_of
+from pipeline.records.task import metric_of, read_task
 from pipeline.system.errors import StaleError
 from pipeline.system.files import fingerprint, read_json, read_record, write_record, write_text
 from pipeline.system.places import shown
 from pipeline.system.provenance import provenance
+from pipeline.tasks.metrics import Metric
+from pipeline.tasks.task import Task
 
 
 def fingerprints(paths: Paths, manifest: pd.DataFrame) -> dict[str, str]:
@@ -28,9 +30,10 @@ def fingerprints(paths: Paths, manifest: pd.DataFrame) -> dict[str, str]:
 
 
 def identity(job: Job, task: Task, manifest: pd.DataFrame) -> dict[str, Any]:
-    """Everything that determines what the folds of a run learn: recipe, symmetries, classes, folds and images."""
+    """Everything that determines what the folds of a run learn: recipe, symmetries, task, classes, folds and images."""
     return {
-        **job.recipe.model_dump(),
+        **job.recipe.choices,
+        **({} if task.kind == "classification" else {"task": task.kind}),  # older runs have no such key
         "symmetries_granted": list(job.competition.symmetries),
         "class_names": task.target_names,
         **fingerprints(job.paths, manifest),
@@ -44,12 +47,14 @@ class RunTables:
     manifest: one row for each image
     folds: one row for each train image
     task: what the labels mean
+    metric: the metric of the competition
     identity: what the run is made from (``identity``)
     """
 
     manifest: pd.DataFrame
     folds: pd.DataFrame
     task: Task
+    metric: Metric
     identity: dict[str, Any]
 
 
@@ -57,8 +62,10 @@ def open_run(job: Job) -> RunTables:
     """Reads manifest.csv and folds.csv; raises FoldwiseError if the run was made from something else."""
     manifest = read_manifest(job.paths.manifest)
     folds = read_folds(job.paths.folds, job.num_folds, manifest)
-    task = task_of(job.competition, folds["label"])
-    tables = RunTables(manifest, folds, task, identity(job, task, manifest))
+    task = read_task(job.paths)
+    task.check_objective(job.recipe.objective)
+    metric = metric_of(job.competition, task, job.paths)
+    tables = RunTables(manifest, folds, task, metric, identity(job, task, manifest))
     check_run(job.paths, job.run.name, tables.identity)
     return tables
 

@@ -6,35 +6,24 @@ Legend: a name is a file's POSIX path relative to its images folder.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import pandas as pd
 
 from pipeline.formats.listing import list_files
-from pipeline.records.competition import Test, Train, checked_label
+from pipeline.records.competition import Test, Train
 from pipeline.records.paths import Paths
+from pipeline.records.problems import Problem, unmatched_problems
 from pipeline.records.tables import read_csv, require_unique
+from pipeline.system.console import say
 from pipeline.system.errors import InputError, count_of
 from pipeline.system.places import shown
 from pipeline.system.signals import cpu_limit
 
 #: Limit in CPU seconds for matching a pattern, and what each name adds to it; normally a name takes a microsecond.
 MATCH_SECONDS, MATCH_SECONDS_EACH = 1.5, 2e-5
-
-
-class Problem(NamedTuple):
-    """Something that was found about a file.
-
-    path: name of the file; later its path as in the manifest
-    problem: kind of problem
-    detail: message for the user
-    """
-
-    path: str
-    problem: str
-    detail: str
 
 
 def list_images(paths: Paths, images: str, split: str) -> tuple[Path, list[str]]:
@@ -112,33 +101,79 @@ def table_from_csv(
     return table, found, [Problem(name, "file missing", detail) for name in ids[found == ""]]
 
 
-def train_table(source: Train, names: list[str], folder: Path, paths: Paths) -> tuple[pd.DataFrame, list[Problem]]:
-    """Rows (name, label, group) of the labelled files, and problems: files without label, CSV rows without file."""
+class Labelled(NamedTuple):
+    """The labelled files: L columns of labels for N rows.
+
+    table: name and group of each row
+    labels: (N, L) text as it is written in the file names, the folders or the CSV
+    """
+
+    table: pd.DataFrame
+    labels: pd.DataFrame
+
+
+def train_table(
+    source: Train, names: list[str], folder: Path, paths: Paths, wanted: Sequence[str] = ()
+) -> tuple[Labelled, list[Problem]]:
+    """The labelled files, and problems: files without label, CSV rows without file.
+
+    wanted: names of the columns that are submitted, which are the label columns of the CSV if it has all of them
+    """
     columns = ["name", "label", "group"]
     if source.labels == "folders":
         rows = [(name, name.split("/")[0], "") for name in names if "/" in name]
         if not rows:
             raise InputError(f"labels = 'folders' needs a folder for each class in {shown(folder)}; it has none")
         left = [name for name in names if "/" not in name]
-        return pd.DataFrame(rows, columns=columns), unmatched_problems(left, "not inside a class folder")
+        return labelled(pd.DataFrame(rows, columns=columns)), unmatched_problems(left, "not inside a class folder")
     if source.labels is None:
         assert source.pattern is not None
         matches = match_all(source.pattern, names, "train", folder)
         rows = [(name, groups["label"] or "", groups.get("group") or "") for name, groups in matches.items()]
         left = [name for name in names if name not in matches]
-        return pd.DataFrame(rows, columns=columns), unmatched_problems(left, "the pattern does not match it")
+        return labelled(pd.DataFrame(rows, columns=columns)), unmatched_problems(left, "the pattern does not match it")
 
     path = paths.find(source.labels)
     read_csv(path, [column for column in (source.label_column, source.group_column) if column])
     table, found, problems = table_from_csv(path, source.id_column, names, folder)
-    if len(table.columns) < 2:
-        raise InputError(f"{shown(path)} needs an id and a label column, but has only '{table.columns[0]}'")
-    labels = table[source.label_column or table.columns[1]]
+    chosen = label_columns(source, table, path, wanted)
+    has_file = (found != "").to_numpy()
     groups = table[source.group_column] if source.group_column else ""
-    rows_of_csv = pd.DataFrame({"name": found, "label": labels}).assign(group=groups)
+    rows_of_csv = pd.DataFrame({"name": found}).assign(group=groups)[has_file].reset_index(drop=True)
     named = set(found)
     problems += [Problem(name, "no label", f"not listed in {path.name}") for name in names if name not in named]
-    return rows_of_csv[found != ""].reset_index(drop=True), problems
+    return Labelled(rows_of_csv, table.loc[has_file, chosen].reset_index(drop=True)), problems
+
+
+def labelled(rows: pd.DataFrame) -> Labelled:
+    """The labelled files from a table with the columns name, label and group."""
+    return Labelled(rows[["name", "group"]], rows[["label"]])
+
+
+def label_columns(source: Train, table: pd.DataFrame, path: Path, wanted: Sequence[str]) -> list[str]:
+    """The columns of the CSV that hold the labels.
+
+    These are the columns that competition.toml names; else those with the names of the submission's columns, if the CSV
+    has all of them; else the first column that is neither the id nor the group. Prints which if it is not evident.
+    """
+    if source.label_columns:
+        read_csv(path, source.label_columns)
+        return source.label_columns
+    if source.label_column:
+        return [source.label_column]
+    id_column = source.id_column or table.columns[0]
+    others = [column for column in table.columns if column not in (id_column, source.group_column)]
+    if not others:
+        raise InputError(f"{shown(path)} needs an id and a label column, but has only '{table.columns[0]}'")
+    as_submitted = bool(wanted) and set(wanted) <= set(others)
+    chosen = list(wanted) if as_submitted else others[:1]
+    if len(others) > 1:
+        reason = "named as in the submission" if as_submitted else "the first after the id"
+        named = ", ".join(f"'{column}'" for column in chosen[:4]) + (", ..." if len(chosen) > 4 else "")
+        noun = "column" if len(chosen) == 1 else f"{len(chosen)} columns"
+        advice = "label_columns" if as_submitted and len(chosen) > 1 else "label_column or label_columns"
+        say("manifest", f"labels: {noun} {named} of {path.name}, {reason}; to take others, set {advice} in [train]")
+    return chosen
 
 
 def test_table(source: Test, names: list[str], folder: Path, paths: Paths) -> tuple[pd.DataFrame, list[Problem]]:
@@ -172,27 +207,6 @@ def test_table(source: Test, names: list[str], folder: Path, paths: Paths) -> tu
     return rows, unmatched_problems(
         [name for name in names if name not in matches], "the test pattern does not match it"
     )
-
-
-def unmatched_problems(names: Iterable[str], detail: str) -> list[Problem]:
-    """A problem for each file that is left out because its name does not match."""
-    return [Problem(name, "name does not match", detail) for name in names]
-
-
-def check_labels(table: pd.DataFrame, classes: list[str] | None) -> tuple[pd.DataFrame, list[Problem]]:
-    """The rows whose label is one of the classes, with the spelling of the class; and the problems found."""
-    problems = [Problem(name, "no label", "its label is empty") for name in table["name"][table["label"] == ""]]
-    table = table[table["label"] != ""]
-    if classes is None:
-        return table.reset_index(drop=True), problems
-    meaning = {label: checked_label(label, classes) for label in table["label"].unique()}
-    meant = [meaning[label] for label in table["label"]]
-    for name, label, known in zip(table["name"], table["label"], meant, strict=True):
-        if known is None:
-            problems.append(Problem(name, "label outside classes", f"'{label}' is not one of {', '.join(classes)}"))
-        elif known != label:
-            problems.append(Problem(name, "label in different case", f"'{label}' is read as '{known}'"))
-    return table.assign(label=meant)[[label is not None for label in meant]].reset_index(drop=True), problems
 
 
 def train_ids(names: pd.Series) -> pd.Series:

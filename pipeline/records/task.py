@@ -1,159 +1,102 @@
-"""Defines the kinds of tasks: everything that depends on what a label is. Classification is the only one so far.
+"""Keeps the task that the manifest stage has found, for the stages after it, and finds the competition's metric.
 
-To add a kind of task, write a class with the methods of ``Task``, add a line to TASKS and to ``task`` of
-competition.py, and a test to tests/records/test_task.py. The training loop uses only targets and predictions.
-
-Legend: N rows, C targets (in classification: the classes), B rows of a batch.
+task.json holds the kind of task, the names of the targets in their order, and the separator of labels.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
-import pandas as pd
 
-from pipeline.records.metrics import METRICS
-from pipeline.records.tables import sorted_ids
+from pipeline.records.competition import OWN_METRIC, Competition
+from pipeline.records.paths import Paths
+from pipeline.records.tables import require_made
 from pipeline.system.errors import InputError
+from pipeline.system.files import fingerprint, read_json, write_json
+from pipeline.system.places import shown
+from pipeline.tasks.forms import DECIDED
+from pipeline.tasks.kinds import TASKS
+from pipeline.tasks.metrics import Metric
+from pipeline.tasks.task import Task
 
-if TYPE_CHECKING:  # only the learner imports torch
-    import torch
 
-    from pipeline.records.competition import Competition, Submission
-    from pipeline.records.recipe import Recipe
+def save_task(paths: Paths, task: Task) -> None:
+    """Writes task.json."""
+    write_json(paths.task, {"task": task.kind, "target_names": task.target_names, "separator": task.separator})
 
 
-class Task(ABC):
-    """A task of one kind, with the targets of one competition.
+def read_task(paths: Paths) -> Task:
+    """The task of the competition; raises FoldwiseError if the manifest stage has not run."""
+    require_made(paths.task, "manifest")
+    saved = read_json(paths.task, "task", "target_names", "separator")
+    return TASKS[saved["task"]](saved["target_names"], saved["separator"])
 
-    target_names: names of the C columns of targets and predictions, in the order of every file
-    validation_loss: name of the metric that is logged as validation loss
+
+def metric_of(competition: Competition, task: Task, paths: Paths) -> Metric:
+    """The metric of the competition; raises FoldwiseError if it does not apply to the task, or cannot be loaded."""
+    name = competition.metric or task.default_metric
+    if not OWN_METRIC.fullmatch(name):
+        return task.metric(name)
+    form = competition.submission
+    value = (form.value if form else None) or task.forms[0]
+    decided = value in DECIDED and task.kind in ("multilabel", "ordinal")
+    return Metric(
+        name,
+        own_function(paths, name),
+        competition.greater_is_better is not False,
+        (-np.inf, np.inf),
+        task.compares[0],
+        decided,
+    )
+
+
+def own_file(paths: Paths, name: str) -> Path:
+    """The file of the user's own metric: beside competition.toml, and not one that came with the images."""
+    return paths.toml.parent / name.partition(":")[0]
+
+
+def metric_sha256(competition: Competition, paths: Paths) -> str | None:
+    """The sha256 of the file with the user's own metric; None for other metrics."""
+    name = competition.metric or ""
+    return fingerprint(own_file(paths, name)) if OWN_METRIC.fullmatch(name) else None
+
+
+def own_function(paths: Paths, name: str) -> Callable[[np.ndarray, np.ndarray], float]:
+    """The user's function, with errors that name its file and line.
+
+    Raises FoldwiseError if the file or the function is missing, or if importing the file fails.
     """
+    path, function_name = own_file(paths, name), name.partition(":")[2]
+    if not path.is_file():
+        raise InputError(f"metric = '{name}': there is no {shown(path)}; it must be in the folder of competition.toml")
+    if path.resolve().parent != paths.toml.parent.resolve():
+        raise InputError(f"metric = '{name}': {shown(path)} is a link to another folder; put the file itself there")
+    module = ModuleType(f"own_metric_{path.stem}")
+    try:
+        # Compiled from the text, so that no older bytecode is used and none is written beside the TOML.
+        exec(compile(path.read_bytes(), path, "exec"), module.__dict__)
+    except Exception as error:  # whatever the user's file raises, the message names its line
+        raise InputError(f"metric = '{name}': {shown(path)} cannot be imported: {place_of(error, path)}") from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise InputError(f"metric = '{name}': {shown(path)} has no function '{function_name}'")
 
-    validation_loss: ClassVar[str]
+    def score(truth: np.ndarray, values: np.ndarray) -> float:
+        try:
+            return float(function(truth, values))
+        except Exception as error:
+            raise InputError(f"metric = '{name}' failed: {place_of(error, path)}; correct {shown(path)}") from error
 
-    def __init__(self, target_names: Sequence[str]) -> None:
-        self.target_names = list(target_names)
-
-    @abstractmethod
-    def targets(self, labels: pd.Series) -> np.ndarray:
-        """Targets (N, C) float32 of labels (N,) str; raises FoldwiseError for an invalid label."""
-
-    @abstractmethod
-    def truth(self, targets: np.ndarray) -> np.ndarray:
-        """What a metric compares the predictions with, (N, ...), from targets (N, C)."""
-
-    @abstractmethod
-    def loss(self, targets: np.ndarray, recipe: Recipe) -> torch.nn.Module:
-        """The loss of logits (B, C) and targets (B, C), given all training targets (N, C)."""
-
-    @abstractmethod
-    def predictions(self, logits: torch.Tensor) -> torch.Tensor:
-        """Predictions (B, C) float of logits (B, C)."""
-
-    @abstractmethod
-    def prior(self, targets: np.ndarray) -> np.ndarray:
-        """The prediction (C,) float32 for an image that cannot be read, from all training targets (N, C)."""
-
-    @abstractmethod
-    def strata(self, labels: pd.Series) -> pd.Series:
-        """What the folds are stratified by (N,), from labels (N,)."""
-
-    @abstractmethod
-    def cells(self, predictions: np.ndarray, form: Submission) -> pd.DataFrame:
-        """The columns of the submission after the id, as text, from predictions (N, C).
-
-        Raises FoldwiseError if [submission] names a class that does not exist.
-        """
-
-    @abstractmethod
-    def describe(self, prediction: np.ndarray) -> str:
-        """One prediction (C,) in a few words, as the title of a picture."""
-
-    @abstractmethod
-    def best(self, predictions: np.ndarray) -> list[str]:
-        """The most likely label of each prediction (N, C)."""
-
-    @property
-    def columns(self) -> list[str]:
-        """Names of the prediction columns of oof.csv and test.csv."""
-        return [f"p_{name}" for name in self.target_names]
-
-    def table(self, predictions: np.ndarray) -> pd.DataFrame:
-        """Predictions (N, C) as named columns."""
-        return pd.DataFrame(predictions, columns=self.columns)
-
-    def score(self, metric: str, targets: np.ndarray, predictions: np.ndarray) -> float:
-        """The named metric of predictions (N, C) for targets (N, C)."""
-        return METRICS[metric](self.truth(targets), predictions)
+    return score
 
 
-class Classification(Task):
-    """Each image has one of C classes. Targets are one-hot, predictions are probabilities that sum to 1."""
-
-    validation_loss = "log_loss"
-
-    def targets(self, labels: pd.Series) -> np.ndarray:
-        positions = pd.Index(self.target_names).get_indexer(labels)
-        if (positions < 0).any():
-            raise InputError(f"the label '{labels.iloc[int((positions < 0).argmax())]}' is not one of the classes")
-        return np.eye(len(self.target_names), dtype=np.float32)[positions]
-
-    def truth(self, targets: np.ndarray) -> np.ndarray:
-        return targets.argmax(axis=1)
-
-    def loss(self, targets: np.ndarray, recipe: Recipe) -> torch.nn.Module:
-        """Cross-entropy with label smoothing; class weights are N / (C * count) if balanced (scikit-learn's rule)."""
-        import torch
-
-        weight = None
-        if recipe.class_weights == "balanced":
-            counts = targets.sum(axis=0)
-            weight = torch.tensor(counts.sum() / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32)
-        return torch.nn.CrossEntropyLoss(weight=weight, label_smoothing=recipe.label_smoothing)
-
-    def predictions(self, logits: torch.Tensor) -> torch.Tensor:
-        return logits.softmax(dim=1)
-
-    def prior(self, targets: np.ndarray) -> np.ndarray:
-        """The share of each class."""
-        return targets.mean(axis=0).astype(np.float32)
-
-    def strata(self, labels: pd.Series) -> pd.Series:
-        return labels
-
-    def cells(self, predictions: np.ndarray, form: Submission) -> pd.DataFrame:
-        names, header = self.target_names, form.columns[1:]
-        if form.value == "probability":
-            if form.positive not in names:
-                raise InputError(
-                    f"[submission] positive = '{form.positive}' is not one of the classes {', '.join(names)}"
-                )
-            return pd.DataFrame({header[0]: [f"{p:.8g}" for p in predictions[:, names.index(form.positive)]]})
-        if form.value == "columns":
-            if sorted(header) != sorted(names):
-                raise InputError(
-                    f"[submission] columns must be the id and every class, {', '.join(names)}, not {', '.join(header)}"
-                )
-            return pd.DataFrame({name: [f"{p:.8g}" for p in predictions[:, names.index(name)]] for name in header})
-        best = predictions.argmax(axis=1)
-        return pd.DataFrame({header[0]: [names[c] if form.value == "class" else str(c) for c in best]})
-
-    def describe(self, prediction: np.ndarray) -> str:
-        """``"cat (93%)"``."""
-        best = prediction.argmax()
-        return f"{self.target_names[best]} ({prediction[best]:.0%})"
-
-    def best(self, predictions: np.ndarray) -> list[str]:
-        return [self.target_names[position] for position in predictions.argmax(axis=1)]
-
-
-TASKS: dict[str, type[Task]] = {"classification": Classification}
-
-
-def task_of(competition: Competition, train_labels: pd.Series) -> Task:
-    """The task of a competition; its classes are those of competition.toml, else the sorted labels (N,)."""
-    return TASKS[competition.task](competition.classes or sorted_ids(train_labels.unique()))
+def place_of(error: Exception, path: Path) -> str:
+    """The error and the last line of the file where it occurred, as text."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    lines = [error.lineno] if isinstance(error, SyntaxError) else lines
+    where = f" in line {lines[-1]}" if lines else ""
+    return f"{type(error).__name__}{where}: {error}"

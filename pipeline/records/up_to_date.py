@@ -192,17 +192,19 @@ def manifest_files(paths: Paths, facts: dict[str, Any]) -> StageFiles:
         text_in(facts, "test", "ids"),
         text_in(facts, "submission", "sample"),
     ]
-    keys = ["train", "test", "classes", "submission"]
+    keys = ["task", "train", "test", "classes", "submission"]
+    keys += ["metric"] if facts.get("task") is None else []  # it then helps to find the kind of task
     keys += ["folds"] if paths.dry_run else []  # a dry run takes some images for each fold
     return StageFiles(
-        paths, paths.manifest_record, toml_facts(facts, *keys), named_files(paths, names), [paths.manifest]
+        paths, paths.manifest_record, toml_facts(facts, *keys), named_files(paths, names), [paths.manifest, paths.task]
     )
 
 
 def folds_files(paths: Paths, facts: dict[str, Any]) -> StageFiles:
     """manifest.csv -> folds.csv."""
     own = named_files(paths, [text_in(facts, "folds", "file")])
-    return StageFiles(paths, paths.folds_record, toml_facts(facts, "folds"), [paths.manifest, *own], [paths.folds])
+    files = [paths.manifest, paths.task, *own]
+    return StageFiles(paths, paths.folds_record, toml_facts(facts, "folds"), files, [paths.folds])
 
 
 @dataclass(frozen=True)
@@ -233,13 +235,20 @@ def predict_files(paths: Paths, run: Run, fold: int) -> StageFiles:
     return StageFiles(paths, folder / "predicted.json", facts, files, [folder / "oof.npz"])
 
 
+def own_metric_files(paths: Paths, facts: dict[str, Any]) -> list[Path]:
+    """The file with the user's own metric, if competition.toml names one (``"my_metric.py:score"``)."""
+    name, _, function = str(facts.get("metric")).partition(":")
+    return [paths.toml.parent / name] if function else []
+
+
 def ensemble_files(paths: Paths, facts: dict[str, Any], run: Run, chosen: list[int], num_folds: int) -> StageFiles:
     """The predictions of some folds -> oof.csv, test.csv and the score."""
     folders = [paths.fold(run.name, fold) for fold in chosen]
     of_folds = [folder / name for folder in folders for name in ("trained.json", "oof.npz", "test.npz")]
     made = paths.predictions(run.name, chosen, num_folds)
-    of_run = toml_facts(facts, "metric", "classes", "symmetries") | run.facts
-    return StageFiles(paths, made.record, of_run, [*of_folds, paths.folds, paths.manifest], [made.oof])
+    of_run = toml_facts(facts, "metric", "greater_is_better", "task", "classes", "symmetries") | run.facts
+    inputs = [*of_folds, paths.folds, paths.manifest, paths.task, *own_metric_files(paths, facts)]
+    return StageFiles(paths, made.record, of_run, inputs, [made.oof])
 
 
 def submit_files(paths: Paths, facts: dict[str, Any], run: str, chosen: list[int], num_folds: int) -> StageFiles:
@@ -247,7 +256,8 @@ def submit_files(paths: Paths, facts: dict[str, Any], run: str, chosen: list[int
     labels = text_in(facts, "test", "labels")
     names = [text_in(facts, "submission", "sample"), None if labels == "folders" else labels]
     made = paths.predictions(run, chosen, num_folds)
-    files = [made.record, made.test, paths.manifest, paths.test_labels, *named_files(paths, names)]
+    files = [made.record, made.test, paths.manifest, paths.task, paths.test_labels, *named_files(paths, names)]
+    files += own_metric_files(paths, facts)
     csv = paths.submissions / name_with_folds(run, chosen, num_folds, ".csv")
     record = csv.with_name(f"{csv.stem}.json")
     return StageFiles(paths, record, toml_facts(facts, "submission", "test", "metric", "slug"), files, [csv])

@@ -40,25 +40,26 @@ if __name__ == "__main__":  # before the imports that take seconds
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 from pipeline.formats.listing import list_files
 from pipeline.learner.arrangement import Compute, choose_arrangement
 from pipeline.learner.device import find_device
 from pipeline.learner.gradcam import grad_cam
-from pipeline.learner.inference import predict, tta_views
+from pipeline.learner.inference import Model, predict, tta_views
 from pipeline.learner.trained import load_folds
 from pipeline.pixels.augment import eval_transforms
 from pipeline.pixels.cache import Pixels
 from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader, WithProgress
 from pipeline.pixels.decode import Unreadable, inspect
-from pipeline.pixels.pictures import save_classified, save_grid
+from pipeline.pixels.pictures import Bars, save_classified, save_grid
 from pipeline.pixels.preprocessing import Preprocessing
 from pipeline.records.job import Job, job_of
 from pipeline.records.runs import differences, made_of
 from pipeline.records.tables import write_csv
-from pipeline.records.task import TASKS, Task
+from pipeline.records.task import metric_of, read_task
+from pipeline.system.files import read_record
 from pipeline.system.places import shown
+from pipeline.tasks.task import Rule, Task
 
 #: Maximum number of images in the grid of a folder, and of classes that are printed and drawn.
 MAX_IMAGES, MAX_CLASSES = 48, 8
@@ -83,7 +84,7 @@ def readable_images(files: list[Path], names: list[str]) -> pd.DataFrame:
     return table.assign(position=np.arange(len(table)))
 
 
-def load_models(job: Job, device: torch.device) -> tuple[list[int], list[nn.Module], Preprocessing, Task]:
+def load_models(job: Job) -> tuple[list[int], list[Model], Preprocessing, Task]:
     """Returns (trained folds, their models, preprocessing, task) of a job.
 
     Raises FoldwiseError if no fold is trained, or if the run was made with other settings.
@@ -94,63 +95,76 @@ def load_models(job: Job, device: torch.device) -> tuple[list[int], list[nn.Modu
         raise StaleError(
             f"no fold of {job.run.name} is trained on {job.paths.competition}; type: {job.call.make_line('train')}"
         )
-    choices = job.recipe.model_dump()
+    choices = job.recipe.choices
     if differing := differences({key: before.get(key) for key in choices}, choices):
         raise StaleError(f"{shown(job.run_folder)} was made with other settings ({differing}); undo the change")
-    task = TASKS[job.competition.task](before["class_names"])
-    modules, preprocessing = load_folds(job, folds, before, task)
-    return folds, list(modules.values()), preprocessing, task
+    task = read_task(job.paths)
+    models, preprocessing = load_folds(job, folds, before, task)
+    return folds, list(models.values()), preprocessing, task
 
 
-def report_folder(dataset: ImageDataset, predictions: np.ndarray, task: Task, target: Path, by: str) -> pd.DataFrame:
+def rule_of(job: Job, task: Task) -> Rule:
+    """How predictions become decisions: as the ensemble stage has learnt it, else the default rule."""
+    if job.predictions.record.exists():
+        return read_record(job.predictions.record).get("rule", {})
+    return task.default_rule(metric_of(job.competition, task, job.paths))
+
+
+def report_folder(
+    dataset: ImageDataset, predictions: np.ndarray, task: Task, rule: Rule, target: Path, by: str
+) -> pd.DataFrame:
     """Writes the CSV and the picture of a folder; returns the table (image, label, p_<class>...).
 
     predictions: (N, C), in the order of the dataset
+    rule: how predictions become decisions
     target: path of both files, without the suffix
     by: description of the models, for the heading
     """
     table = task.table(predictions)
     table.insert(0, "image", dataset.ids)
-    table.insert(1, "label", task.best(predictions))
+    table.insert(1, "label", task.best(predictions, rule))
     write_csv(target.with_name(f"{target.name}.csv"), table)
     images = [dataset[0, row] for row in range(min(len(dataset), MAX_IMAGES))]
-    titles = [task.describe(predictions[row]) for row in range(len(images))]
+    titles = [task.describe(predictions[row], rule) for row in range(len(images))]
     more = f", the first {len(images)}" if len(images) < len(dataset) else ""
     heading = f"{target.name}: {count_of(len(dataset), 'image')}{more}, predicted by {by}"
     save_grid(target.with_name(f"{target.name}.png"), images, titles, min(8, len(images)), heading)
-    counts = table["label"].value_counts()
-    listing = ", ".join(f"{name} {counts[name]:,}" for name in task.target_names if name in counts)
+    listing = ", ".join(f"{name} {len(rows):,}" for name, rows in task.members(table["label"]).items())
     say("classify", f"{count_of(len(dataset), 'image')}: {listing} -> {shown(target)}.csv and .png")
     return table
 
 
-def report_image(
-    image: np.ndarray, heat: np.ndarray | None, by_fold: np.ndarray, names: list[str], target: Path, by: str
-) -> None:
-    """Prints and draws the predictions for one image.
+def report_image(dataset: ImageDataset, heat: np.ndarray | None, bars: Bars, target: Path, heading: str) -> None:
+    """Prints and draws the predictions for the image of a dataset.
 
-    image: (S, S, 3) uint8
     heat: where the models look, (S, S) in 0..1; None if the models have no feature maps
-    by_fold: predictions (K, C) of K folds
-    names: the C class names
+    bars: the predictions to show
     target: path of the picture, without the suffix
-    by: description of the models, for the heading
+    heading: the prediction in words, and the models
     """
-    mean = by_fold.mean(axis=0)
-    order = mean.argsort()[::-1][:MAX_CLASSES]
     picture = target.with_name(f"{target.name}.png")
-    heading = f"{target.name}: {names[order[0]]} ({mean[order[0]]:.1%}), by {by}"
-    save_classified(picture, image, heat, [names[position] for position in order], by_fold[:, order], heading)
-    say("classify", f"{target.name}: {names[order[0]]}, by {by}")
-    for position in order:
-        print(f"    {names[position]:<16} {mean[position]:.4f}")
-    say("classify", f"picture of the image, its classes and where the models look -> {shown(picture)}")
+    save_classified(picture, dataset[0, 0], heat, bars, f"{target.name}: {heading}")
+    say("classify", f"{target.name}: {heading}")
+    for name, value in zip(bars.names, bars.values.mean(axis=0), strict=True):
+        print(f"    {name:<16} {value:.4f}")
+    say("classify", f"picture of the image, its predictions and where the models look -> {shown(picture)}")
+
+
+def bars_of(by_fold: np.ndarray, task: Task) -> tuple[Bars, int]:
+    """What to draw of predictions (K, C) of K folds, and the target whose evidence is drawn."""
+    mean = by_fold.mean(axis=0)
+    order = np.arange(len(mean))
+    if task.kind in ("classification", "multilabel") or len(mean) > MAX_CLASSES:
+        order = mean.argsort()[::-1][:MAX_CLASSES]
+    names = [task.target_names[place] for place in order]
+    return Bars(names, by_fold[:, order], task.kind != "regression"), int(mean.argmax())
 
 
 def run(job: Job, path: Path) -> pd.DataFrame:
     """Predicts an image, or all images of a folder; returns the table (image, label, p_<class>...)."""
     device = find_device(job.machine.device)
-    folds, modules, preprocessing, task = load_models(job, device)
+    folds, models, preprocessing, task = load_models(job)
+    rule = rule_of(job, task)
     files = [path / name for name in list_files(path)] if path.is_dir() else [path]
     if not files:
         raise InputError(f"{shown(path)} is empty")
@@ -158,7 +172,7 @@ def run(job: Job, path: Path) -> pd.DataFrame:
     recipe = job.recipe
     compute = Compute(device, choose_arrangement(recipe, device, job.machine, 0))
     compute.arrangement.set_up()
-    placed = [compute.place(module) for module in modules]
+    placed = [Model(compute.place(module), of_fold) for module, of_fold in models]
     normalize = compute.normalize(preprocessing)
     pixels = Pixels(job.paths.home, rows, recipe.cache_side, None)
     dataset = ImageDataset(pixels, rows, eval_transforms(recipe, preprocessing))
@@ -166,20 +180,21 @@ def run(job: Job, path: Path) -> pd.DataFrame:
     loader = Loader(dataset, EpochBatches(len(rows), recipe.batch_size), workers, device.type == "cuda")
     views = tta_views(job.competition.symmetries if recipe.tta else [])
     shown_loader = WithProgress(loader, "classify", "predicting")
-    by_fold = np.stack(predict(placed, normalize, shown_loader, task, views, compute))  # (folds, N, C)
+    by_fold = np.stack(predict(placed, normalize, shown_loader, views, compute))  # (folds, N, C)
     mean = by_fold.mean(axis=0)
 
     target = job.run_folder / "classified" / path.resolve().name[:100]
     by = f"{count_of(len(folds), 'fold')} of {job.run.name} on {job.paths.competition}"
     if path.is_dir():
-        return report_folder(dataset, mean, task, target, by)
+        return report_folder(dataset, mean, task, rule, target, by)
     inputs = normalize(torch.from_numpy(dataset[0, 0])[None].to(device))
-    heats = [heat for module in placed if (heat := grad_cam(module, inputs, int(mean[0].argmax()))) is not None]
+    bars, evidence = bars_of(by_fold[:, 0], task)
+    heats = [heat for module, _ in placed if (heat := grad_cam(module, inputs, evidence)) is not None]
     heat = np.mean(heats, axis=0) if heats else None
-    report_image(dataset[0, 0], heat, by_fold[:, 0], task.target_names, target, by)
+    report_image(dataset, heat, bars, target, f"{task.describe(mean[0], rule)}, by {by}")
     table = task.table(mean)
     table.insert(0, "image", dataset.ids)
-    table.insert(1, "label", task.best(mean))
+    table.insert(1, "label", task.best(mean, rule))
     return table
 
 

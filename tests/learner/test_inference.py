@@ -16,7 +16,7 @@ from pipeline.pixels.dataset import Batch
 from pipeline.pixels.preprocessing import IMAGENET
 from pipeline.records.command_line import Machine
 from pipeline.records.recipe import Recipe
-from pipeline.records.task import Classification
+from pipeline.tasks.classification import Classification
 from tests.learner.networks import network, recipe
 
 

@@ -32,11 +32,11 @@ from pipeline.records.command_line import Machine
 from pipeline.records.paths import Paths
 from pipeline.records.recipe import load_recipe
 from pipeline.records.tables import read_manifest
-from pipeline.records.task import Classification
 from pipeline.system import places
 from pipeline.system.console import run_stage
 from pipeline.system.errors import FoldwiseError
 from pipeline.system.signals import STOPPED
+from pipeline.tasks.classification import Classification
 from tests.conftest import Stage
 
 PROCESSES = multiprocessing.get_context("forkserver")

@@ -16,7 +16,7 @@ from pipeline.pixels.dataset import ImageDataset
 from pipeline.records.paths import Paths
 from pipeline.records.recipe import load_recipe
 from pipeline.records.tables import read_manifest
-from pipeline.records.task import Classification
+from pipeline.tasks.classification import Classification
 
 
 def test_wrong_predictions_are_marked_and_counted(

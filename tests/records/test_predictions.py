@@ -13,8 +13,8 @@ from pipeline.records.job import make_job
 from pipeline.records.paths import Paths
 from pipeline.records.predictions import Predictions
 from pipeline.records.tables import read_folds, read_manifest
-from pipeline.records.task import Classification
 from pipeline.system.errors import FoldwiseError
+from pipeline.tasks.classification import Classification
 from tests.conftest import Stage
 from tests.mutations import damaged
 

@@ -17,8 +17,8 @@ from pipeline.records.submission import (
     format_submission,
     submission_text,
 )
-from pipeline.records.task import Classification
 from pipeline.system.errors import FoldwiseError
+from pipeline.tasks.classification import Classification
 from tests.conftest import Stage
 from tests.mutations import outcomes
 

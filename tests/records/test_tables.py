@@ -12,8 +12,8 @@ from pipeline.records.competition import load_competition
 from pipeline.records.paths import Paths
 from pipeline.records.submission import check_submission
 from pipeline.records.tables import read_csv, read_folds, read_manifest, sorted_ids
-from pipeline.records.task import Classification
 from pipeline.system.errors import FoldwiseError
+from pipeline.tasks.classification import Classification
 from tests.mutations import outcomes
 
 

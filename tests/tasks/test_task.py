@@ -10,8 +10,8 @@ from torch import nn
 
 from pipeline.records.competition import Submission
 from pipeline.records.submission import format_submission, submission_text
-from pipeline.records.task import Classification
 from pipeline.system.errors import FoldwiseError
+from pipeline.tasks.classification import Classification
 from tests.learner.networks import recipe
 
 

@@ -7,9 +7,9 @@ import warnings
 import numpy as np
 import pytest
 import sklearn.metrics as reference
+from pipeline.records.metrics import METRICS, averaging_gain, score_interval
 
 from pipeline.records import metrics
-from pipeline.records.metrics import METRICS, averaging_gain, score_interval
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 3, 200)

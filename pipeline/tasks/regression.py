@@ -1,0 +1,125 @@
+"""One number, or several, for each image."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import pandas as pd
+
+from pipeline.system.errors import InputError
+from pipeline.tasks.metrics import Metric
+from pipeline.tasks.objective import Objective
+from pipeline.tasks.task import Rule, Task
+
+if TYPE_CHECKING:
+    import torch
+
+#: Up to this number of different values, each is shown by itself, otherwise as ranges with about as many rows each.
+MAX_VALUES, RANGES = 12, 8
+
+
+class Regression(Task):
+    """Each image has T numbers. Targets and predictions are in the units of the labels.
+
+    The network is trained on standardised targets. Mean, standard deviation and range are those of the train targets of
+    the fold, and are kept with its weights.
+    """
+
+    kind = "regression"
+    compares = ("numbers",)
+    default_metric = "rmse"
+    losses = ("mse", "l1", "huber")
+    loss_settings = ("clip",)
+    forms = ("number", "rounded", "columns")
+    noun = "range"
+    prior_words = "the mean of the train labels"
+    picture = "scatter"
+
+    def targets(self, labels: pd.Series) -> np.ndarray:
+        rows = [label.split(self.separator) for label in labels]
+        wrong = next((row for row in rows if len(row) != len(self.target_names) or None in map(number, row)), None)
+        if wrong is not None:
+            raise InputError(
+                f"the label '{self.separator.join(wrong)}' is not {len(self.target_names)} numbers"
+                if len(self.target_names) > 1
+                else f"the label '{self.separator.join(wrong)}' is not a number"
+            )
+        return np.array(rows, np.float32).reshape(len(rows), len(self.target_names))
+
+    def truth(self, targets: np.ndarray) -> np.ndarray:
+        return targets
+
+    def strata(self, labels: pd.Series) -> pd.Series:
+        """Ranges with as many rows each: 2 * N**(1/3) of them (Rice's rule), and at least ten rows in each."""
+        rank = self.targets(labels).argsort(axis=0).argsort(axis=0).mean(axis=1)
+        ranges = max(1, min(math.ceil(2 * len(labels) ** (1 / 3)), len(labels) // 10))
+        return pd.Series(pd.qcut(rank, ranges, labels=False, duplicates="drop").astype(str), index=labels.index)
+
+    def members(self, labels: pd.Series) -> dict[str, np.ndarray]:
+        """By ranges of the first number."""
+        numbers = self.targets(labels)[:, 0].astype(float)
+        values = np.unique(numbers)
+        if len(values) <= MAX_VALUES:
+            return {f"{value:g}": np.flatnonzero(numbers == value) for value in values}
+        edges = np.unique(np.quantile(numbers, np.linspace(0, 1, RANGES + 1), method="nearest"))
+        found = {}
+        for place, (low, high) in enumerate(pairwise(edges)):
+            is_last = place == len(edges) - 2
+            inside = (numbers >= low) & ((numbers <= high) if is_last else (numbers < high))
+            found[f"{low:g} to {'' if is_last else '<'}{high:g}"] = np.flatnonzero(inside)
+        return found
+
+    def fitted(self, targets: np.ndarray, objective: Objective) -> Self:
+        std = targets.std(axis=0, dtype=float)
+        limits = {"low": targets.min(axis=0).tolist(), "high": targets.max(axis=0).tolist()} if objective.clip else {}
+        scale = {"mean": targets.mean(axis=0, dtype=float).tolist(), "std": np.where(std > 0, std, 1).tolist()}
+        return self.with_fit(scale | limits)
+
+    def loss(self, targets: np.ndarray, objective: Objective) -> torch.nn.Module:
+        from pipeline.tasks.losses import NumberLoss
+
+        fitted = self.fitted(targets, objective).fitted_to
+        return NumberLoss(objective.loss or "mse", np.array(fitted["mean"]), np.array(fitted["std"]))
+
+    def predictions(self, logits: torch.Tensor) -> torch.Tensor:
+        fitted = {name: logits.new_tensor(values) for name, values in self.fitted_to.items()}
+        numbers = logits * fitted["std"] + fitted["mean"]
+        return numbers.clamp(fitted["low"], fitted["high"]) if "low" in fitted else numbers
+
+    def val_loss(self, targets: np.ndarray, predictions: np.ndarray) -> float:
+        """The mean squared error of standardised numbers."""
+        return float(np.mean(((predictions - targets) / np.array(self.fitted_to["std"])) ** 2))
+
+    def prior(self, targets: np.ndarray) -> np.ndarray:
+        return targets.mean(axis=0).astype(np.float32)
+
+    def draw(self, mean: np.ndarray, uniform: np.ndarray, log_temperature: float) -> np.ndarray:
+        from scipy.special import ndtri
+
+        return mean + mean.std(axis=0) * np.exp(log_temperature) * ndtri(uniform.clip(1e-9, 1 - 1e-9))
+
+    def best(self, predictions: np.ndarray, rule: Rule) -> list[str]:
+        return [self.separator.join(f"{value:.6g}" for value in row) for row in predictions]
+
+    def describe(self, prediction: np.ndarray, rule: Rule) -> str:
+        """``"65.3"``."""
+        return ", ".join(f"{value:.4g}" for value in prediction)
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self.target_names)
+
+    def default_rule(self, metric: Metric) -> Rule:
+        return {}
+
+
+def number(text: str) -> float | None:
+    """The finite number that a text is, else None."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and "_" not in text else None
