@@ -30,7 +30,7 @@ def rows(labels: list[str], groups: list[str] | None = None, hashes: list[str] |
 def test_without_groups_the_folds_are_scikit_learns() -> None:
     train = rows(["cat"] * 37 + ["dog"] * 63)
     settings = Folds(n=5, seed=7)
-    folds = assign_folds(train, resolve_groups(train), False, settings)
+    folds = assign_folds(train, train["label"], resolve_groups(train), False, settings)
     splitter = StratifiedKFold(5, shuffle=True, random_state=7)
     for number, (_, val) in enumerate(splitter.split(train, train["label"])):
         assert set(np.flatnonzero(folds == number)) == set(val)
@@ -48,7 +48,7 @@ def test_groups_share_a_fold_and_classes_stay_balanced() -> None:
     patients = [f"patient{n}" for n in rng.integers(0, 60, 400)]
     train = rows([("sick", "well")[hash_ % 2] for hash_ in rng.integers(0, 9, 400)], patients)
     groups = resolve_groups(train)
-    folds = assign_folds(train, groups, True, Folds(n=4))
+    folds = assign_folds(train, train["label"], groups, True, Folds(n=4))
     assert (pd.Series(folds).groupby(groups).nunique() == 1).all()
     shares = train.assign(fold=folds).groupby("fold")["label"].value_counts(normalize=True).unstack()["sick"]
     assert shares.max() - shares.min() < 0.15
@@ -56,7 +56,7 @@ def test_groups_share_a_fold_and_classes_stay_balanced() -> None:
 
 def test_identical_images_share_a_fold_and_fold_sizes_stay_equal() -> None:
     train = rows(["a", "b"] * 50, hashes=[str(n // 4) for n in range(100)])
-    folds = assign_folds(train, resolve_groups(train), False, Folds(n=5))
+    folds = assign_folds(train, train["label"], resolve_groups(train), False, Folds(n=5))
     assert (pd.Series(folds).groupby(train["sha256"]).nunique() == 1).all()
     assert set(pd.Series(folds).value_counts()) == {20}
 
@@ -74,10 +74,10 @@ def test_a_class_smaller_than_the_folds_is_spread_and_said(
 def test_fewer_images_or_groups_than_folds_are_refused() -> None:
     with pytest.raises(FoldwiseError, match="largest class has 2 images"):
         train = rows(["a", "a", "b", "b", "c"])
-        assign_folds(train, resolve_groups(train), False, Folds(n=4))
+        assign_folds(train, train["label"], resolve_groups(train), False, Folds(n=4))
     with pytest.raises(FoldwiseError, match="2 images or groups cannot make 3 folds"):
         train = rows(["a", "b"] * 6, ["p", "q"] * 6)
-        assign_folds(train, resolve_groups(train), True, Folds(n=3))
+        assign_folds(train, train["label"], resolve_groups(train), True, Folds(n=3))
 
 
 def test_made_once(shapes: Paths, stage: Stage, failure: Callable[..., str], edit: Callable[[str, str], None]) -> None:

@@ -11,6 +11,7 @@ A metric that is ``decided`` does not look at probabilities: it is computed from
 
 from __future__ import annotations
 
+import difflib
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -135,15 +136,21 @@ def names_of_metrics(kinds: Sequence[Kind] = ("classes", "tags", "numbers")) -> 
 
 
 def same_metric(name: str) -> str:
-    """The name that this tool uses for a metric, for a name that others use; "" if it is not known."""
+    """The right name of a metric, for a name that others use or that has a slip of the keyboard; "" if it is unclear.
+
+    It is never the name of another metric: mse and rmse, or mape and mae, are too far apart to be a slip.
+    """
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     plain = re.sub(r"^map(\d+)$", r"map@\1", plain)
     plain = re.sub(r"^(?:top(\d+)(?:acc|accuracyscore)?|(?:acc|accuracy)(\d+))$", r"top\1\2_accuracy", plain)
     plain = re.sub(r"^(?:(sample|macro|micro)s?f(?:beta)?|f)(\d)(sample|macro|micro)?s?(?:score)?$", _f_name, plain)
     known = {re.sub(r"[^a-z0-9]", "", metric.name): metric.name for metric in METRICS}
     found = ALIASES.get(re.sub(r"[^a-z0-9]", "", plain)) or known.get(plain, plain)
-    is_known = any(find_metric(found, of) for of in ("classes", "tags", "numbers"))
-    return found if is_known and found != name else ""
+    if any(find_metric(found, of) for of in ("classes", "tags", "numbers")):
+        return found
+    digits = re.sub(r"\D", "", name)
+    close = difflib.get_close_matches(name, [metric.name for metric in METRICS], n=1, cutoff=0.9)
+    return close[0] if close and re.sub(r"\D", "", close[0]) == digits else ""
 
 
 def _f_name(match: re.Match[str]) -> str:

@@ -29,7 +29,7 @@ from pipeline.records.paths import Paths
 from pipeline.records.predictions import Predictions
 from pipeline.records.runs import identity, open_run, start_run
 from pipeline.records.tables import read_folds, read_manifest
-from pipeline.records.task import task_of
+from pipeline.records.task import read_task
 from pipeline.records.up_to_date import predict_files
 from pipeline.system.console import duration
 from pipeline.system.files import fingerprint, write_json, write_record, write_text
@@ -157,7 +157,7 @@ def tables_part() -> None:
     folds = read_folds(paths.folds, FOLDS, manifest)
     readable = readable_rows(manifest)
     table = folds.merge(readable[["image_id", "split", "position"]].query("split == 'train'"), validate="1:1")
-    identity(job, task_of(job.competition, folds["label"]), manifest)
+    identity(job, read_task(job.paths), manifest)
     tables = resident()
     pixels = Pixels(paths.home, readable, recipe.cache_side, cache_path(paths, readable, recipe.cache_side))
     whole = eval_transforms(recipe, IMAGENET)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pipeline.learner.arrangement import Compute, choose_arrangement
-from pipeline.learner.inference import View, apply_view, fuse_batchnorm, predict, tta_views
+from pipeline.learner.inference import Model, View, apply_view, fuse_batchnorm, predict, tta_views
 from pipeline.learner.inputs import Normalize
 from pipeline.pixels.dataset import Batch
 from pipeline.pixels.preprocessing import IMAGENET
@@ -51,9 +51,9 @@ def test_predictions_are_means_over_views_by_row() -> None:
 
     other = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 3))
     views: list[View] = [(), ("hflip",)]
-    probs, of_other = predict(
-        [module, other], normalize, Shuffled(), Classification(["a", "b", "c"]), views, compute_of(recipe())
-    )
+    task = Classification(["a", "b", "c"])
+    models = [Model(module, task), Model(other, task)]
+    probs, of_other = predict(models, normalize, Shuffled(), views, compute_of(recipe()))
     inputs = normalize(images)
     expected = (module(inputs).softmax(1) + module(inputs.flip(3)).softmax(1)) / 2
     np.testing.assert_allclose(probs, expected.detach().numpy(), atol=1e-6)

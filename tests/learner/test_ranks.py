@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from pipeline.learner.arrangement import Compute, choose_arrangement
-from pipeline.learner.inference import predict
+from pipeline.learner.inference import Model, predict
 from pipeline.learner.inputs import Normalize
 from pipeline.learner.ranks import Ranks, device_of, join_ranks
 from pipeline.learner.resident import val_batches
@@ -136,7 +136,8 @@ def predict_seven(paths: Paths, batch_size: int, out: Path) -> None:
         nn.init.constant_(module[1].running_mean, ranks.rank)  # type: ignore[arg-type]
         loader = val_batches(dataset, recipe, 0, device, ranks.share)
         compute = Compute(device, choose_arrangement(recipe, device, Machine(threads=1), 7), ranks)
-        probs = predict([module], Normalize(IMAGENET), loader, Classification(["a", "b", "c", "d"]), [()], compute)[0]
+        model = Model(module, Classification(["a", "b", "c", "d"]))
+        probs = predict([model], Normalize(IMAGENET), loader, [()], compute)[0]
         np.save(out / f"{batch_size}-{ranks.size}-{ranks.rank}.npy", probs)
 
 

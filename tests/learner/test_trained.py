@@ -18,11 +18,11 @@ def test_the_weights_of_a_fold(split: Paths, stage: Stage) -> None:
     stage("train", "--fold", "0", "--set", "epochs=1")
     job = make_job("shapes", settings=["epochs=1"])
     tables = open_run(job)
-    modules, preprocessing = load_folds(job, [0], tables.identity, tables.task)
+    models, preprocessing = load_folds(job, [0], tables.identity, tables.task)
     saved = load_file(job.fold_folder(0) / "weights.safetensors")
-    state = modules[0].state_dict()
+    state = models[0].module.state_dict()
     assert state.keys() == saved.keys() and all(torch.equal(state[key], saved[key]) for key in saved)
-    assert not modules[0].training and len(preprocessing.mean) == 3
+    assert not models[0].module.training and len(preprocessing.mean) == 3
     with pytest.raises(FoldwiseError, match="epochs was 1 and is now 2"):
         load_folds(job, [0], {**tables.identity, "epochs": 2}, tables.task)
     (job.fold_folder(0)).rename(job.fold_folder(1))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
 from pipeline.learner import training_pictures
+from pipeline.learner.fold_data import FoldData
 from pipeline.pixels.augment import eval_transforms
 from pipeline.pixels.cache import open_pixels, readable_rows
 from pipeline.pixels.dataset import ImageDataset
@@ -26,11 +28,12 @@ def test_wrong_predictions_are_marked_and_counted(
     dataset = ImageDataset(open_pixels(split, readable_rows(read_manifest(split.manifest)), 24, "train"), rows,
                            eval_transforms(load_recipe("tiny", [])))  # fmt: skip
     labels, task = rows["label"].tolist(), Classification(["circle", "square"])
+    data = cast(FoldData, SimpleNamespace(val_images=dataset, val_rows=rows, task=task, metric=task.metric("accuracy")))
     predictions = np.random.default_rng(0).dirichlet([1, 1], 30)
     drawn: dict[str, Any] = {}
     monkeypatch.setattr(training_pictures, "save_grid", lambda *arguments: drawn.update(grid=arguments))
     monkeypatch.setattr(training_pictures, "save_confusion", lambda *arguments: drawn.update(confusion=arguments))
-    training_pictures.draw_validation(tmp_path, dataset, labels, predictions, task, "heading")
+    training_pictures.draw_validation(tmp_path, data, predictions, "heading")
     best = [task.target_names[position] for position in predictions.argmax(1)]
     np.testing.assert_array_equal(drawn["confusion"][1], confusion_matrix(labels, best, labels=task.target_names))
     shown = training_pictures.rows_to_show(30)

@@ -10,6 +10,7 @@ import pytest
 from pipeline.pixels import contact_sheet
 from pipeline.records.paths import Paths
 from pipeline.records.tables import read_manifest
+from pipeline.records.task import read_task
 
 
 def test_ten_images_of_each_class(split: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,7 +20,7 @@ def test_ten_images_of_each_class(split: Paths, monkeypatch: pytest.MonkeyPatch)
         seen.update(images=images, titles=titles, heading=[heading])
 
     monkeypatch.setattr(contact_sheet, "save_grid", save)
-    contact_sheet.draw_contact_sheet(read_manifest(split.manifest), split)
+    contact_sheet.draw_contact_sheet(read_manifest(split.manifest), read_task(split), split)
     assert seen["titles"] == ["circle"] * 10 + ["square"] * 10
     assert len({image.tobytes() for image in seen["images"]}) == 20
     assert seen["heading"] == ["shapes: 60 train images"]

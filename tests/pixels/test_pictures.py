@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.pixels.pictures import save_classified, save_confusion, save_curves, save_grid, shorten
+from pipeline.pixels.pictures import Bars, save_classified, save_confusion, save_curves, save_grid, shorten
 
 
 def drawn(path: Path) -> np.ndarray:
@@ -36,6 +36,6 @@ def test_the_other_pictures(tmp_path: Path) -> None:
     save_confusion(tmp_path / "confusion.png", np.array([[5, 1], [0, 4]]), names, "heading")
     save_curves(tmp_path / "curves.png", [1, 2], {"loss": {"train": [1, 0.5], "validation": [1, 0.6]}}, "heading")
     image, heat, predictions = np.full((16, 16, 3), 99, np.uint8), np.eye(16), np.array([[0.9, 0.1], [0.7, 0.3]])
-    save_classified(tmp_path / "one.png", image, heat, names, predictions, "heading")
+    save_classified(tmp_path / "one.png", image, heat, Bars(names, predictions), "heading")
     for name in ("confusion", "curves", "one"):
         drawn(tmp_path / f"{name}.png")

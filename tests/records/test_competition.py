@@ -65,7 +65,7 @@ def test_damaged_facts(split: Paths) -> None:
     def read() -> None:
         make_plan(Options("shapes", device="cpu"))
         competition = load_competition(split)
-        manifest, _, _ = make_manifest(split, competition, {})
-        pipeline.folds.make_folds(manifest, competition, split)
+        manifest, task, _, _ = make_manifest(split, competition, {})
+        pipeline.folds.make_folds(manifest, task, competition, split)
 
     assert min(outcomes(split.toml, read).values()) > 30

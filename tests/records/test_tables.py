@@ -45,7 +45,7 @@ def test_a_damaged_manifest(split: Paths) -> None:
         pixels = open_pixels(split, rows, 24, "train")
         assert all(pixels[row].any() for row in range(len(rows)))
         read_folds(split.folds, 3, manifest)
-        pipeline.folds.make_folds(manifest, competition, split)
+        pipeline.folds.make_folds(manifest, SHAPES, competition, split)
         test_ids = manifest.loc[manifest["split"] == "test", "image_id"]
         check_submission(test_ids, SHAPES, competition, split)
 

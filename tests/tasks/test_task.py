@@ -18,7 +18,7 @@ from tests.learner.networks import recipe
 def test_balanced_weights_are_scikit_learns_and_smoothing_is_torchs() -> None:
     labels = np.array([0] * 6 + [1] * 3 + [2])
     choices = recipe(class_weights="balanced", label_smoothing=0.1)
-    loss = Classification(["a", "b", "c"]).loss(np.eye(3, dtype=np.float32)[labels], choices)
+    loss = Classification(["a", "b", "c"]).loss(np.eye(3, dtype=np.float32)[labels], choices.objective)
     assert isinstance(loss, nn.CrossEntropyLoss) and loss.weight is not None
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
     np.testing.assert_allclose(loss.weight.numpy(), expected, rtol=1e-6)
