@@ -10,6 +10,7 @@ import tomli_w
 
 from pipeline.records.job import Job
 from pipeline.records.paths import Paths
+from pipeline.records.recipe import LATER_KEYS, Recipe
 from pipeline.records.tables import read_folds, read_manifest
 from pipeline.records.task import metric_of, read_task
 from pipeline.system.errors import StaleError
@@ -18,6 +19,9 @@ from pipeline.system.places import shown
 from pipeline.system.provenance import provenance
 from pipeline.tasks.metrics import Metric
 from pipeline.tasks.task import Task
+
+#: The values of the keys that an identity lacks; older versions of Foldwise did not have them.
+IF_MISSING = {"task": "classification", **{key: Recipe.model_fields[key].default for key in LATER_KEYS}}
 
 
 def fingerprints(paths: Paths, manifest: pd.DataFrame) -> dict[str, str]:
@@ -33,7 +37,7 @@ def identity(job: Job, task: Task, manifest: pd.DataFrame) -> dict[str, Any]:
     """Everything that determines what the folds of a run learn: recipe, symmetries, task, classes, folds and images."""
     return {
         **job.recipe.choices,
-        **({} if task.kind == "classification" else {"task": task.kind}),  # older runs have no such key
+        **({} if task.kind == IF_MISSING["task"] else {"task": task.kind}),
         "symmetries_granted": list(job.competition.symmetries),
         "class_names": task.target_names,
         **fingerprints(job.paths, manifest),
@@ -72,6 +76,7 @@ def open_run(job: Job) -> RunTables:
 
 def differences(made_of: dict[str, Any], wanted: dict[str, Any]) -> str:
     """The keys that differ with their values, as text; "" if none does."""
+    made_of, wanted = IF_MISSING | made_of, IF_MISSING | wanted
     keys = [key for key in {**made_of, **wanted} if made_of.get(key) != wanted.get(key)]
     changes = [f"{key} was {made_of.get(key)!r} and is now {wanted.get(key)!r}" for key in keys]
     return "; ".join(

@@ -143,9 +143,8 @@ def all_in(cells: pd.Series, known: set[str]) -> bool:
 
 def advice_for(found: str, form: Form, task: Task, cells: pd.Series) -> str:
     """Which value of [submission] would fit the sample."""
-    if form.value == "index" and found in ("whole numbers", "zeros and ones"):
-        lowest = int(cells.astype(float).min())
-        if lowest != form.first_index:
-            return f"; if the classes are counted from {lowest}, set first_index = {lowest}"
     fits = [f"'{value}'" for value in ADVICE.get(found, ()) if value in task.forms and value != form.value]
-    return f"; value = {' or '.join(fits)} may be right" if fits else ""
+    advice = f"; value = {' or '.join(fits)} may be right" if fits else ""
+    if form.value == "index" and all_between(cells, 1, len(task.target_names)):
+        advice += "; if the classes are counted from 1, set first_index = 1"
+    return advice

@@ -9,7 +9,8 @@ def iterative_folds(counts: np.ndarray, sizes: np.ndarray, num_folds: int, seed:
     """Fold (U,) int of each unit, by iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011).
 
     The units of the rarest label are distributed first, each to the fold that lacks most of that label; among such
-    folds, to the one that lacks most rows. Units without labels go where rows are missing.
+    folds, to the one that lacks most rows. Units without labels go where rows are missing. A group of several rows goes
+    where it reduces the squared lacks most, of all labels and of rows, each as a share of its total.
 
     counts: (U, C), how often each label occurs in each unit (an image, or a group that stays together)
     sizes: (U,), number of rows of each unit
@@ -17,14 +18,18 @@ def iterative_folds(counts: np.ndarray, sizes: np.ndarray, num_folds: int, seed:
     rng = np.random.default_rng(seed)
     fold = np.full(len(counts), -1)
     wanted = np.tile(counts.sum(axis=0) / num_folds, (num_folds, 1)).astype(float)  # (folds, C)
+    total = np.maximum(counts.sum(axis=0), 1)
     room = np.full(num_folds, sizes.sum() / num_folds)
     order = rng.permutation(len(counts))
 
     def assign(units: np.ndarray, label: int | None) -> None:
         # Large groups first, as they fit in few places.
         for unit in units[np.argsort(-sizes[units], kind="stable")]:
-            need = room if label is None else wanted[:, label]
-            candidates = np.flatnonzero(need >= need.max() - 1e-9)
+            if sizes[unit] > 1:
+                need = (wanted / total**2) @ counts[unit] + room / sizes.sum() ** 2 * sizes[unit]
+            else:
+                need = room if label is None else wanted[:, label]
+            candidates = np.flatnonzero(need >= need.max() - 1e-12)
             candidates = candidates[room[candidates] >= room[candidates].max() - 1e-9]
             chosen = rng.choice(candidates)
             fold[unit], room[chosen] = chosen, room[chosen] - sizes[unit]

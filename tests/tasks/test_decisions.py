@@ -1,0 +1,83 @@
+"""What is learnt from out-of-fold predictions never sees the fold that it is scored on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.tasks.decisions import learn_rule, nested_values, parts_of
+from pipeline.tasks.multilabel import Multilabel
+from pipeline.tasks.ordinal import Ordinal
+from pipeline.tasks.task import Task
+
+RNG = np.random.default_rng(0)
+TAGS = Multilabel(["a", "b", "c"])
+GRADES = Ordinal(["0", "1", "2", "3"])
+
+
+def tags(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    targets = (RNG.random((rows, 3)) < [0.5, 0.2, 0.1]).astype(np.float32)
+    return targets, 1 / (1 + np.exp(-(RNG.normal(0, 1, (rows, 3)) + 2 * targets - 2)))
+
+
+def grades(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    labels = RNG.choice(4, rows, p=[0.5, 0.2, 0.2, 0.1])
+    scores = -np.abs(np.arange(4) - (labels * 0.6 + RNG.normal(0, 0.7, rows))[:, None])
+    probs = np.exp(scores)
+    return GRADES.targets(pd.Series(labels.astype(str))), probs / probs.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(("task", "make", "name"), [(TAGS, tags, "sample_f2"), (GRADES, grades, "quadratic_kappa")])
+def test_the_decisions_of_a_fold_do_not_depend_on_its_own_labels(task: Task, make: object, name: str) -> None:
+    """Other labels in fold 1 change the decisions of the other folds, but not those of fold 1."""
+    targets, predictions = make(400)  # type: ignore[operator]
+    parts, metric = np.arange(400) % 4, task.metric(name)
+    before = nested_values(task, metric, targets, predictions, parts)
+    changed = targets.copy()
+    changed[parts == 1] = np.roll(targets[parts == 1], 1, axis=1)
+    after = nested_values(task, metric, changed, predictions, parts)
+    assert (before[parts == 1] == after[parts == 1]).all()
+    assert (before[parts != 1] != after[parts != 1]).any()
+
+
+def test_the_score_of_noise_is_not_flattered() -> None:
+    """Without a signal, rules that are scored on the rows they were learnt from look better than they are."""
+    task, metric, nested, own = GRADES, GRADES.metric("quadratic_kappa"), [], []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        columns = len(task.target_names)
+        targets = np.eye(columns, dtype=np.float32)[rng.integers(0, columns, 60)]
+        predictions = rng.dirichlet(np.ones(columns), 60)
+        parts, truth = np.arange(60) % 5, task.truth(targets)
+        nested.append(metric(truth, nested_values(task, metric, targets, predictions, parts)))
+        best = max(
+            task.score(metric, targets, predictions, learner(targets, predictions))
+            for learner in task.learners(metric).values()
+        )
+        own.append(best)
+    assert np.mean(own) > np.mean(nested) + 0.05
+
+
+def test_a_learnt_rule_is_better_than_the_default_on_new_rows() -> None:
+    targets, predictions = grades(1500)
+    metric = GRADES.metric("quadratic_kappa")
+    how, rule = learn_rule(GRADES, metric, targets[:1000], predictions[:1000], np.arange(1000) % 5)
+    default = GRADES.score(metric, targets[1000:], predictions[1000:])
+    assert how == "cut points"
+    assert GRADES.score(metric, targets[1000:], predictions[1000:], rule) > default + 0.03
+
+
+def test_a_single_fold_is_divided_by_its_groups() -> None:
+    units = np.repeat(np.arange(20), 3)
+    parts = parts_of(np.zeros(60, int), units)
+    assert len(np.unique(parts)) == 5
+    assert (pd.Series(parts).groupby(units).nunique() == 1).all()
+    folds = np.arange(60) % 3
+    assert (parts_of(folds, units) == folds).all()
+
+
+def test_a_metric_of_probabilities_needs_no_rule() -> None:
+    targets, predictions = tags(100)
+    metric = TAGS.metric("roc_auc")
+    assert (nested_values(TAGS, metric, targets, predictions, np.arange(100) % 5) == predictions).all()
