@@ -176,7 +176,7 @@ def report(score: dict[str, Any], test_images: int) -> None:
     if "accuracy" in score and score["metric"] != "accuracy":
         more.append(f"out-of-fold accuracy {score['accuracy']:.4f}")
     if score["decided_by"]:
-        more.append(f"decided by {score['decided_by']}, scored on folds that it was not learnt from")
+        more.append(f"decided by {score['decided_by']}; what was learnt for that was scored on other folds")
     if more:
         say("ensemble", "; ".join(more))
     low, high = score["interval_95"]

@@ -183,7 +183,7 @@ def report(manifest: pd.DataFrame, task: Task, problems: list[Problem], paths: P
     say("manifest", f"{count_of(len(counts), task.noun)}: {listing}{more}")
     for name in task.target_names if task.kind != "regression" else []:
         if name not in counts:
-            say("manifest", f"note: no train image has the label '{name}', which is in classes of competition.toml")
+            say("manifest", f"note: no train image has the label '{name}'")
     sizes = manifest.loc[manifest["width"] > 0, ["width", "height"]]
     spans = [f"{side} {sizes[side].min()} to {sizes[side].max()} (median {sizes[side].median():.0f})" for side in sizes]
     say("manifest", f"sizes: {', '.join(spans)} pixels")

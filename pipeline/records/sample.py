@@ -97,8 +97,8 @@ def check_column(cells: pd.Series, form: Form, task: Task, path: Path) -> None:
     if found == "texts":
         say(
             "manifest",
-            f"note: column '{cells.name}' of {path.name} has only values such as '{cells.iloc[0]}', which is not what "
-            f"value = '{form.value}' submits: {submitted}",
+            f"note: every row of {path.name} has '{cells.iloc[0]}' in '{cells.name}', which is taken for a placeholder, "
+            f"since value = '{form.value}' submits {submitted}",
         )
 
 

@@ -44,9 +44,9 @@ def learn_rule(
     """The best way to learn a rule, and the rule that it learns from all rows.
 
     The ways are compared by the score of decisions whose rule was learnt from the other parts; a simpler way wins
-    unless another one is better. Without learners, or with one part, the rule is the default rule.
+    unless another one is better. For a metric of probabilities, or with one part, the rule is the default rule.
     """
-    learners = task.learners(metric)
+    learners = task.learners(metric) if metric.decided else {}
     if not learners or len(np.unique(parts)) < 2:
         return "", task.default_rule(metric)
     truth = task.truth(targets)

@@ -97,8 +97,8 @@ class Multilabel(Task):
         def each(targets: np.ndarray, predictions: np.ndarray) -> Rule:
             return rule(threshold_for_each(metric, targets, predictions), targets)
 
-        found: dict[str, Learner] = {"no threshold learnt": unlearnt, "one threshold": common}
-        return found | ({"one threshold for each label": each} if metric.beta is not None else {})
+        found: dict[str, Learner] = {"the default threshold": unlearnt, "one threshold for all labels": common}
+        return found | ({"a threshold for each label": each} if metric.beta is not None else {})
 
     def decide(self, predictions: np.ndarray, rule: Rule) -> np.ndarray:
         chosen = predictions >= np.array(rule["thresholds"])

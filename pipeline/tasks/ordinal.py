@@ -76,7 +76,11 @@ class Ordinal(Classification):
         def cut(targets: np.ndarray, predictions: np.ndarray) -> Rule:
             return {"cut_points": self.cut_points(metric, targets, predictions)}
 
-        return {"the nearest grade to the mean": nearest, "the most probable grade": most_probable, "cut points": cut}
+        return {
+            "the nearest grade to the mean grade": nearest,
+            "the most probable grade": most_probable,
+            "cut points of the mean grade": cut,
+        }
 
     def cut_points(self, metric: Metric, targets: np.ndarray, predictions: np.ndarray) -> list[float]:
         """The cut points of the mean grade with the best score, by coordinate ascent from the nearest grade.
