@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -51,78 +53,108 @@ def check_values(sample: pd.DataFrame, form: Form, task: Task, path: Path) -> No
         check_column(cells[cells != ""], form, task, path)
 
 
+class Column(NamedTuple):
+    """A column of the sample.
+
+    cells: (N,) text, without empty cells
+    found: what they are, of ``kind_of_values``
+    form, task: what would be submitted
+    """
+
+    cells: pd.Series
+    found: str
+    form: Form
+    task: Task
+
+    @property
+    def varies(self) -> bool:
+        """False if all cells are the same: then they may be a placeholder."""
+        return self.cells.nunique() > 1
+
+
 def check_column(cells: pd.Series, form: Form, task: Task, path: Path) -> None:
     """Checks one column of the sample (N,), without empty cells."""
     if cells.empty:
         return
-    found = kind_of_values(cells, task, form.separator)
-    names_are_numbers = all(number(name) is not None for name in task.target_names)
-    submitted, problem = "", ""
-    if form.value == "class":
-        submitted = "the names of classes, such as '" + task.target_names[0] + "'"
-        if found == "texts" and cells.nunique() > 1:
-            problem = f"'{first_unknown(cells, task.target_names)}' is not a class"
-        elif found not in ("texts", "names of classes") and not (
-            names_are_numbers and found != "several names of classes"
-        ):
-            problem = f"it has {found}"
-        elif found not in ("texts", "names of classes") and cells.nunique() > 1:
-            problem = f"'{first_unknown(cells, task.target_names)}' is not a class"
-    elif form.value == "index":
-        last = form.first_index + len(task.target_names) - 1
-        submitted = f"the numbers {form.first_index} to {last}"
-        problem = problem_of_index(cells, found, form.first_index, last)
-    elif form.value in ("topk", "labels"):
-        submitted = f"names of classes, separated by '{form.separator}'"
-        problem = problem_of_names(cells, found, form, task)
-    elif form.value in ("probability", "columns") and task.kind != "regression":
-        submitted = "probabilities"
-        if found not in ("zeros and ones", "probabilities") and not all_between(cells, 0, 1):
-            problem = f"it has {found}"
-    elif form.value == "binary":
-        submitted = "zeros and ones"
-        problem = "" if all_in(cells, {"0", "1"}) else f"it has {found}"
-    elif form.value in ("number", "columns", "rounded"):
-        submitted = "whole numbers" if form.value == "rounded" else "numbers"
-        if any(number(cell) is None for cell in cells.unique()):
-            problem = f"it has {found}"
-        elif form.value == "rounded" and any(float(cell) % 1 for cell in cells.unique()):
-            problem = "it has numbers with decimals"
+    column = Column(cells, kind_of_values(cells, task, form.separator), form, task)
+    submitted, problem = CHECKS[form.value](column)
     if problem:
         raise InputError(
             f"{shown(path)} does not fit value = '{form.value}' of [submission], which submits {submitted}: in its "
-            f"column '{cells.name}' {problem}, such as '{cells.iloc[0]}'{advice_for(found, form, task, cells)}; if the "
-            "values are placeholders, set placeholder = true in [submission]"
+            f"column '{cells.name}' {problem}, such as '{cells.iloc[0]}'{advice_for(column)}; if the values are "
+            "placeholders, set placeholder = true in [submission]"
         )
-    if found == "texts":
+    if column.found == "texts":
         say(
             "manifest",
-            f"note: every row of {path.name} has '{cells.iloc[0]}' in '{cells.name}', which is taken for a placeholder, "
+            f"note: every row of {path.name} has '{cells.iloc[0]}' in '{cells.name}', taken for a placeholder, "
             f"since value = '{form.value}' submits {submitted}",
         )
 
 
-def problem_of_index(cells: pd.Series, found: str, first: int, last: int) -> str:
-    """What is wrong with cells that should be numbers of classes; "" for nothing."""
-    if any(number(cell) is None for cell in cells.unique()):
-        return f"it has {found}"
-    if not all_between(cells, first, last) or any(float(cell) % 1 for cell in cells.unique()):
-        values = cells.astype(float)
-        return f"the numbers go from {values.min():g} to {values.max():g}"
-    return ""
+def check_names(column: Column) -> tuple[str, str]:
+    """What "class" submits, and what is wrong with the cells; "" for nothing. The other checks return the same."""
+    cells, found, _, task = column
+    submitted = f"the names of classes, such as '{task.target_names[0]}'"
+    if found in ("names of classes", "texts") or all(number(name) is not None for name in task.target_names):
+        unknown = first_unknown(cells, task.target_names)
+        return submitted, f"'{unknown}' is not a class" if unknown and column.varies else ""
+    return submitted, f"it has {found}"
 
 
-def problem_of_names(cells: pd.Series, found: str, form: Form, task: Task) -> str:
-    """What is wrong with cells that should be several names of classes; "" for nothing."""
+def check_index(column: Column) -> tuple[str, str]:
+    cells, found, form, task = column
+    last = form.first_index + len(task.target_names) - 1
+    submitted = f"the numbers {form.first_index} to {last}"
+    if not are_numbers(cells):
+        return submitted, f"it has {found}"
+    values = cells.astype(float)
+    fits = values.between(form.first_index, last).all() and (values % 1 == 0).all()
+    return submitted, "" if fits else f"the numbers go from {values.min():g} to {values.max():g}"
+
+
+def check_several_names(column: Column) -> tuple[str, str]:
+    cells, found, form, task = column
+    submitted = f"names of classes, separated by '{form.separator}'"
     most = max(len(cell.split(form.separator)) for cell in cells.unique())
     if form.value == "topk" and most > form.k:
-        return f"a cell has {most} names, but k = {form.k}"
-    if found in ("names of classes", "several names of classes"):
-        return ""
-    if found != "texts" or cells.nunique() > 1:
-        parts = pd.Series([part for cell in cells.unique() for part in cell.split(form.separator)])
-        return f"'{first_unknown(parts, task.target_names)}' is not a class"
-    return ""
+        return submitted, f"a cell has {most} names, but k = {form.k}"
+    if found in ("names of classes", "several names of classes") or (found == "texts" and not column.varies):
+        return submitted, ""
+    parts = pd.Series([part for cell in cells.unique() for part in cell.split(form.separator)])
+    return submitted, f"'{first_unknown(parts, task.target_names)}' is not a class"
+
+
+def check_probabilities(column: Column) -> tuple[str, str]:
+    if column.form.value == "columns" and column.task.kind == "regression":
+        return check_numbers(column)
+    fits = are_numbers(column.cells) and column.cells.astype(float).between(0, 1).all()
+    return "probabilities", "" if fits else f"it has {column.found}"
+
+
+def check_binary(column: Column) -> tuple[str, str]:
+    fits = are_numbers(column.cells) and column.cells.astype(float).isin([0, 1]).all()
+    return "zeros and ones", "" if fits else f"it has {column.found}"
+
+
+def check_numbers(column: Column) -> tuple[str, str]:
+    whole = column.form.value == "rounded"
+    fits = are_numbers(column.cells) and not (whole and (column.cells.astype(float) % 1).any())
+    return "whole numbers" if whole else "numbers", "" if fits else f"it has {column.found}"
+
+
+#: By the values of [submission]: column -> (what is submitted, what is wrong with the cells).
+CHECKS: dict[str, Callable[[Column], tuple[str, str]]] = {
+    "class": check_names,
+    "index": check_index,
+    "topk": check_several_names,
+    "labels": check_several_names,
+    "probability": check_probabilities,
+    "columns": check_probabilities,
+    "binary": check_binary,
+    "number": check_numbers,
+    "rounded": check_numbers,
+}
 
 
 def first_unknown(cells: pd.Series, names: list[str]) -> str:
@@ -130,21 +162,16 @@ def first_unknown(cells: pd.Series, names: list[str]) -> str:
     return next((cell for cell in cells if cell not in names), "")
 
 
-def all_between(cells: pd.Series, low: float, high: float) -> bool:
-    """True if all cells are numbers in a range."""
-    numbers = [number(cell) for cell in cells.unique()]
-    return all(value is not None and low <= value <= high for value in numbers)
+def are_numbers(cells: pd.Series) -> bool:
+    """True if all cells are numbers."""
+    return all(number(cell) is not None for cell in cells.unique())
 
 
-def all_in(cells: pd.Series, known: set[str]) -> bool:
-    """True if all cells are one of the known texts, as numbers."""
-    return all(number(cell) is not None and f"{float(cell):g}" in known for cell in cells.unique())
-
-
-def advice_for(found: str, form: Form, task: Task, cells: pd.Series) -> str:
+def advice_for(column: Column) -> str:
     """Which value of [submission] would fit the sample."""
+    cells, found, form, task = column
     fits = [f"'{value}'" for value in ADVICE.get(found, ()) if value in task.forms and value != form.value]
     advice = f"; value = {' or '.join(fits)} may be right" if fits else ""
-    if form.value == "index" and all_between(cells, 1, len(task.target_names)):
+    if form.value == "index" and are_numbers(cells) and cells.astype(float).between(1, len(task.target_names)).all():
         advice += "; if the classes are counted from 1, set first_index = 1"
     return advice
