@@ -39,14 +39,8 @@ def draw_validation(folder: Path, data: FoldData, predictions: np.ndarray, headi
     """
     task, labels = data.task, data.val_rows["label"].tolist()
     rule = task.default_rule(data.metric)
-    best = task.best(predictions, rule)
     rows = rows_to_show(len(labels))
-    wrong = [task.kind != "regression" and best[row] != labels[row] for row in rows]
-    titles = [
-        task.describe(predictions[row], rule)
-        + (f"\nis {labels[row] or '(none)'}" if is_wrong or task.kind == "regression" else "")
-        for row, is_wrong in zip(rows, wrong, strict=True)
-    ]
+    titles, wrong = zip(*(task.verdict(predictions[row], labels[row], rule) for row in rows), strict=True)
     images = [data.val_images[0, int(row)] for row in rows]
     save_grid(folder / "validation.png", images, titles, 8, f"{heading}: validation images as predicted", wrong)
     if task.picture == "scatter":
@@ -58,6 +52,7 @@ def draw_validation(folder: Path, data: FoldData, predictions: np.ndarray, headi
         counts = np.stack([(chosen & there).sum(0), (~chosen & there).sum(0), (chosen & ~there).sum(0)], axis=1)
         save_tags(folder / "tags.png", counts, task.target_names, f"{heading}: {len(labels):,} validation images")
     else:
+        best = task.best(predictions, rule)
         position = {name: place for place, name in enumerate(task.target_names)}
         counts = np.zeros((len(position), len(position)), int)
         np.add.at(counts, ([position[label] for label in labels], [position[label] for label in best]), 1)

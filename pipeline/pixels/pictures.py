@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,10 +38,11 @@ def save_grid(
     heading: str,
     wrong: Sequence[bool] = (),
 ) -> None:
-    """Saves images (H, W, 3) uint8 in a grid, each with a title of one or two lines, in red if it is ``wrong``."""
+    """Saves images (H, W, 3) uint8 in a grid, each with a title, in red if it is ``wrong``."""
     rows = math.ceil(len(images) / columns)
     cell = 1.1 if columns > 8 else 1.35  # inches
-    lines = 1 + any("\n" in title for title in titles)
+    titles = [wrapped(title) for title in titles]
+    lines = 1 + max(title.count("\n") for title in titles)
     figure = new_figure((columns * cell, rows * (cell + 0.06 + 0.16 * lines) + 0.5))
     figure.suptitle(heading, fontsize=11)
     # No ticks, and titles at a fixed height: this halves the time of the layout.
@@ -51,9 +53,18 @@ def save_grid(
     for axis, image, title, mark in zip(axes.flat, images, titles, marks, strict=False):
         # Small images are shown with sharp pixels, larger ones are smoothed.
         axis.imshow(image, interpolation="nearest" if max(image.shape) < 64 else "antialiased")
-        axis.set_title("\n".join(map(shorten, title.split("\n"))), fontsize=8, pad=2, color=mark, y=1)
+        axis.set_title(title, fontsize=8, pad=2, color=mark, y=1)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
+
+
+def wrapped(title: str, most: int = 5) -> str:
+    """The title in at most ``most`` lines; a line with commas continues in the next line, others are shortened."""
+    lines: list[str] = []
+    for part in title.split("\n"):
+        lines += textwrap.wrap(part, 24, break_long_words=False, break_on_hyphens=False) if ", " in part else [part]
+    more = [f"{lines[most - 1]} …"] if len(lines) > most else lines[most - 1 : most]
+    return "\n".join(shorten(line, 26 if ", " in title else 20) for line in [*lines[: most - 1], *more])
 
 
 def shorten(text: str, length: int = 20) -> str:

@@ -115,6 +115,15 @@ class Multilabel(Task):
         chosen = self.decide(predictions, rule) > 0
         return [self.separator.join(np.array(self.target_names, object)[row]) for row in chosen]
 
+    def verdict(self, prediction: np.ndarray, label: str, rule: Rule) -> tuple[str, bool]:
+        """``"missed: cars, trees\nfalse: sand"``, or the labels if they are all right."""
+        chosen, there = self.names_in(self.best(prediction[None], rule)[0]), self.names_in(label)
+        missed, false = (
+            [name for name in one if name not in other] for one, other in ((there, chosen), (chosen, there))
+        )
+        faults = [f"{word}: {', '.join(names)}" for word, names in (("missed", missed), ("false", false)) if names]
+        return "\n".join(faults) or self.describe(prediction, rule), bool(faults)
+
     def describe(self, prediction: np.ndarray, rule: Rule) -> str:
         """``"pavement, trees, cars"``."""
         chosen = np.flatnonzero(self.decide(prediction[None], rule)[0])

@@ -108,6 +108,10 @@ class Regression(Task):
         """``"65.3"``."""
         return ", ".join(f"{value:.4g}" for value in prediction)
 
+    def verdict(self, prediction: np.ndarray, label: str, rule: Rule) -> tuple[str, bool]:
+        """``"65.3\nis 70"``; a number is never just right or wrong."""
+        return f"{self.describe(prediction, rule)}\nis {label}", False
+
     @property
     def columns(self) -> list[str]:
         return list(self.target_names)

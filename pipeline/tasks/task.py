@@ -179,6 +179,11 @@ class Task(ABC):
     def describe(self, prediction: np.ndarray, rule: Rule) -> str:
         """One prediction (C,) in a few words, as the title of a picture."""
 
+    def verdict(self, prediction: np.ndarray, label: str, rule: Rule) -> tuple[str, bool]:
+        """The title of a picture with a prediction (C,) and its true label, and whether the prediction is wrong."""
+        is_wrong = self.best(prediction[None], rule)[0] != label
+        return self.describe(prediction, rule) + (f"\nis {label}" if is_wrong else ""), is_wrong
+
     def numbers(self, predictions: np.ndarray) -> np.ndarray:
         """One number (N,) for each row, from predictions (N, C), for forms that submit a number."""
         return predictions[:, 0]

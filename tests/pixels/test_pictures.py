@@ -8,7 +8,17 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.pixels.pictures import Bars, save_classified, save_confusion, save_curves, save_grid, shorten
+from pipeline.pixels.pictures import (
+    Bars,
+    save_classified,
+    save_confusion,
+    save_curves,
+    save_grid,
+    save_scatter,
+    save_tags,
+    shorten,
+    wrapped,
+)
 
 
 def drawn(path: Path) -> np.ndarray:
@@ -38,4 +48,23 @@ def test_the_other_pictures(tmp_path: Path) -> None:
     image, heat, predictions = np.full((16, 16, 3), 99, np.uint8), np.eye(16), np.array([[0.9, 0.1], [0.7, 0.3]])
     save_classified(tmp_path / "one.png", image, heat, Bars(names, predictions), "heading")
     for name in ("confusion", "curves", "one"):
+        drawn(tmp_path / f"{name}.png")
+
+
+def test_titles_are_wrapped_at_commas_and_else_shortened() -> None:
+    assert wrapped("missed: pavement, bare-soil, mobile-home\nfalse: sea") == (
+        "missed: pavement,\nbare-soil, mobile-home\nfalse: sea"
+    )
+    assert wrapped("a_very_long_name_of_a_class (93%)\nis b") == "a_very_lo…lass (93%)\nis b"
+    assert wrapped(", ".join(["label"] * 40)).count("\n") == 4 and wrapped(", ".join(["label"] * 40)).endswith("…")
+    assert wrapped("") == ""
+
+
+def test_pictures_of_several_labels_and_of_numbers(tmp_path: Path) -> None:
+    save_tags(tmp_path / "tags.png", np.array([[5, 1, 2], [0, 3, 0]]), ["sea", "a_very_long_name" * 3], "heading")
+    numbers = np.random.default_rng(0).normal(0, 1, (30, 7))
+    save_scatter(tmp_path / "scatter.png", numbers, numbers + 0.1, [f"number {n}" for n in range(7)], "heading")
+    bars = Bars(["age"], np.array([[-3.0], [12.5]]), are_probabilities=False)
+    save_classified(tmp_path / "one.png", np.full((16, 16, 3), 99, np.uint8), None, bars, "heading")
+    for name in ("tags", "scatter", "one"):
         drawn(tmp_path / f"{name}.png")
