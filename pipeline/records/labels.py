@@ -78,8 +78,10 @@ def find_kind(cells: pd.DataFrame, competition: Competition, sample: pd.DataFram
     if given is not None and "multilabel" in possible:
         kind = Kind("multilabel", given)
     if competition.task is not None:
-        separator = given or (kind.separator if kind.name == "multilabel" else " ")
-        if len(cells.columns) > 1 and kind.name != competition.task:
+        separator = given or (kind.separator if competition.task == "multilabel" else " ")
+        # Ones and zeros, also with a single 1 in each row, can be several labels, or numbers.
+        fits = {"classification": {"multilabel", "regression"}, "multilabel": {"regression"}}.get(kind.name, set())
+        if len(cells.columns) > 1 and competition.task not in {kind.name, *fits}:
             raise InputError(
                 f"the columns {', '.join(cells.columns[:4])} hold labels for task = '{kind.name}' ({kind.reason}), but "
                 f"competition.toml says task = '{competition.task}'; correct one of them"

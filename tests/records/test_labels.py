@@ -112,6 +112,9 @@ def test_columns_that_are_neither_are_refused_with_row_and_value() -> None:
     table = pd.DataFrame({"a b": ["1", "x"], "c": ["0", "1"]})
     with pytest.raises(FoldwiseError, match="row 3 has 'x' in 'a b'"):
         find_kind(table, facts(**COLUMNS), None)
+    one_each = pd.DataFrame({"a b": ["1", "0"], "c": ["0", "1"]})
+    for task in ("multilabel", "regression", "classification"):
+        assert find_kind(one_each, facts(task=task, **COLUMNS), None).name == task
     ones = pd.DataFrame({"a b": ["1", "1"], "c": ["0", "1"]})
     with pytest.raises(FoldwiseError, match="says task = 'classification'"):
         find_kind(ones, facts(task="classification", **COLUMNS), None)
