@@ -139,6 +139,7 @@ def summarize(
         "expected_score": metric.clip(pooled + gain),
         "interval_95": [metric.clip(bound + gain) for bound in interval],
         "interval_rows": new_rows,
+        "all_alike": bool((values == values[0]).all()),
         "decided_by": how,
         "rule": rule,
     }
@@ -176,9 +177,15 @@ def report(score: dict[str, Any], test_images: int) -> None:
     if "accuracy" in score and score["metric"] != "accuracy":
         more.append(f"out-of-fold accuracy {score['accuracy']:.4f}")
     if score["decided_by"]:
-        more.append(f"decided by {score['decided_by']}; what was learnt for that was scored on other folds")
+        learnt = {
+            f"{value:.3g}": None for value in next((v for v in score["rule"].values() if isinstance(v, list)), [])
+        }
+        values = f" ({', '.join([*learnt][:6])}{', ...' if len(learnt) > 6 else ''})" if learnt else ""
+        more.append(f"decided by {score['decided_by']}{values}; what was learnt for that was scored on other folds")
     if more:
         say("ensemble", "; ".join(more))
+    if score["all_alike"]:
+        say("ensemble", "note: all out-of-fold rows are predicted alike, so the score and its interval say little")
     low, high = score["interval_95"]
     if not test_images:
         say("ensemble", f"95 % interval for the same number of unseen images: {low:.4f} to {high:.4f}")

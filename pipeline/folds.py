@@ -158,9 +158,10 @@ def report(folds: pd.DataFrame, task: Task) -> None:
     print(table.iloc[:20].rename_axis(index=None, columns="fold").to_string())
     if len(table) > 20:
         print(f"... and {count_of(len(table) - 20, f'more {task.noun}')}")
-    small = table[(table == 0).any(axis=1)]
-    if len(small):
-        names = ", ".join(f"'{label}'" for label in small.index[:3])
+    units = folds["group"].where(folds["group"] != "", folds["image_id"])
+    small = [name for name, rows in members.items() if units.iloc[rows].nunique() < number]
+    if small and task.kind != "regression":
+        names = ", ".join(f"'{label}'" for label in small[:3])
         say(
             "folds",
             f"note: {count_of(len(small), task.noun)} with fewer images or groups than folds ({names}): some folds "

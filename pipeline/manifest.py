@@ -21,6 +21,7 @@ if __name__ == "__main__":  # before the imports that take seconds
 from collections import Counter
 from itertools import islice
 
+import numpy as np
 import pandas as pd
 
 from pipeline.pixels.contact_sheet import draw_contact_sheet
@@ -65,6 +66,7 @@ from pipeline.system.files import write_json
 from pipeline.system.index import Index
 from pipeline.system.places import shown
 from pipeline.system.toml import read_toml
+from pipeline.tasks.metrics import Metric
 from pipeline.tasks.task import Task
 
 
@@ -180,7 +182,8 @@ def report(manifest: pd.DataFrame, task: Task, problems: list[Problem], paths: P
     counts = {name: len(rows) for name, rows in task.members(train["label"]).items()}
     listing = ", ".join(f"{label} {count:,}" for label, count in islice(counts.items(), 12))
     more = f", ... ({min(counts.values()):,} to {max(counts.values()):,} each)" if len(counts) > 12 else ""
-    say("manifest", f"{count_of(len(counts), task.noun)}: {listing}{more}")
+    number = sum(name != "(none)" for name in counts)
+    say("manifest", f"{count_of(number, task.noun)}: {listing}{more}")
     for name in task.target_names if task.kind != "regression" else []:
         if name not in counts:
             say("manifest", f"note: no train image has the label '{name}'")
@@ -244,6 +247,12 @@ def names_contain_labels(competition: Competition) -> bool:
     return competition.test is not None and competition.test.names_contain_labels
 
 
+def try_metric(task: Task, labels: pd.Series, metric: Metric) -> None:
+    """Scores the prior, so that a fault in a metric of the user's own is found before anything is trained."""
+    targets = task.targets(labels)
+    task.score(metric, targets, np.tile(task.prior(targets), (len(targets), 1)))
+
+
 def run(job: Job) -> pd.DataFrame:
     """Checks all images; writes the manifest and returns it."""
     paths, competition = job.paths, job.competition
@@ -256,7 +265,7 @@ def run(job: Job) -> pd.DataFrame:
     train, test = (manifest[manifest["split"] == split] for split in ("train", "test"))
     if not paths.dry_run:
         check_submission(test["image_id"], task, competition, paths)
-    metric_of(competition, task, paths)  # raises an error if it does not apply
+    try_metric(task, train["label"], metric_of(competition, task, paths))
     made = [paths.manifest, paths.task, paths.problems, paths.contact_sheet]
     if names_contain_labels(competition):
         write_csv(paths.test_labels, known)

@@ -27,7 +27,7 @@ def draw_augmented(path: Path, dataset: ImageDataset, labels: Sequence[str]) -> 
     """Draws augmented train images as the model sees them in its last epoch; labels (N,) by row of the dataset."""
     rows = rows_to_show(len(dataset))
     images = [dataset[len(dataset.transforms) - 1, int(row)] for row in rows]
-    save_grid(path, images, [labels[row] for row in rows], 8, "train images after augmentation")
+    save_grid(path, images, [labels[row] or "(none)" for row in rows], 8, "train images after augmentation")
 
 
 def draw_validation(folder: Path, data: FoldData, predictions: np.ndarray, heading: str) -> None:

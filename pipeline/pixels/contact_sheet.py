@@ -22,6 +22,7 @@ def draw_contact_sheet(
     train = manifest[manifest["split"] == "train"]
     images, titles = [], []
     members = task.members(train["label"])
+    per_class = min(per_class, max(6, *map(len, members.values())))
     for label, positions in list(members.items())[:max_classes]:
         rows = train.iloc[positions]
         picked = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, per_class).astype(int))]

@@ -41,7 +41,7 @@ def save_grid(
     """Saves images (H, W, 3) uint8 in a grid, each with a title, in red if it is ``wrong``."""
     rows = math.ceil(len(images) / columns)
     cell = 1.1 if columns > 8 else 1.35  # inches
-    titles = [wrapped(title) for title in titles]
+    titles = [wrapped(title, 14 if columns > 8 else 20) for title in titles]
     lines = 1 + max(title.count("\n") for title in titles)
     figure = new_figure((columns * cell, rows * (cell + 0.06 + 0.16 * lines) + 0.5))
     figure.suptitle(heading, fontsize=11)
@@ -58,13 +58,15 @@ def save_grid(
         figure.savefig(temporary, dpi=110)
 
 
-def wrapped(title: str, most: int = 5) -> str:
+def wrapped(title: str, width: int = 20, most: int = 5) -> str:
     """The title in at most ``most`` lines; a line with commas continues in the next line, others are shortened."""
     lines: list[str] = []
     for part in title.split("\n"):
-        lines += textwrap.wrap(part, 24, break_long_words=False, break_on_hyphens=False) if ", " in part else [part]
+        lines += (
+            textwrap.wrap(part, width + 4, break_long_words=False, break_on_hyphens=False) if ", " in part else [part]
+        )
     more = [f"{lines[most - 1]} …"] if len(lines) > most else lines[most - 1 : most]
-    return "\n".join(shorten(line, 26 if ", " in title else 20) for line in [*lines[: most - 1], *more])
+    return "\n".join(shorten(line, width + 6 if ", " in title else width) for line in [*lines[: most - 1], *more])
 
 
 def shorten(text: str, length: int = 20) -> str:
@@ -77,12 +79,14 @@ class Bars(NamedTuple):
 
     names: of the C classes or numbers
     values: (K, C), those of K folds; drawn as dots, and their mean as bars
-    are_probabilities: True if they are between 0 and 1
+    ranges: (C, 2), where each bar begins and ends if the values are numbers; None for probabilities
+    evidence: what the heat map shows the evidence for
     """
 
     names: Sequence[str]
     values: np.ndarray
-    are_probabilities: bool = True
+    ranges: np.ndarray | None = None
+    evidence: str = ""
 
 
 def save_classified(path: Path, image: np.ndarray, heat: np.ndarray | None, bars: Bars, heading: str) -> None:
@@ -91,7 +95,7 @@ def save_classified(path: Path, image: np.ndarray, heat: np.ndarray | None, bars
     image: (S, S, 3) uint8, as the network sees it
     heat: (S, S) in 0..1, where the network looks; None for no heat map
     """
-    names, values = bars.names, bars.values
+    names, values, ranges = bars.names, bars.values, bars.ranges
     panels = 2 if heat is None else 3
     figure = new_figure((3.1 * panels + 0.8, 3.5))
     figure.suptitle(heading, fontsize=11)
@@ -102,25 +106,25 @@ def save_classified(path: Path, image: np.ndarray, heat: np.ndarray | None, bars
     if heat is not None:
         axes[1].imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=255, interpolation=smooth)
         axes[1].imshow(heat, cmap="inferno", alpha=0.25 + 0.5 * heat, vmin=0, vmax=1)
-        axes[1].set_title(f"evidence for {shorten(names[0])} (Grad-CAM)", fontsize=9)
+        found = "evidence" if heat.max() > 0 else "no evidence"
+        axes[1].set_title(f"{found} for {shorten(bars.evidence)} (Grad-CAM)", fontsize=9)
     for axis in axes[:-1]:
         axis.set_axis_off()
     places, mean = np.arange(len(names)), values.mean(axis=0)
-    low, high = (0.0, 1.0) if bars.are_probabilities else (min(0.0, values.min()), max(values.max(), 1e-9))
-    axes[-1].barh(places, mean, color=BLUE, alpha=0.85)
-    for place, value in zip(places, mean, strict=True):
-        text = f"{value:.1%}" if bars.are_probabilities else f"{value:.4g}"
-        axes[-1].text(high + 0.03 * (high - low), place, text, va="center", fontsize=9, color=INK)
-    title = "probability" if bars.are_probabilities else "prediction"
+    shares = values if ranges is None else (values - ranges[:, 0]) / np.maximum(np.ptp(ranges, axis=1), 1e-12)
+    texts = [f"{value:.1%}" if ranges is None else f"{value:.4g}" for value in mean]
+    title = "probability" if ranges is None else "prediction, in the range of the train labels"
+    axes[-1].barh(places, shares.mean(axis=0), color=BLUE, alpha=0.85)
+    for place, text in zip(places, texts, strict=True):
+        axes[-1].text(1.03, place, text, va="center", fontsize=9, color=INK)
     if len(values) > 1:
-        axes[-1].plot(values, np.broadcast_to(places, values.shape), ".", color=INK, markersize=4)
+        axes[-1].plot(shares, np.broadcast_to(places, shares.shape), ".", color=INK, markersize=4)
         title += ": mean (bars) and folds (dots)"
     axes[-1].set_title(title, fontsize=9)
     axes[-1].set_yticks(places, [shorten(name) for name in names], fontsize=9)
-    axes[-1].set_xlim(low, high + 0.25 * (high - low))
+    axes[-1].set_xlim(0, 1.25)
     axes[-1].set_ylim(max(len(names), 3) - 0.5, -0.5)
-    if bars.are_probabilities:
-        axes[-1].set_xticks([0, 0.5, 1])
+    axes[-1].set_xticks([0, 0.5, 1] if ranges is None else [0, 1], None if ranges is None else ["lowest", "highest"])
     axes[-1].spines[["top", "right"]].set_visible(False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)

@@ -151,7 +151,7 @@ class Submission(Settings):
     value: Value | None = None  # None: as the task has it by default
     positive: str | None = None
     k: int | None = Field(None, ge=1)  # number of guesses, for "topk"
-    separator: str = Field(" ", min_length=1)  # between several names in a cell
+    separator: str | None = Field(None, min_length=1)  # between several names in a cell; None: that of [train], " "
     first_index: int = Field(0, ge=0)  # number of the first class, for "index"
     rows: str | None = None  # one row for each id and column, with this id, such as "{id}_{column}"
     sample: str | None = None
@@ -169,7 +169,7 @@ class Submission(Settings):
             raise ValueError("value = 'probability' needs positive = the class whose probability is submitted")
         if self.value == "topk" and self.k is None:
             raise ValueError("value = 'topk' needs k = the number of guesses in a cell")
-        if self.separator != " " and self.value not in ("topk", "labels", None):
+        if self.separator is not None and self.value not in ("topk", "labels", None):
             raise ValueError("separator has an effect only with value = 'topk' or 'labels'")
         one_column = self.value not in ("columns", "binary", None) or self.rows is not None
         if one_column and self.columns is not None and len(self.columns) != 2:

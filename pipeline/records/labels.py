@@ -150,8 +150,10 @@ def kind_of_numbers(numbers: pd.Series, possible: list[str], sample: pd.DataFram
 def separator_of(distinct: pd.Series) -> tuple[str, bool]:
     """The separator of several names in a label, "" if there is none, and whether this is certain.
 
-    It is certain if the labels have different numbers of names, and most of the names occur in several of the labels.
+    It is certain if the labels have different numbers of names, most of the names occur in several of the labels, and
+    there are fewer names than labels.
     """
+    found: dict[bool, list[tuple[int, str]]] = {True: [], False: []}
     for mark in SEPARATORS:
         split = distinct.map(lambda cell, mark=mark: frozenset(part.strip() for part in cell.split(mark)) - {""})
         several = split[split.map(len) > 1]
@@ -161,11 +163,11 @@ def separator_of(distinct: pd.Series) -> tuple[str, bool]:
         of_several = in_labels[list(frozenset().union(*several))]
         recur = float((of_several > 1).mean())
         varies = split.map(len).nunique() > 1
-        if varies and recur >= RECURRING and len(in_labels) < len(distinct):
-            return mark, True
         if recur > 0:
-            return mark, False
-    return "", False
+            is_certain = varies and recur >= RECURRING and len(in_labels) < len(distinct)
+            found[is_certain].append((len(in_labels), mark))
+    best = min(found[True] or found[False] or [(0, "")])[1]  # the one that leaves the fewest names
+    return best, bool(found[True])
 
 
 def names_of(cells: pd.DataFrame, kind: Kind, competition: Competition) -> list[str] | None:
@@ -214,6 +216,11 @@ def check_labels(table: pd.DataFrame, kind: Kind, classes: list[str] | None) -> 
     if kind.name == "regression":
         wrong = [any(number(part) is None for part in label.split(kind.separator)) for label in table["label"]]
         bad = table[wrong]
+        if len(bad) == len(table) and len(table):
+            raise InputError(
+                f"task = 'regression' needs numbers, but the labels are such as '{table['label'].iloc[0]}'; set "
+                "label_column, or label_columns for several numbers, in [train] of competition.toml"
+            )
         problems = [
             Problem(name, "label is not a number", f"'{label}'") if label else Problem(name, "no label", "it is empty")
             for name, label in zip(bad["name"], bad["label"], strict=True)

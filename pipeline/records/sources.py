@@ -172,7 +172,11 @@ def label_columns(source: Train, table: pd.DataFrame, path: Path, wanted: Sequen
         named = ", ".join(f"'{column}'" for column in chosen[:4]) + (", ..." if len(chosen) > 4 else "")
         noun = "column" if len(chosen) == 1 else f"{len(chosen)} columns"
         advice = "label_columns" if as_submitted and len(chosen) > 1 else "label_column or label_columns"
-        say("manifest", f"labels: {noun} {named} of {path.name}, {reason}; to take others, set {advice} in [train]")
+        doubt = "" if as_submitted else "note: "
+        say(
+            "manifest",
+            f"{doubt}labels: {noun} {named} of {path.name}, {reason}; to take others, set {advice} in [train]",
+        )
     return chosen
 
 

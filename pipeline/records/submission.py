@@ -63,7 +63,8 @@ def layout_of(submission: Submission, task: Task, sample: pd.DataFrame | None) -
     if len(header) < 2:
         raise InputError(f"the sample submission has only the column '{header[0]}'; it needs an id and a label")
     columns = names if submission.rows else header[1:]
-    options = (submission.positive, submission.k or 1, submission.separator, submission.first_index)
+    separator = submission.separator or (task.separator if task.kind == "multilabel" else " ")
+    options = (submission.positive, submission.k or 1, separator, submission.first_index)
     return Layout(header, Form(value, columns, *options))
 
 

@@ -73,14 +73,26 @@ def by_column(task: Task, predictions: np.ndarray, form: Form) -> list[list[str]
     return [[text_of(p) for p in predictions[:, task.target_names.index(name)]] for name in form.columns]
 
 
+def require_separable(task: Task, form: Form) -> None:
+    """Raises FoldwiseError if a name contains the separator, so that a cell could not be split into names again."""
+    inside = next((name for name in task.target_names if form.separator in name), None)
+    if inside is not None:
+        raise InputError(
+            f"'{inside}' contains the separator '{form.separator}' of the submission; set another separator in "
+            "[submission] of competition.toml, as the competition asks for"
+        )
+
+
 def top_k(task: Task, predictions: np.ndarray, form: Form) -> list[list[str]]:
     if form.k > len(task.target_names):
         raise InputError(f"[submission] k = {form.k}, but there are only {len(task.target_names)} classes")
+    require_separable(task, form)
     order = np.argsort(-predictions, axis=1, kind="stable")[:, : form.k]
     return [[form.separator.join(task.target_names[place] for place in row) for row in order]]
 
 
 def chosen_labels(task: Task, decided: np.ndarray, form: Form) -> list[list[str]]:
+    require_separable(task, form)
     return [[form.separator.join(task.target_names[place] for place in np.flatnonzero(row)) for row in decided]]
 
 

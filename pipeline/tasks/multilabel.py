@@ -52,7 +52,8 @@ class Multilabel(Task):
         return targets
 
     def strata(self, labels: pd.Series) -> np.ndarray:
-        return self.targets(labels)
+        """The targets, and a column for rows without a label."""
+        return np.column_stack([self.targets(labels), labels == ""])
 
     def members(self, labels: pd.Series) -> dict[str, np.ndarray]:
         found = {name: np.flatnonzero(has) for name, has in zip(self.target_names, self.targets(labels).T, strict=True)}

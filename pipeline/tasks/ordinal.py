@@ -132,5 +132,12 @@ class Ordinal(Classification):
         return self.grades[truth][:, None] if metric.of == "numbers" else truth
 
     def describe(self, prediction: np.ndarray, rule: Rule) -> str:
-        """``"2 (mean 1.8)"``."""
-        return f"{self.best(prediction[None], rule)[0]} (mean {self.numbers(prediction[None])[0]:.2f})"
+        """``"2 (mean grade 1.84 of 0 to 4)"``."""
+        mean, (low, high) = self.numbers(prediction[None])[0], (self.grades.min(), self.grades.max())
+        return f"{self.best(prediction[None], rule)[0]} (mean grade {mean:.2f} of {low:g} to {high:g})"
+
+    def verdict(self, prediction: np.ndarray, label: str, rule: Rule) -> tuple[str, bool]:
+        """``"2 (mean 1.84)\nis 1"``."""
+        best = self.best(prediction[None], rule)[0]
+        title = f"{best} (mean {self.numbers(prediction[None])[0]:.2f})"
+        return title + (f"\nis {label}" if best != label else ""), best != label

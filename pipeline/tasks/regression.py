@@ -17,8 +17,10 @@ from pipeline.tasks.task import Rule, Task
 if TYPE_CHECKING:
     import torch
 
-#: Up to this number of different values, each is shown by itself, otherwise as ranges with about as many rows each.
+#: Up to MAX_VALUES different values, each is shown by itself, otherwise as up to RANGES ranges with about as many rows.
 MAX_VALUES, RANGES = 12, 8
+#: Smallest number of rows in a range.
+ROWS_OF_RANGE = 10
 
 
 class Regression(Task):
@@ -55,7 +57,7 @@ class Regression(Task):
     def strata(self, labels: pd.Series) -> pd.Series:
         """Ranges with as many rows each: 2 * N**(1/3) of them (Rice's rule), and at least ten rows in each."""
         rank = self.targets(labels).argsort(axis=0).argsort(axis=0).mean(axis=1)
-        ranges = max(1, min(math.ceil(2 * len(labels) ** (1 / 3)), len(labels) // 10))
+        ranges = max(1, min(math.ceil(2 * len(labels) ** (1 / 3)), len(labels) // ROWS_OF_RANGE))
         return pd.Series(pd.qcut(rank, ranges, labels=False, duplicates="drop").astype(str), index=labels.index)
 
     def members(self, labels: pd.Series) -> dict[str, np.ndarray]:
@@ -64,19 +66,21 @@ class Regression(Task):
         values = np.unique(numbers)
         if len(values) <= MAX_VALUES:
             return {f"{value:g}": np.flatnonzero(numbers == value) for value in values}
-        edges = np.unique(np.quantile(numbers, np.linspace(0, 1, RANGES + 1), method="nearest"))
+        ranges = max(1, min(RANGES, len(numbers) // ROWS_OF_RANGE))
+        edges = np.unique(np.quantile(numbers, np.linspace(0, 1, ranges + 1), method="nearest"))
+        prefix = f"{self.target_names[0]} " if len(self.target_names) > 1 else ""
         found = {}
         for place, (low, high) in enumerate(pairwise(edges)):
             is_last = place == len(edges) - 2
             inside = (numbers >= low) & ((numbers <= high) if is_last else (numbers < high))
-            found[f"{low:g} to {'' if is_last else '<'}{high:g}"] = np.flatnonzero(inside)
+            found[f"{prefix}{low:g} to {'' if is_last else '<'}{high:g}"] = np.flatnonzero(inside)
         return found
 
     def fitted(self, targets: np.ndarray, objective: Objective) -> Self:
         std = targets.std(axis=0, dtype=float)
-        limits = {"low": targets.min(axis=0).tolist(), "high": targets.max(axis=0).tolist()} if objective.clip else {}
+        limits = {"low": targets.min(axis=0).tolist(), "high": targets.max(axis=0).tolist()}
         scale = {"mean": targets.mean(axis=0, dtype=float).tolist(), "std": np.where(std > 0, std, 1).tolist()}
-        return self.with_fit(scale | limits)
+        return self.with_fit({**scale, **limits, "clip": objective.clip})
 
     def loss(self, targets: np.ndarray, objective: Objective) -> torch.nn.Module:
         from pipeline.tasks.losses import NumberLoss
@@ -85,9 +89,9 @@ class Regression(Task):
         return NumberLoss(objective.loss or "mse", np.array(fitted["mean"]), np.array(fitted["std"]))
 
     def predictions(self, logits: torch.Tensor) -> torch.Tensor:
-        fitted = {name: logits.new_tensor(values) for name, values in self.fitted_to.items()}
-        numbers = logits * fitted["std"] + fitted["mean"]
-        return numbers.clamp(fitted["low"], fitted["high"]) if "low" in fitted else numbers
+        mean, std, low, high = (logits.new_tensor(self.fitted_to[name]) for name in ("mean", "std", "low", "high"))
+        numbers = logits * std + mean
+        return numbers.clamp(low, high) if self.fitted_to["clip"] else numbers
 
     def val_loss(self, targets: np.ndarray, predictions: np.ndarray) -> float:
         """The mean squared error of standardised numbers."""

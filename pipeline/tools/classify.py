@@ -145,19 +145,27 @@ def report_image(dataset: ImageDataset, heat: np.ndarray | None, bars: Bars, tar
     picture = target.with_name(f"{target.name}.png")
     save_classified(picture, dataset[0, 0], heat, bars, f"{target.name}: {heading}")
     say("classify", f"{target.name}: {heading}")
+    width = max(16, *map(len, bars.names))
     for name, value in zip(bars.names, bars.values.mean(axis=0), strict=True):
-        print(f"    {name:<16} {value:.4f}")
+        print(f"    {name:<{width}} {value:.4f}")
     say("classify", f"picture of the image, its predictions and where the models look -> {shown(picture)}")
 
 
-def bars_of(by_fold: np.ndarray, task: Task) -> tuple[Bars, int]:
+def bars_of(by_fold: np.ndarray, models: list[Model], rule: Rule) -> tuple[Bars, int]:
     """What to draw of predictions (K, C) of K folds, and the target whose evidence is drawn."""
-    mean = by_fold.mean(axis=0)
+    task, mean = models[0].task, by_fold.mean(axis=0)
     order = np.arange(len(mean))
     if task.kind in ("classification", "multilabel") or len(mean) > MAX_CLASSES:
         order = mean.argsort()[::-1][:MAX_CLASSES]
     names = [task.target_names[place] for place in order]
-    return Bars(names, by_fold[:, order], task.kind != "regression"), int(mean.argmax())
+    evidence = int((mean * task.decide(mean[None], rule)[0]).argmax()) if task.kind != "regression" else int(order[0])
+    ranges = None
+    if task.kind == "regression":
+        fits = [model.task.fitted_to for model in models]
+        low = np.min([fit["low"] for fit in fits], axis=0)
+        high = np.max([fit["high"] for fit in fits], axis=0)
+        ranges = np.stack([low, high], axis=1)[order]
+    return Bars(names, by_fold[:, order], ranges, task.target_names[evidence]), evidence
 
 
 def run(job: Job, path: Path) -> pd.DataFrame:
@@ -188,7 +196,7 @@ def run(job: Job, path: Path) -> pd.DataFrame:
     if path.is_dir():
         return report_folder(dataset, mean, task, rule, target, by)
     inputs = normalize(torch.from_numpy(dataset[0, 0])[None].to(device))
-    bars, evidence = bars_of(by_fold[:, 0], task)
+    bars, evidence = bars_of(by_fold[:, 0], models, rule)
     heats = [heat for module, _ in placed if (heat := grad_cam(module, inputs, evidence)) is not None]
     heat = np.mean(heats, axis=0) if heats else None
     report_image(dataset, heat, bars, target, f"{task.describe(mean[0], rule)}, by {by}")

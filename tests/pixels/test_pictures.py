@@ -64,7 +64,7 @@ def test_pictures_of_several_labels_and_of_numbers(tmp_path: Path) -> None:
     save_tags(tmp_path / "tags.png", np.array([[5, 1, 2], [0, 3, 0]]), ["sea", "a_very_long_name" * 3], "heading")
     numbers = np.random.default_rng(0).normal(0, 1, (30, 7))
     save_scatter(tmp_path / "scatter.png", numbers, numbers + 0.1, [f"number {n}" for n in range(7)], "heading")
-    bars = Bars(["age"], np.array([[-3.0], [12.5]]), are_probabilities=False)
+    bars = Bars(["age"], np.array([[-3.0], [12.5]]), np.array([[-5.0, 20]]), "age")
     save_classified(tmp_path / "one.png", np.full((16, 16, 3), 99, np.uint8), None, bars, "heading")
     for name in ("tags", "scatter", "one"):
         drawn(tmp_path / f"{name}.png")

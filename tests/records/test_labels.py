@@ -36,6 +36,7 @@ SUBMITTED = {"submission": {"value": "class"}, "test": {"pattern": r"(?P<id>\d+)
         (PLANTS, {}, None, "multilabel"),
         (PLANTS, {"metric": "macro_f1"}, None, "multilabel"),
         ([label.replace(" ", "|") for label in PLANTS], {}, None, "multilabel"),
+        ([label.replace(" ", "|").replace("rust", "red rust") for label in PLANTS], {}, None, "multilabel"),
         (PLANTS, {"metric": "accuracy"}, None, "classification"),  # accuracy is for one label
         (PLANTS, {"task": "classification"}, None, "classification"),
         (["golden retriever", "labrador retriever", "poodle"], {}, None, "classification"),
@@ -65,6 +66,13 @@ def test_the_kind_is_found_only_where_nothing_speaks_against_it(
     assert found.name == expected
     if expected != "classification" and "task" not in keys:
         assert found.reason  # what is not evident is said
+
+
+def test_the_separator_is_the_one_that_leaves_the_fewest_names() -> None:
+    labels = cells(*[label.replace(" ", "|").replace("rust", "red rust") for label in PLANTS])
+    for competition in (facts(), facts(task="multilabel")):
+        assert find_kind(labels, competition, None).separator == "|"
+    assert find_kind(labels, facts(task="multilabel", train={"label_separator": " "}), None).separator == " "
 
 
 @pytest.mark.parametrize(

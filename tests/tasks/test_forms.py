@@ -53,7 +53,7 @@ def test_a_form_that_names_an_unknown_class() -> None:
         format_submission(IDS, PROBS, TASK, Submission(value="columns", columns=["id", "cat"]))
 
 
-TAGS = Multilabel(["sea", "ship", "tanks"], ",")
+TAGS = Multilabel(["sea", "ship", "tanks"])
 CHANCES = np.array([[0.9, 0.6, 0.1], [0.2, 0.3, 0.1], [0.4, 0.8, 0.7]])
 HALF: Rule = {"thresholds": [0.5, 0.5, 0.5], "fill": False}
 FILLED: Rule = {"thresholds": [0.5, 0.5, 0.9], "fill": True}
@@ -105,6 +105,14 @@ def test_the_header_of_the_sample_is_enough() -> None:
     two = sample[["image", "dog"]].set_axis(["Image", "Id"], axis=1)
     table = format_submission(IDS, PROBS, TASK, Submission(sample="sample.csv"), sample=two)
     assert list(table.columns) == ["Image", "Id"] and table["Id"].tolist() == ["cat", "cat", "dog"]
+
+
+def test_the_separator_is_that_of_the_labels_and_never_part_of_a_name() -> None:
+    task = Multilabel(["red tint", "sea"], "|")
+    table = format_submission(IDS, np.ones((3, 2)), task, Submission(value="labels"))
+    assert table["label"].tolist() == ["red tint|sea"] * 3
+    with pytest.raises(FoldwiseError, match="'red tint' contains the separator ' ' of the submission"):
+        format_submission(IDS, np.ones((3, 2)), task, Submission(value="labels", separator=" "))
 
 
 @pytest.mark.parametrize(
