@@ -115,9 +115,9 @@ def summarize(
     truth = task.compared(metric, task.truth(targets))
     named = rows["group"].where(rows["group"] != "", rows["image_id"])
     units = pd.factorize(named)[0]
-    parts = parts_of(rows["fold"].to_numpy(), units)
-    how, rule = learn_rule(task, metric, targets, predictions, parts)
-    values = nested_values(task, metric, targets, predictions, parts)
+    folds = rows["fold"].to_numpy()
+    how, rule = learn_rule(task, metric, targets, predictions, parts_of(folds, units))
+    values = nested_values(task, metric, targets, predictions, folds, units)
 
     by_fold = [metric(truth[of_fold], values[of_fold]) for of_fold in each_fold(rows["fold"])]
     pooled = metric(truth, values)
@@ -126,8 +126,11 @@ def summarize(
     gain = averaging_gain(task, metric, members, pooled, rule)
     second = {}
     if task.second_metric:
-        second_metric = task.metric(task.second_metric)
-        second = {task.second_metric: task.score(second_metric, targets, predictions, rule)}
+        other = task.metric(task.second_metric)
+        decided = (
+            values if metric.decided and other.decided else task.values(other, predictions, task.default_rule(other))
+        )
+        second = {task.second_metric: other(task.truth(targets), decided)}
     return {
         "cv_score": pooled,
         **second,

@@ -28,12 +28,11 @@ from pipeline.pixels.contact_sheet import draw_contact_sheet
 from pipeline.pixels.inspection import with_inspection
 from pipeline.records.competition import Competition
 from pipeline.records.job import Job, job_of
+from pipeline.records.label_kinds import Kind, find_kind
 from pipeline.records.labels import (
-    Kind,
     as_in_manifest,
     check_labels,
     explain,
-    find_kind,
     names_of,
     require_variety,
     some_of_each,
@@ -248,8 +247,13 @@ def names_contain_labels(competition: Competition) -> bool:
 
 
 def try_metric(task: Task, labels: pd.Series, metric: Metric) -> None:
-    """Scores the prior, so that a fault in a metric of the user's own is found before anything is trained."""
+    """Scores the prior, so that a fault in a metric of the user's own is found before anything is trained.
+
+    Raises FoldwiseError if the labels are not for the metric.
+    """
     targets = task.targets(labels)
+    if metric.name == "rmsle" and (targets < 0).any():
+        raise InputError(f"metric = 'rmsle' needs labels that are not negative, but one is {targets.min():g}")
     task.score(metric, targets, np.tile(task.prior(targets), (len(targets), 1)))
 
 

@@ -25,12 +25,14 @@ import numpy as np
 import pandas as pd
 
 from pipeline.records.job import Job, job_of
-from pipeline.records.labels import Kind, as_in_manifest
+from pipeline.records.label_kinds import Kind, kind_of_columns
+from pipeline.records.labels import as_in_manifest, check_labels
 from pipeline.records.paths import name_with_folds
 from pipeline.records.predictions import Predictions
+from pipeline.records.problems import DROPPED
 from pipeline.records.runs import made_of
 from pipeline.records.submission import check_sample, format_submission, read_sample, submission_text
-from pipeline.records.tables import read_csv, read_manifest
+from pipeline.records.tables import read_csv, read_manifest, require_unique
 from pipeline.records.task import metric_of, read_task
 from pipeline.records.up_to_date import submit_files
 from pipeline.system.console import run_stage, say
@@ -63,7 +65,7 @@ def known_score(job: Job, ids: pd.Series, predictions: np.ndarray, task: Task, r
     known = read_csv(path)
     if known.empty:
         return None
-    labels = labels_of(known, task)
+    labels = labels_of(known, task, path)
     here = ids.isin(labels.index).to_numpy()
     if not here.any():
         raise InputError(
@@ -74,15 +76,27 @@ def known_score(job: Job, ids: pd.Series, predictions: np.ndarray, task: Task, r
     return task.score(metric_of(job.competition, task, job.paths), targets, predictions[here], rule)
 
 
-def labels_of(known: pd.DataFrame, task: Task) -> pd.Series:
+def labels_of(known: pd.DataFrame, task: Task, path: Path) -> pd.Series:
     """The labels of a CSV by id, which is its first column, as the manifest writes labels.
 
-    They are in columns with the names of the targets, else in the second column.
+    They are in columns with the names of the targets, else in the second column. Raises FoldwiseError for an id that
+    occurs twice, or a label that is not valid.
     """
-    names = task.target_names
-    chosen = names if len(names) > 1 and set(names) <= set(known.columns) else [known.columns[1]]
-    labels = as_in_manifest(known[chosen], Kind(task.kind, task.separator), names)
-    return pd.Series(labels.to_numpy(), index=known[known.columns[0]].to_numpy())
+    names, key = task.target_names, known.columns[0]
+    require_unique(known[key], shown(path))
+    chosen = names if len(names) > 1 and set(names) <= set(known.columns) else list(known.columns[1:2])
+    if not chosen:
+        raise InputError(f"{shown(path)} needs an id and a label column, but has only '{key}'")
+    cells = known[chosen]
+    if len(chosen) > 1:
+        kind_of_columns(cells)  # raises an error for cells that are not numbers
+    kind = Kind(task.kind, task.separator)
+    listed = pd.DataFrame({"name": known[key], "label": as_in_manifest(cells, kind, names)})
+    table, problems = check_labels(listed, kind, names)
+    if len(table) < len(known):
+        problem = next(problem for problem in problems if problem.problem in DROPPED)
+        raise InputError(f"{shown(path)}: {problem.problem} for '{problem.path}' ({problem.detail}); correct that file")
+    return table.set_index("name")["label"]
 
 
 def keep_older(path: Path, text: str) -> None:

@@ -13,7 +13,7 @@ from tests.conftest import draw_shapes
 #: For each kind: the keys at the top of competition.toml, those of [train] and those of [submission].
 KINDS = {
     "multilabel": ('metric = "sample_f2"', 'label_column = "tags"', 'value = "labels"'),
-    "regression": ('metric = "rmse"', 'label_column = "light"', 'value = "number"'),
+    "regression": ('metric = "rmse"', 'label_column = "target"', 'value = "number"'),
     "ordinal": ('metric = "quadratic_kappa"', 'label_column = "grade"\ngroup_column = "owner"', 'value = "class"'),
 }
 
@@ -51,8 +51,8 @@ def draw_kind(home: Path, kind: str) -> None:
             *(["even"] if number % 4 == 0 else []),
         ]
         rows.append((path.stem, " ".join(tags), f"{light:.2f}", f"owner{number // 2}"))
-    table = pd.DataFrame(rows, columns=["id", "tags", "light", "owner"])
-    light = table["light"].astype(float)
+    table = pd.DataFrame(rows, columns=["id", "tags", "target", "owner"])
+    light = table["target"].astype(float)
     table["grade"] = np.searchsorted(light.quantile([0.4, 0.7, 0.9]), light).astype(str)
     table.to_csv(home / "raw" / "labels.csv", index=False)
     example = {"multilabel": "circle", "regression": "55.5", "ordinal": "0"}[kind]

@@ -15,6 +15,8 @@ from pipeline.tasks.forms import Form
 from pipeline.tasks.regression import number
 from pipeline.tasks.task import Task
 
+#: Separators that are looked for in the cells.
+SEPARATORS = (" ", ",", ";", "|", "+")
 #: What cells can be, in words for the user, and the values of [submission] that submit it.
 ADVICE = {
     "names of classes": ("class", "labels"),
@@ -84,7 +86,8 @@ def check_column(cells: pd.Series, form: Form, task: Task, path: Path) -> None:
             f"column '{cells.name}' {problem}, such as '{cells.iloc[0]}'{advice_for(column)}; if the values are "
             "placeholders, set placeholder = true in [submission]"
         )
-    if column.found == "texts":
+    strange = form.value == "class" and first_unknown(cells, task.target_names) != ""
+    if column.found == "texts" or strange:
         say(
             "manifest",
             f"note: every row of {path.name} has '{cells.iloc[0]}' in '{cells.name}', taken for a placeholder, "
@@ -116,9 +119,14 @@ def check_index(column: Column) -> tuple[str, str]:
 def check_several_names(column: Column) -> tuple[str, str]:
     cells, found, form, task = column
     submitted = f"names of classes, separated by '{form.separator}'"
+    if found == "names of classes":
+        return submitted, ""
     most = max(len(cell.split(form.separator)) for cell in cells.unique())
     if form.value == "topk" and most > form.k:
         return submitted, f"a cell has {most} names, but k = {form.k}"
+    for mark in SEPARATORS:
+        if found == "texts" and kind_of_values(cells, task, mark) == "several names of classes":
+            return submitted, f"the names are separated by '{mark}' (set separator)"
     if found in ("names of classes", "several names of classes") or (found == "texts" and not column.varies):
         return submitted, ""
     parts = pd.Series([part for cell in cells.unique() for part in cell.split(form.separator)])

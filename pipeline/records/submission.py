@@ -63,6 +63,10 @@ def layout_of(submission: Submission, task: Task, sample: pd.DataFrame | None) -
     if len(header) < 2:
         raise InputError(f"the sample submission has only the column '{header[0]}'; it needs an id and a label")
     columns = names if submission.rows else header[1:]
+    if submission.separator is not None and value not in ("topk", "labels"):
+        raise InputError(
+            f"[submission] separator has no effect with value = '{value}'; remove it from competition.toml"
+        )
     separator = submission.separator or (task.separator if task.kind == "multilabel" else " ")
     options = (submission.positive, submission.k or 1, separator, submission.first_index)
     return Layout(header, Form(value, columns, *options))

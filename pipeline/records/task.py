@@ -79,7 +79,7 @@ def own_function(paths: Paths, name: str) -> Callable[[np.ndarray, np.ndarray], 
     try:
         # Compiled from the text, so that no older bytecode is used and none is written beside the TOML.
         exec(compile(path.read_bytes(), path, "exec"), module.__dict__)
-    except Exception as error:  # whatever the user's file raises, the message names its line
+    except (Exception, SystemExit) as error:  # whatever the user's file raises, the message names its line
         raise InputError(f"metric = '{name}': {shown(path)} cannot be imported: {place_of(error, path)}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
@@ -87,16 +87,16 @@ def own_function(paths: Paths, name: str) -> Callable[[np.ndarray, np.ndarray], 
 
     def score(truth: np.ndarray, values: np.ndarray) -> float:
         try:
-            return float(function(truth, values))
-        except Exception as error:
+            return float(function(truth.copy(), values.copy()))  # copies, as it may write into its arguments
+        except (Exception, SystemExit) as error:
             raise InputError(f"metric = '{name}' failed: {place_of(error, path)}; correct {shown(path)}") from error
 
     return score
 
 
-def place_of(error: Exception, path: Path) -> str:
+def place_of(error: BaseException, path: Path) -> str:
     """The error and the last line of the file where it occurred, as text."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     lines = [error.lineno] if isinstance(error, SyntaxError) else lines
     where = f" in line {lines[-1]}" if lines else ""
-    return f"{type(error).__name__}{where}: {error}"
+    return f"{type(error).__name__}{where}: {' '.join(str(error).split())}"

@@ -64,16 +64,19 @@ def learn_rule(
 
 
 def nested_values(
-    task: Task, metric: Metric, targets: np.ndarray, predictions: np.ndarray, parts: np.ndarray
+    task: Task, metric: Metric, targets: np.ndarray, predictions: np.ndarray, folds: np.ndarray, units: np.ndarray
 ) -> np.ndarray:
     """What the metric looks at, (N, ...), with the rule of each row learnt from the other parts alone.
 
     Also how to learn the rule is chosen in the other parts alone, so that the score of these values is honest.
+
+    folds, units: (N,) int, see ``parts_of``
     """
+    parts = parts_of(folds, units)
     if not metric.decided or not task.learners(metric) or len(np.unique(parts)) < 2:
         return task.values(metric, predictions, task.default_rule(metric))
 
     def learn(rows: np.ndarray) -> Rule:
-        return learn_rule(task, metric, targets[rows], predictions[rows], parts[rows])[1]
+        return learn_rule(task, metric, targets[rows], predictions[rows], parts_of(parts[rows], units[rows]))[1]
 
     return decided_elsewhere(task, predictions, parts, learn)

@@ -76,7 +76,7 @@ def by_column(task: Task, predictions: np.ndarray, form: Form) -> list[list[str]
 def require_separable(task: Task, form: Form) -> None:
     """Raises FoldwiseError if a name contains the separator, so that a cell could not be split into names again."""
     inside = next((name for name in task.target_names if form.separator in name), None)
-    if inside is not None:
+    if inside is not None and (form.value, form.k) != ("topk", 1):
         raise InputError(
             f"'{inside}' contains the separator '{form.separator}' of the submission; set another separator in "
             "[submission] of competition.toml, as the competition asks for"

@@ -14,6 +14,9 @@ from torch.nn import functional as F
 
 from pipeline.tasks.objective import Objective
 
+#: Lower limit of the base of a power: the gradient of x**gamma at 0 is infinite for gamma < 1.
+SMALLEST = 1e-6
+
 
 def as_tensor(values: np.ndarray) -> torch.Tensor:
     """The values as float32."""
@@ -43,7 +46,7 @@ class FocalLoss(nn.Module):
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         log_probs = logits.log_softmax(dim=1)
         smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / targets.shape[1]
-        terms = smooth * (1 - log_probs.exp()) ** self.gamma * log_probs
+        terms = smooth * (1 - log_probs.exp()).clamp_min(SMALLEST) ** self.gamma * log_probs
         return -(terms if self.weight is None else terms * self.weight).sum(dim=1).mean()
 
 
@@ -61,12 +64,13 @@ class BinaryLoss(nn.Module):
         smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
         if not self.gamma:
             return F.binary_cross_entropy_with_logits(logits, smooth, pos_weight=self.weight)
-        ones = smooth * logits.sigmoid().neg().add(1) ** self.gamma * F.logsigmoid(logits)
-        zeros = (1 - smooth) * logits.sigmoid() ** self.gamma * F.logsigmoid(-logits)
+        ones = smooth * (1 - logits.sigmoid()).clamp_min(SMALLEST) ** self.gamma * F.logsigmoid(logits)
+        zeros = (1 - smooth) * logits.sigmoid().clamp_min(SMALLEST) ** self.gamma * F.logsigmoid(-logits)
         return -((ones if self.weight is None else ones * self.weight) + zeros).mean()
 
 
-#: Losses of numbers, by the names of recipes; "huber" is quadratic up to a difference of one standard deviation.
+#: Losses of numbers, by the names of recipes; "huber" is quadratic up to a difference of 1 (a standard deviation, or a
+#: grade).
 NUMBER_LOSSES: dict[str, Callable[..., torch.Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
 
 

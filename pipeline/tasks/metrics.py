@@ -74,7 +74,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("balanced_accuracy", sklearn_metric("balanced_accuracy_score"), decided=True),
     Metric("macro_f1", sklearn_metric("f1_score", average="macro", zero_division=0), decided=True),
     Metric("matthews", sklearn_metric("matthews_corrcoef"), bounds=(-1, 1), decided=True),
-    Metric("quadratic_kappa", sklearn_metric("cohen_kappa_score", weights="quadratic"), bounds=(-1, 1), decided=True),
+    Metric("quadratic_kappa", scores.quadratic_kappa, bounds=(-1, 1), decided=True),
     Metric("log_loss", scores.log_loss, False, (0, np.inf)),
     Metric("balanced_log_loss", scores.balanced_log_loss, False, (0, np.inf)),
     Metric("roc_auc", scores.roc_auc),
@@ -96,7 +96,7 @@ WITH_NUMBER: dict[Kind, list[str]] = {
 }
 #: What else people call a metric; compared without case and punctuation.
 ALIASES = {
-    "qwk": "quadratic_kappa", "quadraticweightedkappa": "quadratic_kappa", "cohenkappa": "quadratic_kappa",
+    "qwk": "quadratic_kappa", "quadraticweightedkappa": "quadratic_kappa",
     "auc": "roc_auc", "aucroc": "roc_auc", "rocaucscore": "roc_auc", "mcauc": "roc_auc",
     "crossentropy": "log_loss", "mclogloss": "log_loss", "multiclasslogloss": "log_loss",
     "balancedlogarithmicloss": "balanced_log_loss", "mcc": "matthews", "matthewscorrcoef": "matthews",
@@ -140,8 +140,8 @@ def same_metric(name: str) -> str:
 
     It is never the name of another metric: mse and rmse, or mape and mae, are too far apart to be a slip.
     """
-    plain = re.sub(r"[^a-z0-9]", "", name.lower())
-    plain = re.sub(r"^map(\d+)$", r"map@\1", plain)
+    plain = re.sub(r"[^a-z0-9.]", "", name.lower())
+    plain = re.sub(r"^map(\d)$", r"map@\1", plain)
     plain = re.sub(r"^(?:top(\d+)(?:acc|accuracyscore)?|(?:acc|accuracy)(\d+))$", r"top\1\2_accuracy", plain)
     plain = re.sub(r"^(?:(sample|macro|micro)s?f(?:beta)?|f)(\d)(sample|macro|micro)?s?(?:score)?$", _f_name, plain)
     known = {re.sub(r"[^a-z0-9]", "", metric.name): metric.name for metric in METRICS}
@@ -150,7 +150,8 @@ def same_metric(name: str) -> str:
         return found
     digits = re.sub(r"\D", "", name)
     close = difflib.get_close_matches(name, [metric.name for metric in METRICS], n=1, cutoff=0.9)
-    return close[0] if close and re.sub(r"\D", "", close[0]) == digits else ""
+    is_slip = bool(close) and re.sub(r"\D", "", close[0]) == digits and close[0] not in name
+    return close[0] if is_slip else ""
 
 
 def _f_name(match: re.Match[str]) -> str:

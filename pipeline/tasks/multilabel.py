@@ -64,7 +64,7 @@ class Multilabel(Task):
         from pipeline.tasks.losses import BinaryLoss, as_tensor
 
         counts = targets.sum(axis=0)
-        balanced = (len(targets) - counts) / np.maximum(counts, 1)
+        balanced = np.maximum(len(targets) - counts, 1) / np.maximum(counts, 1)
         weights = class_weights(objective, self.target_names, counts, balanced)
         gamma = objective.focal_gamma if objective.loss == "focal" else 0
         return BinaryLoss(None if weights is None else as_tensor(weights), objective.label_smoothing, gamma)

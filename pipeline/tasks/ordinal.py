@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.system.errors import InputError
 from pipeline.tasks.classification import Classification
 from pipeline.tasks.metrics import Metric
 from pipeline.tasks.objective import Objective
+from pipeline.tasks.regression import number
 from pipeline.tasks.task import Learner, Rule
 
 if TYPE_CHECKING:
@@ -23,7 +26,7 @@ class Ordinal(Classification):
     """Each image has one of C grades. Targets are one-hot, predictions are probabilities, as in classification.
 
     The grade of an image is its most probable one, or its mean grade between cut points: what scores better out of
-    fold. The value of a grade is its name if all names are numbers, else its place from 0.
+    fold. The value of a grade is its name if all names are numbers in ascending order, else its place from 0.
 
     Rule: {"cut_points": (C - 1,) mean grades from which on the next grade is chosen}, or {} for the most probable grade
     """
@@ -41,10 +44,18 @@ class Ordinal(Classification):
         self, target_names: Sequence[str], separator: str = " ", fitted_to: dict[str, Any] | None = None
     ) -> None:
         super().__init__(target_names, separator, fitted_to)
-        try:
-            self.grades = np.array([float(name) for name in target_names])
-        except ValueError:
-            self.grades = np.arange(len(self.target_names), dtype=float)
+        values = [number(name) for name in target_names]
+        are_values = None not in values and all(one < two for one, two in pairwise(values))  # type: ignore[operator]
+        self.grades = np.array(values if are_values else range(len(values)), float)
+
+    def check_objective(self, objective: Objective) -> None:
+        super().check_objective(objective)
+        changed = objective.class_weights != "none" or objective.label_smoothing
+        if objective.loss in ("mse", "l1", "huber") and changed:
+            raise InputError(
+                f"class_weights and label_smoothing have no effect with loss = '{objective.loss}'; leave them out, "
+                "or choose loss = 'cross_entropy' in the recipe"
+            )
 
     def loss(self, targets: np.ndarray, objective: Objective) -> torch.nn.Module:
         from pipeline.tasks.losses import NUMBER_LOSSES, MeanGradeLoss, SoftTargets

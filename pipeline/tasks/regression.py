@@ -65,7 +65,7 @@ class Regression(Task):
         numbers = self.targets(labels)[:, 0].astype(float)
         values = np.unique(numbers)
         if len(values) <= MAX_VALUES:
-            return {f"{value:g}": np.flatnonzero(numbers == value) for value in values}
+            return {f"{value:.10g}": np.flatnonzero(numbers == value) for value in values}
         ranges = max(1, min(RANGES, len(numbers) // ROWS_OF_RANGE))
         edges = np.unique(np.quantile(numbers, np.linspace(0, 1, ranges + 1), method="nearest"))
         prefix = f"{self.target_names[0]} " if len(self.target_names) > 1 else ""
@@ -73,7 +73,7 @@ class Regression(Task):
         for place, (low, high) in enumerate(pairwise(edges)):
             is_last = place == len(edges) - 2
             inside = (numbers >= low) & ((numbers <= high) if is_last else (numbers < high))
-            found[f"{prefix}{low:g} to {'' if is_last else '<'}{high:g}"] = np.flatnonzero(inside)
+            found[f"{prefix}{low:.6g} to {'' if is_last else '<'}{high:.6g}"] = np.flatnonzero(inside)
         return found
 
     def fitted(self, targets: np.ndarray, objective: Objective) -> Self:
@@ -116,18 +116,14 @@ class Regression(Task):
         """``"65.3\nis 70"``; a number is never just right or wrong."""
         return f"{self.describe(prediction, rule)}\nis {label}", False
 
-    @property
-    def columns(self) -> list[str]:
-        return list(self.target_names)
-
     def default_rule(self, metric: Metric) -> Rule:
         return {}
 
 
 def number(text: str) -> float | None:
-    """The finite number that a text is, else None."""
+    """The number that a text is, None if it is none, not finite, or too large for float32."""
     try:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) and "_" not in text else None
+    return value if abs(value) < 1e30 and "_" not in text else None

@@ -59,6 +59,14 @@ def roc_auc(labels: np.ndarray, probs: np.ndarray) -> float:
     return roc_auc_score(labels, probs, multi_class="ovr", labels=np.arange(probs.shape[1]))
 
 
+def quadratic_kappa(labels: np.ndarray, probs: np.ndarray) -> float:
+    """Cohen's kappa with quadratic weights of the distance between the positions of all C classes."""
+    from sklearn.metrics import cohen_kappa_score
+
+    # Without the labels, scikit-learn would number only the classes that occur, which changes the distances.
+    return cohen_kappa_score(labels, probs.argmax(axis=1), weights="quadratic", labels=np.arange(probs.shape[1]))
+
+
 def rank_of_label(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
     """Number (N,) of classes that are guessed before the right one; among equal probabilities, the first goes first."""
     rows = np.arange(len(labels))

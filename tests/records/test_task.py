@@ -83,6 +83,14 @@ def test_a_metric_is_never_taken_from_an_archive(own: Callable[[str], Paths], fa
     assert "is a link to another folder" in failure("train", "--fold", "0")
 
 
+def test_a_metric_that_writes_into_its_arguments_changes_nothing(own: Callable[[str], Paths]) -> None:
+    paths = own("def score(truth, values):\n    values[:] = 0.5\n    truth[:] = 0\n    return 1")
+    task = read_task(paths)
+    targets, probs = np.eye(2)[[0, 1]], np.array([[0.9, 0.1], [0.2, 0.8]])
+    task.score(metric_of(load_competition(paths), task, paths), targets, probs)
+    assert probs.tolist() == [[0.9, 0.1], [0.2, 0.8]] and targets.tolist() == [[1, 0], [0, 1]]
+
+
 def test_a_metric_is_given_what_is_submitted(split: Paths, own: Callable[[str], Paths]) -> None:
     """Decisions for grades that are submitted as classes, probabilities otherwise."""
     own("def score(truth, values):\n    return float(((values == 0) | (values == 1)).all())")

@@ -14,6 +14,7 @@ from pipeline.tasks.task import Task
 RNG = np.random.default_rng(0)
 TAGS = Multilabel(["a", "b", "c"])
 GRADES = Ordinal(["0", "1", "2", "3"])
+ROWS = np.arange(2000)
 
 
 def tags(rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -33,10 +34,10 @@ def test_the_decisions_of_a_fold_do_not_depend_on_its_own_labels(task: Task, mak
     """Other labels in fold 1 change the decisions of the other folds, but not those of fold 1."""
     targets, predictions = make(400)  # type: ignore[operator]
     parts, metric = np.arange(400) % 4, task.metric(name)
-    before = nested_values(task, metric, targets, predictions, parts)
+    before = nested_values(task, metric, targets, predictions, parts, ROWS[: len(parts)])
     changed = targets.copy()
     changed[parts == 1] = np.roll(targets[parts == 1], 1, axis=1)
-    after = nested_values(task, metric, changed, predictions, parts)
+    after = nested_values(task, metric, changed, predictions, parts, ROWS[: len(parts)])
     assert (before[parts == 1] == after[parts == 1]).all()
     assert (before[parts != 1] != after[parts != 1]).any()
 
@@ -50,7 +51,7 @@ def test_the_score_of_noise_is_not_flattered() -> None:
         targets = np.eye(columns, dtype=np.float32)[rng.integers(0, columns, 60)]
         predictions = rng.dirichlet(np.ones(columns), 60)
         parts, truth = np.arange(60) % 5, task.truth(targets)
-        nested.append(metric(truth, nested_values(task, metric, targets, predictions, parts)))
+        nested.append(metric(truth, nested_values(task, metric, targets, predictions, parts, ROWS[: len(parts)])))
         best = max(
             task.score(metric, targets, predictions, learner(targets, predictions))
             for learner in task.learners(metric).values()
@@ -80,4 +81,15 @@ def test_a_single_fold_is_divided_by_its_groups() -> None:
 def test_a_metric_of_probabilities_needs_no_rule() -> None:
     targets, predictions = tags(100)
     metric = TAGS.metric("roc_auc")
-    assert (nested_values(TAGS, metric, targets, predictions, np.arange(100) % 5) == predictions).all()
+    assert (nested_values(TAGS, metric, targets, predictions, np.arange(100) % 5, ROWS[:100]) == predictions).all()
+
+
+def test_with_two_folds_or_one_a_learnt_rule_is_scored_too() -> None:
+    """Then the rows of a fold are divided by units, to choose how to learn."""
+    targets, predictions = tags(400)
+    predictions = predictions / 3  # the default threshold finds nothing
+    metric = TAGS.metric("macro_f1")
+    assert TAGS.score(metric, targets, predictions) < 0.1
+    for folds in (np.arange(400) % 2, np.zeros(400, int)):
+        values = nested_values(TAGS, metric, targets, predictions, folds, ROWS[:400])
+        assert metric(targets, values) > 0.5

@@ -63,6 +63,14 @@ def test_soft_grades_lie_around_the_true_grade() -> None:
     assert soft[0].tolist() == pytest.approx([near / (1 + 2 * near), 1 / (1 + 2 * near), near / (1 + 2 * near)])
 
 
+@pytest.mark.parametrize("gamma", [0.5, 2])
+def test_the_gradients_of_focal_losses_are_finite_for_sure_predictions(gamma: float) -> None:
+    for loss in (FocalLoss(gamma, None, 0), BinaryLoss(None, 0, gamma)):
+        logits = torch.tensor([[60.0, -120, 0]], requires_grad=True)
+        loss(logits, torch.tensor([[1.0, 0, 0]])).backward()
+        assert logits.grad is not None and logits.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("name", ["cross_entropy", "focal", "bce"])
 def test_every_loss_of_classes_learns(name: str) -> None:
     """A linear model on separable points."""

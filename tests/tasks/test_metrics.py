@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import sklearn.metrics as reference
 
-from pipeline.tasks.metrics import METRICS, Kind, Metric, find_metric
+from pipeline.tasks.metrics import METRICS, Kind, Metric, find_metric, same_metric
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 3, 200)
@@ -66,3 +66,47 @@ def test_log_loss_and_accuracy_are_scikit_learns_to_the_last_bit() -> None:
             expected = reference.log_loss(labels, probs, labels=np.arange(shape[1]))
         assert metric_of("log_loss")(labels, probs) == expected
         assert metric_of("accuracy")(labels, probs) == reference.accuracy_score(labels, probs.argmax(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("acuracy", "accuracy"),
+        ("log-loss", "log_loss"),
+        ("AUC", "roc_auc"),
+        ("QWK", "quadratic_kappa"),
+        ("mean_f1", "sample_f1"),
+        ("f1_macro", "macro_f1"),
+        ("MAP5", "map@5"),
+        ("top5", "top5_accuracy"),
+    ],
+)
+def test_other_names_of_a_metric_are_known(name: str, expected: str) -> None:
+    assert same_metric(name) == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mse",
+        "mape",
+        "rmspe",
+        "msle",
+        "f1",
+        "kappa",
+        "cohen_kappa",
+        "unbalanced_accuracy",
+        "sample_f.5",
+        "map50",
+        "pearson",
+    ],
+)
+def test_no_other_metric_is_suggested(name: str) -> None:
+    assert same_metric(name) == ""
+
+
+def test_kappa_counts_distances_between_all_grades() -> None:
+    """Also if nobody has grade 2."""
+    labels, found = np.array([0, 0, 3, 3, 1, 3]), np.array([0, 3, 3, 1, 1, 0])
+    expected = reference.cohen_kappa_score(labels, found, weights="quadratic", labels=range(4))
+    assert metric_of("quadratic_kappa")(labels, np.eye(4)[found]) == pytest.approx(expected)

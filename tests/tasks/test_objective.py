@@ -10,6 +10,7 @@ from pipeline.system.errors import FoldwiseError
 from pipeline.tasks.classification import Classification
 from pipeline.tasks.multilabel import Multilabel
 from pipeline.tasks.objective import Objective, class_weights
+from pipeline.tasks.ordinal import Ordinal
 from pipeline.tasks.regression import Regression
 from tests.learner.networks import recipe
 
@@ -40,6 +41,8 @@ def test_balanced_weights_are_scikit_learns_and_smoothing_is_torchs() -> None:
 
 
 def test_weights_of_tags_balance_the_rows_with_and_without_a_tag() -> None:
+    everywhere = Multilabel(["a"]).loss(np.ones((4, 1), np.float32), Objective(class_weights="balanced"))
+    assert everywhere.weight.tolist() == [0.25]  # type: ignore[operator]
     targets = np.array([[1, 0], [1, 0], [1, 1], [0, 0]], np.float32)
     loss = Multilabel(["a", "b"]).loss(targets, Objective(class_weights="balanced"))
     assert loss.weight.tolist() == pytest.approx([1 / 3, 3])  # type: ignore[operator]
@@ -58,6 +61,11 @@ def test_settings_without_effect_are_refused(changes: dict, expected: str) -> No
         Classification(["a", "b"]).check_objective(recipe(**changes).objective)
     with pytest.raises(FoldwiseError, match=r"label_smoothing = 0\.1"):
         Regression(["x"]).check_objective(recipe(label_smoothing=0.1).objective)
+
+
+def test_the_loss_of_the_mean_grade_takes_no_weights() -> None:
+    with pytest.raises(FoldwiseError, match="no effect with loss = 'mse'"):
+        Ordinal(["0", "1"]).check_objective(recipe(loss="mse", label_smoothing=0.1).objective)
 
 
 def test_older_runs_stay_valid() -> None:

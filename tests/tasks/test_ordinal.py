@@ -17,6 +17,8 @@ TASK = Ordinal(["0", "1", "2", "3"])
 def test_grades_have_values() -> None:
     assert Ordinal(["1", "2.5", "4"]).grades.tolist() == [1, 2.5, 4]
     assert Ordinal(["none", "mild", "severe"]).grades.tolist() == [0, 1, 2]
+    for names in (["2", "1", "0"], ["1", "01", "2"], ["1", "2", "nan"]):  # not ascending numbers: places
+        assert Ordinal(names).grades.tolist() == [0, 1, 2]
     assert Ordinal(["1", "2.5", "4"]).default_rule(TASK.metric("accuracy")) == {"cut_points": [1.75, 3.25]}
     assert TASK.numbers(np.array([[0.5, 0, 0, 0.5]])).tolist() == [1.5]
     assert TASK.describe(np.array([0.5, 0, 0, 0.5]), {"cut_points": [0.5, 1.4, 2.5]}) == "2 (mean grade 1.50 of 0 to 3)"

@@ -29,4 +29,4 @@ def test_decisions_are_scored_by_the_default_rule_unless_another_is_given() -> N
 
 def test_tables_name_their_columns() -> None:
     assert list(Classification(["cat", "dog"]).table(np.zeros((1, 2)))) == ["p_cat", "p_dog"]
-    assert list(Regression(["age"]).table(np.zeros((1, 1)))) == ["age"]
+    assert list(Regression(["age"]).table(np.zeros((1, 1)))) == ["p_age"]
