@@ -159,6 +159,7 @@ def tables(paths: Paths) -> Iterator[Finding]:
     from pipeline.records.competition import load_competition
     from pipeline.records.runs import fingerprints, made_of
     from pipeline.records.tables import read_folds, read_manifest
+    from pipeline.records.task import metric_of, read_task
 
     competition = load_competition(paths)
     if not paths.manifest.exists():
@@ -167,7 +168,9 @@ def tables(paths: Paths) -> Iterator[Finding]:
     manifest = read_manifest(paths.manifest)
     by_split = ", ".join(f"{number:,} {split}" for split, number in manifest["split"].value_counts().items())
     name = f"{paths.competition}{', dry run' if paths.dry_run else ''}"
-    yield Finding("ok", f"{name}: {by_split} rows in manifest.csv")
+    task = read_task(paths)
+    targets = f"{task.kind} of {count_of(len(task.target_names), 'target')}, {metric_of(competition, task, paths).name}"
+    yield Finding("ok", f"{name}: {by_split} rows in manifest.csv; {targets}")
     for cache in paths.cache.glob("side*.u8"):
         side = int(cache.name[4:].partition("-")[0])
         if cache != cache_path(paths, readable_rows(manifest), side):

@@ -30,7 +30,7 @@ def record(target: StageFiles, *made: Path) -> None:
 def split(plan: Plan) -> None:
     """As if all stages up to the folds had run."""
     record(prepare_files(plan.paths, plan.facts), plan.paths.images / "train" / "1_2.png")
-    record(files_of_stage(plan, "manifest"), plan.paths.manifest)
+    record(files_of_stage(plan, "manifest"), plan.paths.manifest, plan.paths.task)
     record(files_of_stage(plan, "folds"), plan.paths.folds)
 
 
