@@ -183,8 +183,8 @@ def run(job: Job, force: bool = False) -> pd.DataFrame:
     paths, competition = job.paths, job.competition
     target = folds_files(paths, read_toml(paths.toml))
     read = target.hash_inputs()
-    task = read_task(paths)
-    folds = make_folds(read_manifest(paths.manifest), task, competition, paths)
+    manifest, task = read_manifest(paths.manifest), read_task(paths, competition)
+    folds = make_folds(manifest, task, competition, paths)
     text = folds.to_csv(index=False, lineterminator="\n")
     same = paths.folds.exists() and paths.folds.read_bytes() == text.encode()
     trained = sorted(

@@ -49,7 +49,7 @@ def load_test(job: Job, score: dict[str, Any]) -> tuple[pd.Series, np.ndarray, T
     files, again = job.predictions, f"type: {job.call.make_line('ensemble')}"
     damaged = f"delete {shown(files.record)} and {again}"
     loaded = Predictions.load(files.test, score.get("sha256", {}).get("test", ""), damaged)
-    task = read_task(job.paths)
+    task = read_task(job.paths, job.competition)
     manifest = read_manifest(job.paths.manifest)
     ids = manifest.loc[manifest["split"] == "test", "image_id"]
     return ids, loaded.aligned(ids, task.target_names, shown(files.test), again), task

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.records.competition import load_competition
 from pipeline.records.paths import Paths
 from pipeline.records.predictions import Predictions
 from pipeline.records.task import read_task
@@ -55,7 +56,7 @@ def load(paths: Paths, name: str) -> Predictions:
 
 def test_every_row_is_predicted_once_and_in_range(kind: tuple[Paths, Trained]) -> None:
     paths, _ = kind
-    task, folds = read_task(paths), pd.read_csv(paths.folds, dtype=str)
+    task, folds = read_task(paths, load_competition(paths)), pd.read_csv(paths.folds, dtype=str)
     oof, test = load(paths, "oof"), load(paths, "test")
     assert list(oof.image_ids) == list(folds["image_id"]) and list(oof.target_names) == task.target_names
     targets = task.targets(folds["label"])
@@ -71,7 +72,7 @@ def test_every_row_is_predicted_once_and_in_range(kind: tuple[Paths, Trained]) -
 
 def test_an_unreadable_test_image_gets_the_prior_of_its_kind(kind: tuple[Paths, Trained]) -> None:
     paths, _ = kind
-    task = read_task(paths)
+    task = read_task(paths, load_competition(paths))
     test = load(paths, "test")
     expected = task.targets(pd.read_csv(paths.folds, dtype=str)["label"]).mean(axis=0)
     np.testing.assert_allclose(test.predictions[list(test.image_ids).index("4")], expected, rtol=1e-5)

@@ -66,7 +66,7 @@ def open_run(job: Job) -> RunTables:
     """Reads manifest.csv and folds.csv; raises FoldwiseError if the run was made from something else."""
     manifest = read_manifest(job.paths.manifest)
     folds = read_folds(job.paths.folds, job.num_folds, manifest)
-    task = read_task(job.paths)
+    task = read_task(job.paths, job.competition)
     task.check_objective(job.recipe.objective)
     metric = metric_of(job.competition, task, job.paths)
     tables = RunTables(manifest, folds, task, metric, identity(job, task, manifest))

@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.records.competition import OWN_METRIC, Competition
 from pipeline.records.paths import Paths
 from pipeline.records.tables import require_made
-from pipeline.system.errors import InputError
+from pipeline.system.errors import InputError, StaleError
 from pipeline.system.files import fingerprint, read_json, write_json
 from pipeline.system.places import shown
 from pipeline.tasks.forms import DECIDED
@@ -29,10 +29,23 @@ def save_task(paths: Paths, task: Task) -> None:
     write_json(paths.task, {"task": task.kind, "target_names": task.target_names, "separator": task.separator})
 
 
-def read_task(paths: Paths) -> Task:
-    """The task of the competition; raises FoldwiseError if the manifest stage has not run."""
+def read_task(paths: Paths, competition: Competition) -> Task:
+    """The task of the competition.
+
+    Raises FoldwiseError if the manifest stage has not run, or not since competition.toml names another task or other
+    classes.
+    """
     require_made(paths.task, "manifest")
     saved = read_json(paths.task, "task", "target_names", "separator")
+    for key, wanted, found in (
+        ("task", competition.task, saved["task"]),
+        ("classes", competition.classes, saved["target_names"]),
+    ):
+        if wanted not in (None, found):
+            raise StaleError(
+                f"{shown(paths.task)} was made before {key} in competition.toml changed; run the manifest stage again "
+                "(make manifest)"
+            )
     return TASKS[saved["task"]](saved["target_names"], saved["separator"])
 
 

@@ -98,7 +98,7 @@ def load_models(job: Job) -> tuple[list[int], list[Model], Preprocessing, Task]:
     choices = job.recipe.choices
     if differing := differences({key: before.get(key) for key in choices}, choices):
         raise StaleError(f"{shown(job.run_folder)} was made with other settings ({differing}); undo the change")
-    task = read_task(job.paths)
+    task = read_task(job.paths, job.competition)
     models, preprocessing = load_folds(job, folds, before, task)
     return folds, list(models.values()), preprocessing, task
 

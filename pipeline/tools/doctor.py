@@ -168,7 +168,7 @@ def tables(paths: Paths) -> Iterator[Finding]:
     manifest = read_manifest(paths.manifest)
     by_split = ", ".join(f"{number:,} {split}" for split, number in manifest["split"].value_counts().items())
     name = f"{paths.competition}{', dry run' if paths.dry_run else ''}"
-    task = read_task(paths)
+    task = read_task(paths, competition)
     targets = f"{task.kind} of {count_of(len(task.target_names), 'target')}, {metric_of(competition, task, paths).name}"
     yield Finding("ok", f"{name}: {by_split} rows in manifest.csv; {targets}")
     for cache in paths.cache.glob("side*.u8"):

@@ -157,7 +157,7 @@ def tables_part() -> None:
     folds = read_folds(paths.folds, FOLDS, manifest)
     readable = readable_rows(manifest)
     table = folds.merge(readable[["image_id", "split", "position"]].query("split == 'train'"), validate="1:1")
-    identity(job, read_task(job.paths), manifest)
+    identity(job, read_task(job.paths, job.competition), manifest)
     tables = resident()
     pixels = Pixels(paths.home, readable, recipe.cache_side, cache_path(paths, readable, recipe.cache_side))
     whole = eval_transforms(recipe, IMAGENET)

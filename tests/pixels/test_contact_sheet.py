@@ -8,6 +8,7 @@ import cv2
 import pytest
 
 from pipeline.pixels import contact_sheet
+from pipeline.records.competition import load_competition
 from pipeline.records.paths import Paths
 from pipeline.records.tables import read_manifest
 from pipeline.records.task import read_task
@@ -20,7 +21,7 @@ def test_ten_images_of_each_class(split: Paths, monkeypatch: pytest.MonkeyPatch)
         seen.update(images=images, titles=titles, heading=[heading])
 
     monkeypatch.setattr(contact_sheet, "save_grid", save)
-    contact_sheet.draw_contact_sheet(read_manifest(split.manifest), read_task(split), split)
+    contact_sheet.draw_contact_sheet(read_manifest(split.manifest), read_task(split, load_competition(split)), split)
     assert seen["titles"] == ["circle"] * 10 + ["square"] * 10
     assert len({image.tobytes() for image in seen["images"]}) == 20
     assert seen["heading"] == ["shapes: 60 train images"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from pipeline.records.competition import Competition
+from pipeline.records.competition import Competition, load_competition
 from pipeline.records.label_kinds import Kind, find_kind
 from pipeline.records.labels import as_in_manifest, check_labels
 from pipeline.records.paths import Paths
@@ -64,7 +64,7 @@ def test_the_label_column_is_named_as_in_the_submission(
     said = capsys.readouterr().out
     assert "labels: column 'score' of train.csv, named as in the submission" in said
     assert "task = 'regression', as the labels are numbers with decimals" in said
-    assert read_task(plain).target_names == ["score"]
+    assert read_task(plain, load_competition(plain)).target_names == ["score"]
 
 
 def test_grades_without_an_order_are_refused(plain: Paths, stage: Stage, failure: Failure) -> None:
@@ -73,4 +73,4 @@ def test_grades_without_an_order_are_refused(plain: Paths, stage: Stage, failure
     assert "set classes in competition.toml to the grades, from the lowest to the highest" in failure("manifest")
     plain.toml.write_text('classes = ["none", "mild", "severe"]\n' + plain.toml.read_text())
     stage("manifest")
-    assert read_task(plain).target_names == ["none", "mild", "severe"]
+    assert read_task(plain, load_competition(plain)).target_names == ["none", "mild", "severe"]

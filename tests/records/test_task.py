@@ -27,11 +27,11 @@ def score(labels, probs):
 def test_a_task_is_kept_as_it_is(split: Paths) -> None:
     for task in (Multilabel(["a b", "c"], ";"), Ordinal(["0", "1"])):
         save_task(split, task)
-        read = read_task(split)
+        read = read_task(split, load_competition(split))
         assert (type(read), read.target_names, read.separator) == (type(task), task.target_names, task.separator)
     split.task.unlink()
     with pytest.raises(FoldwiseError, match="run the manifest stage first"):
-        read_task(split)
+        read_task(split, load_competition(split))
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_a_metric_is_never_taken_from_an_archive(own: Callable[[str], Paths], fa
 
 def test_a_metric_that_writes_into_its_arguments_changes_nothing(own: Callable[[str], Paths]) -> None:
     paths = own("def score(truth, values):\n    values[:] = 0.5\n    truth[:] = 0\n    return 1")
-    task = read_task(paths)
+    task = read_task(paths, load_competition(paths))
     targets, probs = np.eye(2)[[0, 1]], np.array([[0.9, 0.1], [0.2, 0.8]])
     task.score(metric_of(load_competition(paths), task, paths), targets, probs)
     assert probs.tolist() == [[0.9, 0.1], [0.2, 0.8]] and targets.tolist() == [[1, 0], [0, 1]]
