@@ -3,7 +3,7 @@
     make folds COMPETITION=dogs-vs-cats
     python -m pipeline.folds --competition dogs-vs-cats
 
-Reads   manifest.csv and, if [folds] file names a CSV with your own folds (image_id, fold), that CSV
+Reads   manifest.csv, task.json and, if [folds] file names a CSV with your own folds (image_id, fold), that CSV
 Writes  folds.csv (image_id, label, group, fold); images of a group, and byte-identical images, are in the same fold
 """
 

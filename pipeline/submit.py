@@ -41,7 +41,7 @@ from pipeline.system.files import fingerprint, read_record, write_json, write_te
 from pipeline.system.places import shown
 from pipeline.system.provenance import provenance
 from pipeline.system.toml import read_toml
-from pipeline.tasks.task import Task
+from pipeline.tasks.task import Rule, Task
 
 
 def load_test(job: Job, score: dict[str, Any]) -> tuple[pd.Series, np.ndarray, Task]:
@@ -55,7 +55,7 @@ def load_test(job: Job, score: dict[str, Any]) -> tuple[pd.Series, np.ndarray, T
     return ids, loaded.aligned(ids, task.target_names, shown(files.test), again), task
 
 
-def known_score(job: Job, ids: pd.Series, predictions: np.ndarray, task: Task, rule: dict[str, Any]) -> float | None:
+def known_score(job: Job, ids: pd.Series, predictions: np.ndarray, task: Task, rule: Rule | None) -> float | None:
     """The score on the test labels, if [test] names them or the names of the test images contain them."""
     source = job.competition.test
     assert source is not None
@@ -127,11 +127,11 @@ def run(job: Job) -> pd.DataFrame | None:
         return None
 
     ids, predictions, task = load_test(job, score)
-    table = format_submission(ids, predictions, task, form, score["rule"], read_sample(competition, paths))
+    table = format_submission(ids, predictions, task, form, score.get("rule"), read_sample(competition, paths))
     sample = paths.find(form.sample) if form.sample and not paths.dry_run else None
     if sample:
         table = check_sample(table, sample, form)
-    score_on_labels = known_score(job, ids, predictions, task, score["rule"])
+    score_on_labels = known_score(job, ids, predictions, task, score.get("rule"))
 
     path = paths.submissions / name_with_folds(run_of_job, job.folds, job.num_folds, ".csv")
     text = submission_text(table, form)

@@ -5,10 +5,11 @@
     python -m pipeline.train --competition dogs-vs-cats --recipe resnet18 --fold 0
     torchrun --nproc-per-node 4 -m pipeline.train --competition dogs-vs-cats --recipe resnet18 --fold 0
 
-Reads   manifest.csv, folds.csv, the images, and the recipe
+Reads   manifest.csv, task.json, folds.csv, the images, and the recipe
 Writes  runs/<run>/fold<k>/: arrangement.json; checkpoints/ (at the end of epochs, every five minutes within an epoch,
         and when stopped; the same command continues at that step); log.csv; TensorBoard events; pictures
-        (augmented.png, curves.png, validation.png, confusion.png); weights.safetensors; and, last, trained.json
+        (augmented.png, curves.png, validation.png, and confusion.png, tags.png or scatter.png); weights.safetensors;
+        and, last, trained.json
 """
 
 from __future__ import annotations
