@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -30,6 +31,7 @@ labels = "labels.csv"
 [test]
 images  = "test"
 pattern = '^(?P<id>\d+)\.png$'
+labels  = "known.csv"
 [folds]
 n = 3
 [submission]
@@ -38,25 +40,32 @@ sample  = "sample_submission.csv"
 """
 
 
-def draw_kind(home: Path, kind: str) -> None:
-    """The shapes in raw/, with labels that follow from their pixels: tags, light (a number), and grade (0 to 3)."""
-    draw_shapes(home)
+#: The column of labels.csv with the labels of a kind.
+COLUMNS = {"multilabel": "tags", "regression": "target", "ordinal": "grade"}
+
+
+def labels_of(folder: Path, shape_of: Callable[[str], str]) -> pd.DataFrame:
+    """Id, tags, target (a number: the light) and owner of each picture; shape_of: name of a file -> its shape."""
     rows = []
-    for path in sorted((home / "raw" / "train").glob("*.png"), key=lambda path: int(path.stem.rpartition("_")[2])):
-        light = float(np.asarray(cv2.imread(str(path))).mean())
-        number = int(path.stem.rpartition("_")[2])
-        tags = [
-            path.stem.partition("_")[0],
-            *(["bright"] if light > 60 else []),
-            *(["even"] if number % 4 == 0 else []),
-        ]
+    for path in sorted(folder.glob("*.png"), key=lambda path: int(path.stem.rpartition("_")[2])):
+        light, number = float(np.asarray(cv2.imread(str(path))).mean()), int(path.stem.rpartition("_")[2])
+        tags = [shape_of(path.stem)] + ["bright"] * (light > 60) + ["fourth"] * (number % 4 == 0)
         rows.append((path.stem, " ".join(tags), f"{light:.2f}", f"owner{number // 2}"))
-    table = pd.DataFrame(rows, columns=["id", "tags", "target", "owner"])
-    light = table["target"].astype(float)
-    table["grade"] = np.searchsorted(light.quantile([0.4, 0.7, 0.9]), light).astype(str)
-    table.to_csv(home / "raw" / "labels.csv", index=False)
+    return pd.DataFrame(rows, columns=["id", "tags", "target", "owner"])
+
+
+def draw_kind(home: Path, kind: str) -> None:
+    """The shapes in raw/, with labels that follow from their pixels: tags, target (a number), and grade (0 to 3)."""
+    draw_shapes(home)
+    train = labels_of(home / "raw" / "train", lambda name: name.partition("_")[0])
+    test = labels_of(home / "raw" / "test", lambda name: "square" if int(name) % 2 else "circle")
+    cuts = train["target"].astype(float).quantile([0.4, 0.7, 0.9])
+    for table in (train, test):
+        table["grade"] = np.searchsorted(cuts, table["target"].astype(float)).astype(str)
+    train.to_csv(home / "raw" / "labels.csv", index=False)
+    test[["id", COLUMNS[kind]]].to_csv(home / "raw" / "known.csv", index=False)
     example = {"multilabel": "circle", "regression": "55.5", "ordinal": "0"}[kind]
     ids = "".join(f"{number},{example}\n" for number in range(1, 12))
     (home / "raw" / "sample_submission.csv").write_text("id,answer\n" + ids)
-    top, train, form = KINDS[kind]
-    (home / "competition.toml").write_text(TOML.format(kind=kind, top=top, train=train, form=form))
+    top, of_train, form = KINDS[kind]
+    (home / "competition.toml").write_text(TOML.format(kind=kind, top=top, train=of_train, form=form))

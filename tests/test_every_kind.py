@@ -68,6 +68,8 @@ def test_every_row_is_predicted_once_and_in_range(kind: tuple[Paths, Trained]) -
     csv = next((places.ROOT / "submissions" / "shapes").glob("*.csv")).read_text().splitlines()
     assert csv[0] == "id,answer" and [line.partition(",")[0] for line in csv[1:]] == [str(n) for n in range(1, 12)]
     assert len(test.image_ids) == 11
+    about = json.loads(next((places.ROOT / "submissions" / "shapes").glob("*.json")).read_text())
+    assert np.isfinite(about["test_score"])
 
 
 def test_an_unreadable_test_image_gets_the_prior_of_its_kind(kind: tuple[Paths, Trained]) -> None:
