@@ -148,12 +148,13 @@ def summarize(
     }
 
 
-def train_score_of(trained: list[dict[str, Any]], metric: str) -> float | None:
+def train_score_of(trained: list[dict[str, Any]], metric: str, sha256: str | None) -> float | None:
     """The mean train score of the folds; None if one was trained before competition.toml named another metric.
 
     trained: the content of each fold's trained.json
+    sha256: of the file with the user's own metric, None for other metrics
     """
-    if any(fold.get("metric", metric) != metric for fold in trained):
+    if any((fold.get("metric", metric), fold.get("metric_sha256")) != (metric, sha256) for fold in trained):
         return None
     return float(np.mean([fold["train_score"] for fold in trained]))
 
@@ -231,14 +232,15 @@ def run(job: Job) -> Ensemble:
     trained = [
         read_json(job.fold_folder(fold) / "trained.json", "train_score", "seconds", "beside") for fold in job.folds
     ]
+    sha256_of_metric = metric_sha256(job.competition, job.paths)
     score = {
         "run": job.run.name,
         "folds": job.folds,
         "partial": len(job.folds) < job.num_folds,
         "metric": tables.metric.name,
-        "metric_sha256": metric_sha256(job.competition, job.paths),
+        "metric_sha256": sha256_of_metric,
         **summarize(rows, tables, predictions, members),
-        "train_score": train_score_of(trained, tables.metric.name),
+        "train_score": train_score_of(trained, tables.metric.name, sha256_of_metric),
         "training_seconds": sum(fold["seconds"] / fold["beside"] for fold in trained),
         "device": trained[0]["device"],
         "folds_sha256": fingerprint(job.paths.folds),

@@ -50,6 +50,7 @@ from pipeline.pixels.dataset import Interruptible
 from pipeline.records.job import Job, job_of
 from pipeline.records.runs import open_run, start_run
 from pipeline.records.tables import read_csv
+from pipeline.records.task import metric_sha256
 from pipeline.system.console import duration, folds_at_once, run_stage, say, side_by_side_note
 from pipeline.system.errors import count_of
 from pipeline.system.files import fingerprint, write_json
@@ -237,7 +238,8 @@ def train(job: Job, fold: int, stop: Stop) -> None:
         train_score = data.task.score(data.metric, data.train_sample_targets, sample)
         if ranks.is_first:
             machine = {"device": str(device), "beside": folds_at_once(), **settled.as_dict()}
-            score = {"metric": data.metric.name, "train_score": train_score}
+            sha256 = metric_sha256(job.competition, job.paths)
+            score = {"metric": data.metric.name, "metric_sha256": sha256, "train_score": train_score}
             finish(job, store, data, trained, about, {**score, **machine})
 
 

@@ -110,3 +110,12 @@ def test_kappa_counts_distances_between_all_grades() -> None:
     labels, found = np.array([0, 0, 3, 3, 1, 3]), np.array([0, 3, 3, 1, 1, 0])
     expected = reference.cohen_kappa_score(labels, found, weights="quadratic", labels=range(4))
     assert metric_of("quadratic_kappa")(labels, np.eye(4)[found]) == pytest.approx(expected)
+
+
+def test_kappa_is_scikit_learns_to_the_last_bit() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        classes, rows = int(rng.integers(2, 9)), int(rng.integers(5, 400))
+        labels, found = rng.integers(0, classes, (2, rows))
+        expected = reference.cohen_kappa_score(labels, found, weights="quadratic", labels=range(classes))
+        assert metric_of("quadratic_kappa")(labels, np.eye(classes)[found]) == expected
