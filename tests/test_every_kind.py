@@ -14,11 +14,11 @@ from pipeline.records.competition import load_competition
 from pipeline.records.paths import Paths
 from pipeline.records.predictions import Predictions
 from pipeline.records.task import read_task
-from pipeline.system import places, signals
+from pipeline.system import places
 from tests.conftest import Failure, Stage, run
 from tests.kinds import KINDS, draw_kind
 from tests.learner.test_ranks import as_stage, run_ranks
-from tests.trainings import FOLD_0, SETTINGS, Trained, forget, trained
+from tests.trainings import FOLD_0, SETTINGS, Trained, forget, stopped_at_once, trained
 
 #: With Mixup, a moving average of the weights, and two views at test time.
 SET = ["--set", *SETTINGS]
@@ -86,12 +86,8 @@ def test_resume_and_workers_give_the_same_bits(kind: tuple[Paths, Trained], stag
     paths, expected = kind
     forget(paths)
     shutil.rmtree(paths.cache)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(
-            signals.Stop, "asked", property(lambda stop: bool(stop.note(15, None) if not stop.reason else 1))
-        )
-        with pytest.raises(SystemExit):
-            stage("train", *FOLD_0, *SETTINGS)
+    with stopped_at_once():
+        stage("train", *FOLD_0, *SETTINGS)
     stage("train", *FOLD_0, *SETTINGS, "--workers", "2")
     assert trained(paths) == expected
 

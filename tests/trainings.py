@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import pandas as pd
+import pytest
 import torch
 from torch import nn
 
 from pipeline.learner.checkpoint import Training
 from pipeline.records.paths import Paths
+from pipeline.system import signals
 
 SETTINGS = ["epochs=3", "mixup=0.4", "ema_decay=0.9", "augment.affine.degrees=5", "start_scale=0.5"]
 
@@ -34,6 +38,16 @@ def tiny_training(seed: int = 0) -> Training:
     training.optimizer.step()
     training.add(loss.detach(), torch.randn(6, 2), torch.arange(6))
     return training
+
+
+@contextmanager
+def stopped_at_once() -> Iterator[None]:
+    """A training inside of it is asked to stop at its first step, and must end by that."""
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(
+            signals.Stop, "asked", property(lambda stop: bool(stop.note(15, None) if not stop.reason else 1))
+        )
+        yield
 
 
 class Trained(NamedTuple):
