@@ -105,6 +105,10 @@ def assign_folds(
             return fold
         first = strata[~units.duplicated()]
         largest = first.value_counts().max()
+        if largest < 2:
+            raise InputError(
+                "each class has only one image, or identical ones; folds need at least two images of some class"
+            )
         if largest < settings.n:
             raise InputError(
                 f"the largest class has {count_of(largest, 'image')}, fewer than {settings.n} folds; "
@@ -114,6 +118,36 @@ def assign_folds(
         for number, (_, rows) in enumerate(StratifiedKFold(**arguments).split(first, first)):
             of_first[rows] = number
     return units.map(dict(zip(units[first.index], of_first, strict=True))).to_numpy()
+
+
+def without_empty_folds(fold: np.ndarray, units: pd.Series, number: int) -> np.ndarray:
+    """The folds (N,), with one unit moved into each empty fold: the smallest of the fold with the most units.
+
+    scikit-learn's StratifiedGroupKFold may leave a fold empty if there are few groups.
+
+    units: (N,) the group of each row, or the row itself
+    """
+    fold = fold.copy()
+    sizes = units.map(units.value_counts())
+    for empty in sorted({*range(number)} - {*fold.tolist()}):
+        fullest = units.groupby(fold).nunique().idxmax()
+        chosen = sizes[fold == fullest].idxmin()
+        fold[(units == units[chosen]).to_numpy()] = empty
+    return fold
+
+
+def require_classes(fold: np.ndarray, members: dict[str, np.ndarray]) -> None:
+    """Raises FoldwiseError if the images to train a fold on are all of one class.
+
+    members: rows of each class
+    """
+    for number in np.unique(fold):
+        remaining = [name for name, rows in members.items() if (fold[rows] != number).any()]
+        if len(remaining) == 1 < len(members):
+            raise InputError(
+                f"without the images of fold {number}, all images are of the class '{remaining[0]}', so that nothing "
+                "could be learnt; add images or groups of other classes"
+            )
 
 
 def given_folds(train: pd.DataFrame, path: Path, settings: Folds) -> np.ndarray:
@@ -146,6 +180,10 @@ def make_folds(manifest: pd.DataFrame, task: Task, competition: Competition, pat
     else:
         has_user_groups = bool((train["group"] != "").any())
         fold = assign_folds(train, task.strata(train["label"]), groups, has_user_groups, competition.folds)
+        units = groups.where(groups != "", "row " + train["image_id"])
+        fold = without_empty_folds(fold, units, competition.folds.n)
+    if task.kind in ("classification", "ordinal"):
+        require_classes(fold, task.members(train["label"]))
     return train.assign(group=groups, fold=fold)[FOLDS_COLUMNS]
 
 

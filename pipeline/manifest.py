@@ -27,13 +27,17 @@ import pandas as pd
 from pipeline.pixels.contact_sheet import draw_contact_sheet
 from pipeline.pixels.inspection import with_inspection
 from pipeline.records.competition import Competition
+from pipeline.records.finding import list_images, require_some
+from pipeline.records.groups import with_groups
 from pipeline.records.job import Job, job_of
+from pipeline.records.known_labels import check_known_labels
 from pipeline.records.label_kinds import Kind, find_kind
 from pipeline.records.labels import (
     as_in_manifest,
     check_labels,
     explain,
     names_of,
+    note_blanks,
     require_variety,
     some_of_each,
     task_of,
@@ -48,8 +52,6 @@ from pipeline.records.problems import (
     write_problems,
 )
 from pipeline.records.sources import (
-    list_images,
-    require_some,
     shared_ids,
     test_table,
     train_ids,
@@ -77,13 +79,15 @@ def train_part(
     Raises FoldwiseError if too many files cannot be used, or if all labels that remain are the same.
     """
     source = competition.train
-    folder, names = list_images(paths, source.images, "train")
-    require_some(names, folder, "train")
+    images = list_images(paths, source.images, "train")
+    require_some(images, "train")
     if competition.test is not None and competition.test.images == source.images:  # both are in one folder
-        of_test = set(test_table(competition.test, names, folder, paths)[0]["name"])
-        names = [name for name in names if name not in of_test]
-    sample = read_sample(competition, paths)
-    (table, cells), problems = train_table(source, names, folder, paths, submitted_columns(competition, sample))
+        of_test = set(test_table(competition.test, images, paths)[0]["name"])
+        images = images._replace(names=[name for name in images.names if name not in of_test])
+    sample, folder = read_sample(competition, paths), images.folder
+    (table, cells), problems = train_table(source, images, paths, submitted_columns(competition, sample))
+    table, without_group = with_groups(table, source, images, paths)
+    note_blanks(cells)
     kind = find_kind(cells, competition, None if sample is None else sample.iloc[:, 1:])
     names_of_targets = names_of(cells, kind, competition)
     table = table.assign(label=as_in_manifest(cells, kind, names_of_targets))
@@ -96,7 +100,8 @@ def train_part(
     table, found = with_inspection(table, folder, "checking train images", hashes) if len(table) else (table, [])
     problems += found
     table = table[table["width"] > 0].reset_index(drop=True) if len(table) else table
-    problems += shared_ids(table, source.pattern)
+    problems += shared_ids(table, source.pattern, images)
+    problems += [problem for problem in without_group if problem.path in {*table["name"]}]
     problems = with_manifest_paths(problems, folder, paths)
 
     bad = [problem for problem in problems if problem.problem in DROPPED]
@@ -116,6 +121,18 @@ def train_part(
     return table.assign(split="train"), task, problems
 
 
+def require_images(table: pd.DataFrame, problems: list[Problem], max_missing: float, paths: Paths) -> None:
+    """Raises FoldwiseError if too many test rows have no image, since they would get the same prediction."""
+    missing = [problem for problem in problems if problem.problem == "file missing"]
+    if len(missing) > max_missing * len(table):
+        write_problems(paths, problems)
+        raise InputError(
+            f"{len(missing):,} of {count_of(len(table), 'test row')} have no image, more than max_missing = "
+            f"{max_missing} allows, such as '{missing[0].path}' ({missing[0].detail}); see all of them in "
+            f"{shown(paths.problems)}, correct [test] (images may be a list of folders), or raise max_missing"
+        )
+
+
 def test_part(
     paths: Paths, competition: Competition, task: Task, hashes: dict[str, str]
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[Problem]]:
@@ -125,10 +142,12 @@ def test_part(
     """
     source = competition.test
     assert source is not None
-    folder, names = list_images(paths, source.images, "test")
+    images = list_images(paths, source.images, "test")
+    folder = images.folder
     if source.ids is None:
-        require_some(names, folder, "test")
-    table, problems = test_table(source, names, folder, paths)
+        require_some(images, "test")
+    table, problems = test_table(source, images, paths)
+    require_images(table, problems, source.max_missing, paths)
     if source.images == competition.train.images:
         problems = [problem for problem in problems if problem.problem != "name does not match"]
     if paths.dry_run:
@@ -269,6 +288,7 @@ def run(job: Job) -> pd.DataFrame:
     train, test = (manifest[manifest["split"] == split] for split in ("train", "test"))
     if not paths.dry_run:
         check_submission(test["image_id"], task, competition, paths)
+        check_known_labels(test["image_id"], task, competition, paths)
     try_metric(task, train["label"], metric_of(competition, task, paths))
     made = [paths.manifest, paths.task, paths.problems, paths.contact_sheet]
     if names_contain_labels(competition):

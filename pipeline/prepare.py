@@ -29,7 +29,7 @@ import numpy as np
 from pipeline.formats.archives import unpack_all
 from pipeline.formats.arrays import holds_images, write_images
 from pipeline.formats.listing import is_archive, is_array_file, list_files
-from pipeline.records.competition import Competition
+from pipeline.records.competition import Competition, several
 from pipeline.records.job import Job, job_of
 from pipeline.records.paths import Paths
 from pipeline.records.up_to_date import packed_files, prepare_files, raw_contents
@@ -171,7 +171,7 @@ def put_in_place(
 
 def require_no_user_files(made: Path, paths: Paths, competition: Competition) -> None:
     """Raises FoldwiseError if images/ has files that this stage did not make, unless competition.toml uses them."""
-    sources = [competition.train.images, *([competition.test.images] if competition.test else [])]
+    sources = several(competition.train.images) + (several(competition.test.images) if competition.test else [])
     places = [place for name in sources if (place := paths.find_optional(name)) is not None]
     if any(place.is_relative_to(paths.images) for place in places):
         return
@@ -183,7 +183,7 @@ def require_no_user_files(made: Path, paths: Paths, competition: Competition) ->
 
 
 def has_images(paths: Paths, source: str, before: dict[str, Any] | None) -> bool:
-    """True if there are train images that this stage did not make, or ``source`` is an absolute path."""
+    """True if there are images in the folder ``source`` that this stage did not make, or it is an absolute path."""
     place = paths.find_optional(source)
     if place is None:
         return Path(source).is_absolute()  # if it is missing, the manifest stage says so
@@ -197,9 +197,9 @@ def prepare(paths: Paths, competition: Competition) -> str:
     contents, target = raw_contents(paths, facts), prepare_files(paths, facts)
     if not target.reason_to_run(index):
         return "nothing new in raw/"
-    source, before = competition.train.images, target.last_record()
+    sources, before = several(competition.train.images), target.last_record()
     lost = target.deleted_inputs(before, index) if before else {}  # deleted archives; the images from them stay
-    if not competition.builtin and not contents and not has_images(paths, source, before):
+    if not competition.builtin and not contents and not any(has_images(paths, name, before) for name in sources):
         raise missing_raw(paths, competition)
 
     for path in contents:
@@ -234,8 +234,8 @@ def prepare(paths: Paths, competition: Competition) -> str:
             f"note: {count_of(len(left), 'file')} in {shown(paths.images)}, such as {shown(left[0])}, will not be "
             "replaced, since the content differs from raw/; to unpack them, delete them and run the same command again",
         )
-    if Path(source).is_absolute():
-        return f"the images are read from {source}"
+    if all(Path(name).is_absolute() for name in sources):
+        return f"the images are read from {', '.join(sources)}"
     if not count:
         names = ", ".join(path.name for path in contents)
         return f"nothing to unpack in {shown(paths.raw)}, which has: {names}" if contents else "raw/ is empty"

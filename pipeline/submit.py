@@ -19,29 +19,34 @@ if __name__ == "__main__":  # before the imports that take seconds
     answer_early(PARSER)
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from pipeline.records.job import Job, job_of
-from pipeline.records.label_kinds import Kind, kind_of_columns
-from pipeline.records.labels import as_in_manifest, check_labels
+from pipeline.records.known_labels import read_known_labels, say_faults
 from pipeline.records.paths import name_with_folds
 from pipeline.records.predictions import Predictions
-from pipeline.records.problems import DROPPED
 from pipeline.records.runs import made_of
 from pipeline.records.submission import check_sample, format_submission, read_sample, submission_text
-from pipeline.records.tables import read_csv, read_manifest, require_unique
+from pipeline.records.tables import read_manifest
 from pipeline.records.task import metric_of, read_task
 from pipeline.records.up_to_date import submit_files
 from pipeline.system.console import run_stage, say
-from pipeline.system.errors import InputError, StaleError, count_of
+from pipeline.system.errors import FoldwiseError, StaleError, count_of
 from pipeline.system.files import fingerprint, read_record, write_json, write_text
 from pipeline.system.places import shown
 from pipeline.system.provenance import provenance
 from pipeline.system.toml import read_toml
 from pipeline.tasks.task import Rule, Task
+
+
+class KnownScore(NamedTuple):
+    """The score on known test labels, and the number of test images that have one."""
+
+    value: float
+    number: int
 
 
 def load_test(job: Job, score: dict[str, Any]) -> tuple[pd.Series, np.ndarray, Task]:
@@ -55,48 +60,22 @@ def load_test(job: Job, score: dict[str, Any]) -> tuple[pd.Series, np.ndarray, T
     return ids, loaded.aligned(ids, task.target_names, shown(files.test), again), task
 
 
-def known_score(job: Job, ids: pd.Series, predictions: np.ndarray, task: Task, rule: Rule | None) -> float | None:
-    """The score on the test labels, if [test] names them or the names of the test images contain them."""
-    source = job.competition.test
-    assert source is not None
-    if source.labels is None and not source.names_contain_labels:
+def known_score(job: Job, ids: pd.Series, predictions: np.ndarray, task: Task, rule: Rule | None) -> KnownScore | None:
+    """The score on the known test labels; None if there are none that can be used, which is said."""
+    known = read_known_labels(ids, task, job.competition, job.paths)
+    if known is None:
         return None
-    path = job.paths.test_labels if source.names_contain_labels else job.paths.find(str(source.labels))
-    known = read_csv(path)
-    if known.empty:
-        return None
-    labels = labels_of(known, task, path)
-    here = ids.isin(labels.index).to_numpy()
+    say_faults(known, "submit")
+    here = ids.isin(known.labels.index).to_numpy()
     if not here.any():
-        raise InputError(
-            f"the first column of {shown(path)} has none of the test ids, such as '{ids.iloc[0]}'; correct that file, "
-            "or [test] in competition.toml"
-        )
-    targets = task.targets(labels.loc[ids[here]].reset_index(drop=True))
-    return task.score(metric_of(job.competition, task, job.paths), targets, predictions[here], rule)
-
-
-def labels_of(known: pd.DataFrame, task: Task, path: Path) -> pd.Series:
-    """The labels of a CSV by id, which is its first column, as the manifest writes labels.
-
-    They are in columns with the names of the targets, else in the second column. Raises FoldwiseError for an id that
-    occurs twice, or a label that is not valid.
-    """
-    names, key = task.target_names, known.columns[0]
-    require_unique(known[key], shown(path))
-    chosen = names if len(names) > 1 and set(names) <= set(known.columns) else list(known.columns[1:2])
-    if not chosen:
-        raise InputError(f"{shown(path)} needs an id and a label column, but has only '{key}'")
-    cells = known[chosen]
-    if len(chosen) > 1:
-        kind_of_columns(cells)  # raises an error for cells that are not numbers
-    kind = Kind(task.kind, task.separator)
-    listed = pd.DataFrame({"name": known[key], "label": as_in_manifest(cells, kind, names)})
-    table, problems = check_labels(listed, kind, names)
-    if len(table) < len(known):
-        problem = next(problem for problem in problems if problem.problem in DROPPED)
-        raise InputError(f"{shown(path)}: {problem.problem} for '{problem.path}' ({problem.detail}); correct that file")
-    return table.set_index("name")["label"]
+        return None
+    targets = task.targets(known.labels.loc[ids[here]].reset_index(drop=True))
+    try:
+        value = task.score(metric_of(job.competition, task, job.paths), targets, predictions[here], rule)
+    except FoldwiseError as fault:
+        say("submit", f"note: there is no score on the known test labels: {fault}")
+        return None
+    return KnownScore(value, int(here.sum()))
 
 
 def keep_older(path: Path, text: str) -> None:
@@ -131,7 +110,7 @@ def run(job: Job) -> pd.DataFrame | None:
     sample = paths.find(form.sample) if form.sample and not paths.dry_run else None
     if sample:
         table = check_sample(table, sample, form)
-    score_on_labels = known_score(job, ids, predictions, task, score.get("rule"))
+    known = known_score(job, ids, predictions, task, score.get("rule"))
 
     path = paths.submissions / name_with_folds(run_of_job, job.folds, job.num_folds, ".csv")
     text = submission_text(table, form)
@@ -141,8 +120,9 @@ def run(job: Job) -> pd.DataFrame | None:
         "submission": path.name,
         "submission_sha256": fingerprint(text),
         "rows": len(table),
+        "images": len(ids),
         "checked_against": sample.name if sample else None,
-        "test_score": score_on_labels,
+        "test_score": None if known is None else known.value,
         "score": score,
         "competition_sha256": fingerprint(paths.toml),
         "made_of": made_of(paths, run_of_job),
@@ -150,13 +130,13 @@ def run(job: Job) -> pd.DataFrame | None:
     }
     write_text(path, text)
     write_json(target.record, {**about, **target.new_record(read, [path])})
-    report(job, path, about)
+    report(job, path, about, known)
     return table
 
 
-def report(job: Job, path: Path, about: dict[str, Any]) -> None:
+def report(job: Job, path: Path, about: dict[str, Any], known: KnownScore | None) -> None:
     """Prints what was written, the score to expect, and the command that uploads it."""
-    score, known = about["score"], about["test_score"]
+    score = about["score"]
     low, high = score["interval_95"]
     partial = f", PARTIAL: {len(job.folds)} of {job.num_folds} folds" if score["partial"] else ""
     checked = f", ids and header as in {about['checked_against']}" if about["checked_against"] else ""
@@ -168,7 +148,8 @@ def report(job: Job, path: Path, about: dict[str, Any]) -> None:
     )
     if known is not None:
         on_train = "" if score["train_score"] is None else f", {score['train_score']:.4f} on train images"
-        say("submit", f"{score['metric']} {known:.4f} on the known test labels{on_train}")
+        some = "" if known.number == about["images"] else f" of {known.number:,} of {about['images']:,} images"
+        say("submit", f"{score['metric']} {known.value:.4f} on the known test labels{some}{on_train}")
     if job.competition.slug and not job.paths.dry_run:
         message = f"{path.stem} cv={score['cv_score']:.4f}"
         say("submit", f'upload: kaggle competitions submit {job.competition.slug} -f {shown(path)} -m "{message}"')

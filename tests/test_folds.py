@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from sklearn.model_selection import StratifiedKFold
 
-from pipeline.folds import assign_folds, resolve_groups
+from pipeline.folds import assign_folds, resolve_groups, without_empty_folds
 from pipeline.records.competition import Folds
 from pipeline.records.paths import Paths
 from pipeline.system.errors import FoldwiseError
 from tests.checkouts import make
-from tests.conftest import Stage, picture, write_image
+from tests.conftest import Failure, Stage, picture, write_image
 
 
 def rows(labels: list[str], groups: list[str] | None = None, hashes: list[str] | None = None) -> pd.DataFrame:
@@ -52,6 +52,40 @@ def test_groups_share_a_fold_and_classes_stay_balanced() -> None:
     assert (pd.Series(folds).groupby(groups).nunique() == 1).all()
     shares = train.assign(fold=folds).groupby("fold")["label"].value_counts(normalize=True).unstack()["sick"]
     assert shares.max() - shares.min() < 0.15
+
+
+def test_no_fold_stays_empty_if_there_are_enough_groups() -> None:
+    """Five groups, five folds: scikit-learn's splitter leaves a fold empty."""
+    sizes, labels = (5, 1, 2, 1, 3), "ababa"
+    groups = pd.Series([f"p{n}" for n, size in enumerate(sizes) for _ in range(size)])
+    train = rows([labels[n] for n, size in enumerate(sizes) for _ in range(size)], list(groups))
+    given = assign_folds(train, train["label"], groups, True, Folds(n=5))
+    assert len({*given}) < 5
+    folds = without_empty_folds(given, groups, 5)
+    assert sorted({*folds}) == [0, 1, 2, 3, 4]
+    assert (pd.Series(folds).groupby(groups).nunique() == 1).all()
+    assert list(without_empty_folds(folds, groups, 5)) == list(folds)
+
+
+@pytest.mark.parametrize(
+    ("labels", "groups", "said"),
+    [
+        (["a", "b"], ["", ""], "each class has only one image"),
+        (["a", "a", "b", "b"], ["p", "p", "q", "q"], "all images are of the class"),
+    ],
+)
+def test_folds_that_nothing_could_be_learnt_from_are_refused(
+    plain: Paths, stage: Stage, failure: Failure, labels: list[str], groups: list[str], said: str
+) -> None:
+    cells = "".join(f"Train_{n},{label},{group}\n" for n, (label, group) in enumerate(zip(labels, groups, strict=True)))
+    (plain.raw / "train.csv").write_text("image_id,label,who\n" + cells)
+    for path in sorted((plain.raw / "images").iterdir()):
+        if int(path.stem.partition("_")[2]) >= len(labels):
+            path.unlink()
+    group_column = 'group_column = "who"\n' if any(groups) else ""
+    plain.toml.write_text(plain.toml.read_text().replace("[folds]", f"{group_column}[folds]"))
+    stage("manifest")
+    assert said in failure("folds")
 
 
 def test_identical_images_share_a_fold_and_fold_sizes_stay_equal() -> None:

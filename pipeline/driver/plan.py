@@ -28,6 +28,7 @@ from pipeline.records.up_to_date import (
     Run,
     StageFiles,
     ensemble_files,
+    folders_in,
     folds_files,
     manifest_files,
     predict_files,
@@ -94,7 +95,8 @@ class Plan:
         test = self.facts.get("test")
         if not isinstance(test, dict):
             return "test" in self.facts  # an invalid table, which the stages report
-        return not (test.get("optional") is True and self.paths.find_optional(str(test.get("images", "test"))) is None)
+        folders = folders_in(self.facts, "test")
+        return not (test.get("optional") is True and all(self.paths.find_optional(name) is None for name in folders))
 
     def is_trained(self, fold: int) -> bool:
         """True if the fold is trained."""

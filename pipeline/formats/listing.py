@@ -12,6 +12,22 @@ from pipeline.system.places import is_not_utf8, shown
 #: Names of files and folders that operating systems create, in lower case.
 SYSTEM_NAMES = {"thumbs.db", "desktop.ini", "__macosx"}
 
+#: Image formats that are read, by Pillow's names, with their file extensions. (Pillow opens an MPO file as a JPEG.)
+EXTENSIONS = {
+    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
+    "MPO": {".jpg", ".jpeg", ".mpo"},
+    "PNG": {".png"},
+    "GIF": {".gif"},
+    "BMP": {".bmp", ".dib"},
+    "TIFF": {".tif", ".tiff"},
+    "WEBP": {".webp"},
+    "AVIF": {".avif"},
+    "PPM": {".ppm", ".pgm", ".pbm", ".pnm", ".pfm"},
+    "JPEG2000": {".jp2", ".j2k"},
+}
+#: Extensions of images, also of DICOM files, which are converted.
+PICTURES = frozenset().union(*EXTENSIONS.values(), {".dcm", ".dicom"})
+
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 HDF5 = (".h5", ".hdf5")
 CIFAR_NAMES = re.compile(r"data_batch_\d+|test_batch|batches\.meta")

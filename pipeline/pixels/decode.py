@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.formats.listing import EXTENSIONS
 from pipeline.system.errors import InputError
 from pipeline.system.files import fingerprint
 
@@ -30,19 +31,6 @@ warnings.filterwarnings("ignore", module=r"PIL\.")  # on unusual files; inspect(
 #: Version of the decoder, part of every cache's name. Change it whenever ``decode_to_side`` returns other pixels.
 DECODER = f"2-cv{cv2.__version__}"
 
-#: Supported formats, by Pillow's names, with their file extensions. (Pillow opens an MPO file as a JPEG.)
-EXTENSIONS = {
-    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
-    "MPO": {".jpg", ".jpeg", ".mpo"},
-    "PNG": {".png"},
-    "GIF": {".gif"},
-    "BMP": {".bmp", ".dib"},
-    "TIFF": {".tif", ".tiff"},
-    "WEBP": {".webp"},
-    "AVIF": {".avif"},
-    "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
-    "JPEG2000": {".jp2", ".j2k"},
-}
 ORIENTATION = 0x0112  # the EXIF tag
 
 

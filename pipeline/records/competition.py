@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.records.paths import MAX_FOLDS, Paths
+from pipeline.records.patterns import checked_file_name, checked_pattern
+from pipeline.records.spelling import alike, plain
 from pipeline.system.errors import suggestion
 from pipeline.system.places import shown
 from pipeline.system.settings import Settings, validated
@@ -25,60 +27,25 @@ ALL_KINDS: tuple[Kind, ...] = ("classes", "tags", "numbers")
 OWN_METRIC = re.compile(r"(?P<file>[\w-]+\.py):(?P<function>[A-Za-z_]\w*)")
 
 
-def checked_pattern(pattern: str, needed: str) -> str:
-    """Returns the pattern if it compiles and has the named group ``needed``; raises ValueError otherwise.
-
-    If the name of the group is missing, the message contains a corrected pattern.
-    """
-    try:
-        groups = re.compile(pattern).groupindex
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"not a regular expression: {error}") from error
-    unknown = set(groups) - {"label", "id", "group"}
-    if unknown:
-        raise ValueError(f"a group can be named label, id or group, not '{min(unknown)}'")
-    if needed not in groups:
-        raise ValueError(
-            f"the pattern has no group named '{needed}'; write pattern = '{with_group_names(pattern, needed)}'"
-        )
-    return pattern
-
-
-def with_group_names(pattern: str, needed: str) -> str:
-    """Names the unnamed groups of a pattern: a group of digits is the id, the first other group is the label.
-
-    If no group can be named ``needed``, returns an example pattern instead.
-
-    >>> with_group_names(r"^(.*?)_(\\d+)\\.jpg$", "label")
-    '^(?P<label>.*?)_(?P<id>\\\\d+)\\\\.jpg$'
-    """
-    opening = re.compile(r"(?<!\\)\((?!\?)")  # "(" that is neither escaped nor the start of "(?..."
-    starts = [match.end() for match in opening.finditer(pattern)]
-    free = [name for name in (needed, "label", "id") if f"(?P<{name}>" not in pattern]
-    named: dict[int, str] = {}
-    for start in starts:
-        is_number = re.match(r"(\\d|\[0-9\])", pattern[start:]) is not None
-        wanted = "id" if is_number or (needed == "id" and len(starts) == 1) else "label"
-        if wanted in free and wanted not in named.values():
-            named[start] = wanted
-    if needed not in named.values():
-        return r"^(?P<label>.+?)[._](?P<id>\d+)\.jpg$" if needed == "label" else r"^(?P<id>.+)\.jpg$"
-    for start in sorted(named, reverse=True):
-        pattern = f"{pattern[:start]}?P<{named[start]}>{pattern[start:]}"
-    return pattern
+#: A folder, or several.
+Folders = Annotated[str | list[str], Field(min_length=1)]
 
 
 class Train(Settings):
     """[train]: where the labelled images are, and where their labels come from."""
 
-    images: str = "train"
+    images: Folders = "train"
     pattern: str | None = None
     labels: str | None = None  # path of a CSV, or "folders"
     id_column: str | None = None
+    file_name: str | None = None  # how the file of an id is named, such as "{id}_left.png"
     label_column: str | None = None
     label_columns: list[str] | None = Field(None, min_length=2)  # of 0 and 1, or of numbers
     label_separator: str | None = Field(None, min_length=1)  # between several labels in one cell
     group_column: str | None = None
+    group_pattern: str | None = None  # with a group (?P<group>...)
+    groups: str | None = None  # path of a CSV with group_id_column and group_column
+    group_id_column: str | None = None
     max_bad: float = Field(0.01, ge=0, le=1)
 
     @model_validator(mode="after")
@@ -92,9 +59,21 @@ class Train(Settings):
         if self.label_columns is not None and (self.label_column or self.label_separator):
             raise ValueError("give label_columns, or label_column with its label_separator, not both")
         if self.labels in (None, "folders"):
-            for key in ("id_column", "label_column", "label_columns", "group_column"):
+            for key in ("id_column", "label_column", "label_columns", "file_name"):
                 if getattr(self, key) is not None:
                     raise ValueError(f"{key} needs labels = the path of a CSV")
+            if self.group_column is not None and self.groups is None:
+                raise ValueError("group_column needs groups = the path of a CSV, or labels = the path of a CSV")
+        if self.group_id_column is not None and self.groups is None:
+            raise ValueError("group_id_column needs groups = the path of a CSV")
+        given = [self.groups is not None, self.group_pattern is not None]
+        given += ["(?P<group>" in (self.pattern or ""), self.group_column is not None and self.groups is None]
+        if sum(given) > 1:
+            raise ValueError("groups come from groups, group_pattern, group_column or the pattern, not from several")
+        if self.group_pattern is not None:
+            checked_pattern(self.group_pattern, "group")
+        if self.file_name is not None:
+            checked_file_name(self.file_name)
         return self
 
 
@@ -105,13 +84,15 @@ class Test(Settings):
     print a score.
     """
 
-    images: str = "test"
+    images: Folders = "test"
     pattern: str | None = None
     ids: str | None = None  # path of a CSV with the ids in its first column or id_column, such as the sample submission
     id_column: str | None = None
+    file_name: str | None = None  # how the file of an id is named, such as "{id}_left.png"
     header: bool | None = None  # True (also by default) if the first line of that CSV is a header
     labels: str | None = None  # path of a CSV of known labels (id, label), or "folders"
     optional: bool = False  # True if the folder may be missing; then there is no submission, only the score
+    max_missing: float = Field(0.01, ge=0, le=1)  # share of the ids that may have no image
 
     @property
     def names_contain_labels(self) -> bool:
@@ -133,6 +114,11 @@ class Test(Settings):
                 raise ValueError(f"labels come from the pattern or from labels = '{self.labels}', not from both")
         if self.ids is not None and self.labels == "folders":
             raise ValueError("labels = 'folders' takes the ids from the names too; leave ids out")
+        for key in ("id_column", "header", "file_name"):
+            if getattr(self, key) is not None and self.ids is None:
+                raise ValueError(f"{key} needs ids = the path of a CSV")
+        if self.file_name is not None:
+            checked_file_name(self.file_name)
         return self
 
 
@@ -240,14 +226,22 @@ def load_competition(paths: Paths) -> Competition:
     Leaves out [test] and [submission] if [test] is optional and its folder is missing.
     """
     competition = validated(Competition, read_toml(paths.toml), shown(paths.toml))
-    if competition.test and competition.test.optional and paths.find_optional(competition.test.images) is None:
+    test = competition.test
+    if test and test.optional and all(paths.find_optional(name) is None for name in several(test.images)):
         return competition.model_copy(update={"test": None, "submission": None})
     return competition
 
 
+def several(images: str | list[str]) -> list[str]:
+    """The folders that ``images`` names, as a list."""
+    return [images] if isinstance(images, str) else images
+
+
 def checked_label(label: str, classes: list[str]) -> str | None:
-    """The class with this name, or the only one that differs just in upper and lower case; None if there is none."""
+    """The class with this name, or the only one that looks alike; None if there is none."""
     if label in classes:
         return label
-    alike = [name for name in classes if name.casefold() == label.casefold()]
-    return alike[0] if len(alike) == 1 else None
+    same = [name for name in classes if plain(name) == plain(label)] or [
+        name for name in classes if alike(name) == alike(label)
+    ]
+    return same[0] if len(same) == 1 else None

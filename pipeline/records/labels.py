@@ -12,9 +12,10 @@ import pandas as pd
 from pipeline.records.competition import Competition, checked_label
 from pipeline.records.label_kinds import Kind, parts_of
 from pipeline.records.problems import Problem
+from pipeline.records.spelling import look_alikes, plain
 from pipeline.records.tables import sorted_ids
 from pipeline.system.console import say
-from pipeline.system.errors import InputError
+from pipeline.system.errors import InputError, count_of
 from pipeline.tasks.kinds import TASKS
 from pipeline.tasks.regression import number
 from pipeline.tasks.task import Task
@@ -38,7 +39,7 @@ def names_of(cells: pd.DataFrame, kind: Kind, competition: Competition) -> list[
 
 def split(cell: str, kind: Kind) -> list[str]:
     """The different names in a label, in their order."""
-    return list(dict.fromkeys(parts_of(cell, kind.separator)))
+    return list(dict.fromkeys(map(plain, parts_of(cell, kind.separator))))
 
 
 def as_in_manifest(cells: pd.DataFrame, kind: Kind, names: list[str] | None) -> pd.Series:
@@ -52,7 +53,7 @@ def as_in_manifest(cells: pd.DataFrame, kind: Kind, names: list[str] | None) -> 
             [kind.separator.join(name for name, has in zip(names, row, strict=True) if has) for row in ones]
         )
     if kind.name != "multilabel":
-        return cells.iloc[:, 0]
+        return cells.iloc[:, 0].map(plain)
     place = {name: number for number, name in enumerate(names or [])}
     parts = [sorted(split(cell, kind), key=lambda name: place.get(name, len(place))) for cell in cells.iloc[:, 0]]
     return pd.Series([kind.separator.join(part) for part in parts], index=cells.index, dtype=str)
@@ -88,7 +89,7 @@ def check_labels(table: pd.DataFrame, kind: Kind, classes: list[str] | None) -> 
         if known is None:
             problems.append(Problem(name, "label outside classes", f"'{label}' is not one of {', '.join(classes)}"))
         elif known != label:
-            problems.append(Problem(name, "label in different case", f"'{label}' is read as '{known}'"))
+            problems.append(Problem(name, "label in another spelling", f"'{label}' is read as '{known}'"))
     kept = [label is not None for label in meanings]
     return table.assign(label=meanings)[kept].reset_index(drop=True), problems
 
@@ -128,11 +129,34 @@ def task_of(kind: Kind, target_names: list[str] | None, table: pd.DataFrame) -> 
 
 
 def explain(kind: Kind, task: Task) -> None:
-    """Says which kind of task was found, if competition.toml does not name it and it is not the common case."""
+    """Says which kind of task was found, if competition.toml does not name it and it is not the common case.
+
+    Also says if there are classes with names that look alike.
+    """
     if kind.reason:
         say("manifest", f"task = '{kind.name}', as {kind.reason}; if that is wrong, set task in competition.toml")
     if kind.doubt:
         say("manifest", f"note: {kind.doubt}")
+    for names in look_alikes(task.target_names) if task.kind != "regression" else []:
+        listed = " and ".join(f"'{name}'" for name in names)
+        say(
+            "manifest",
+            f"WARNING: {listed} are different classes, but their names look alike; if they are one class, set classes "
+            "in competition.toml to the right names, and the others are read as these",
+        )
+
+
+def note_blanks(cells: pd.DataFrame) -> None:
+    """Says if labels are read without the blanks at their ends, or in another form of Unicode, in one column (N, 1)."""
+    if len(cells.columns) > 1:
+        return
+    changed = [label for label in cells.iloc[:, 0] if label != plain(label)]
+    if changed:
+        say(
+            "manifest",
+            f"note: {count_of(len(changed), 'label')} with blanks at an end, or in another form of Unicode, such as "
+            f"{changed[0]!r}, read as '{plain(changed[0])}'",
+        )
 
 
 def some_of_each(table: pd.DataFrame, task: Task, competition: Competition) -> pd.DataFrame:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
-from pipeline.formats.listing import list_files
 from pipeline.records.competition import Test, Train
+from pipeline.records.finding import Images, find_files, with_fields, without_extension
 from pipeline.records.paths import Paths
 from pipeline.records.problems import Problem, unmatched_problems
-from pipeline.records.tables import read_csv, require_unique
+from pipeline.records.tables import read_csv, require_columns, require_unique
 from pipeline.system.console import say
 from pipeline.system.errors import InputError, count_of
 from pipeline.system.places import shown
@@ -26,25 +26,10 @@ from pipeline.system.signals import cpu_limit
 MATCH_SECONDS, MATCH_SECONDS_EACH = 1.5, 2e-5
 
 
-def list_images(paths: Paths, images: str, split: str) -> tuple[Path, list[str]]:
-    """The folder that ``images`` in competition.toml names, and the names of its files.
+def match_all(pattern: str, images: Images, key: str) -> dict[str, dict[str, str]]:
+    """The named groups of each name that the pattern matches, inside the folder that ``images`` names.
 
-    Raises FoldwiseError if it is missing or not a folder.
-    """
-    folder = paths.find(images)
-    if not folder.is_dir():
-        raise InputError(f"[{split}] images = '{images}': {shown(folder)} is not a folder")
-    return folder, list_files(folder)
-
-
-def require_some(names: list[str], folder: Path, split: str) -> None:
-    """Raises FoldwiseError if the folder is empty."""
-    if not names:
-        raise InputError(f"[{split}] images: {shown(folder)} is empty; put the {split} images there")
-
-
-def match_all(pattern: str, names: list[str], split: str, folder: Path) -> dict[str, dict[str, str]]:
-    """The named groups of each name that the pattern matches.
+    key: of the pattern in competition.toml, for messages
 
     Raises FoldwiseError if it matches none, or if it takes too long: with nested repeats such as ``(a+)+``, the time
     can grow exponentially with the length of the name (Davis et al., 2018).
@@ -52,53 +37,45 @@ def match_all(pattern: str, names: list[str], split: str, folder: Path) -> dict[
     compiled = re.compile(pattern)
     matches, name = {}, ""
     try:
-        with cpu_limit(MATCH_SECONDS + MATCH_SECONDS_EACH * len(names)):
-            for name in names:
-                if match := compiled.search(name):
+        with cpu_limit(MATCH_SECONDS + MATCH_SECONDS_EACH * len(images.names)):
+            for name in images.names:
+                if match := compiled.search(images.inside(name)):
                     matches[name] = match.groupdict()
     except TimeoutError:
         raise InputError(
-            f"[{split}] pattern = '{pattern}' takes too long on the name '{name}'; simplify it in "
+            f"{key} = '{pattern}' takes too long on the name '{name}'; simplify it in "
             "competition.toml, for example write a+ instead of (a+)+"
         ) from None
     if not matches:
-        seen = ", ".join(f"'{name}'" for name in names[:3])
+        seen = ", ".join(f"'{name}'" for name in images.names[:3])
+        files = f"{count_of(len(images.names), 'file')} in {shown(images.folder)}"
         raise InputError(
-            f"[{split}] pattern = '{pattern}' matches none of the {count_of(len(names), 'file')} in {shown(folder)}, "
-            f"such as {seen}; correct the pattern in competition.toml"
+            f"{key} = '{pattern}' matches none of the {files}, such as {seen}; correct the pattern in competition.toml"
         )
     return matches
 
 
-def files_by_id(names: list[str]) -> dict[str, str]:
-    """The name of the file for each id that a CSV may use: the name with and without extension.
-
-    An id that fits several files has the value "".
-    """
-    index = {name: name for name in names}
-    for name in names:
-        stem = without_extension(name)
-        if index.setdefault(stem, name) != name:
-            index[stem] = ""  # the files differ only in their extensions: the CSV must give the full name
-    return index
-
-
-def without_extension(name: str) -> str:
-    """``frog/0001.png`` -> ``frog/0001``."""
-    return str(PurePosixPath(name).with_suffix(""))
-
-
 def table_from_csv(
-    path: Path, id_column: str | None, names: list[str], folder: Path, has_header: bool = True
-) -> tuple[pd.DataFrame, pd.Series, list[Problem]]:
-    """The CSV, the file name of each row ("" if there is no such file), and a problem for each missing file."""
-    table = read_csv(path, [id_column] if id_column else [], header=None if has_header else [])
-    ids = table[id_column or table.columns[0]]
+    path: Path, source: Train | Test, images: Images, has_header: bool = True
+) -> tuple[pd.DataFrame, pd.Series, pd.Series, list[Problem]]:
+    """The CSV, its ids, the file name of each row ("" if there is none), and a problem for each missing file."""
+    table = stripped(read_csv(path, header=None if has_header else []))
+    require_columns(table, [source.id_column] if source.id_column else [], path)
+    ids = table[source.id_column or table.columns[0]]
     require_unique(ids, shown(path))
-    index = files_by_id(names)
-    found = ids.map(lambda name: index.get(name, ""))
-    detail = f"listed in {path.name}, but not in {shown(folder)}"
-    return table, found, [Problem(name, "file missing", detail) for name in ids[found == ""]]
+    wanted = with_fields(source.file_name, table, ids, path) if source.file_name else ids
+    found = find_files(wanted, images, path)
+    problems = []
+    for row, name in zip(ids[found.names == ""], wanted[found.names == ""], strict=True):
+        why = f"; {reason}" if (reason := found.reasons.get(name, "")) else ""
+        problems.append(Problem(row, "file missing", f"listed in {path.name}, but not in {shown(images.folder)}{why}"))
+    return table, ids, found.names, problems
+
+
+def stripped(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without blanks at the ends of its column names, if they stay different."""
+    names = [name.strip() for name in table.columns]
+    return table.set_axis(names, axis=1) if len({*names}) == len(names) else table
 
 
 class Labelled(NamedTuple):
@@ -113,32 +90,35 @@ class Labelled(NamedTuple):
 
 
 def train_table(
-    source: Train, names: list[str], folder: Path, paths: Paths, wanted: Sequence[str] = ()
+    source: Train, images: Images, paths: Paths, wanted: Sequence[str] = ()
 ) -> tuple[Labelled, list[Problem]]:
     """The labelled files, and problems: files without label, CSV rows without file.
 
     wanted: names of the columns that are submitted, which are the label columns of the CSV if it has all of them
     """
-    columns = ["name", "label", "group"]
+    columns, names = ["name", "label", "group"], images.names
     if source.labels == "folders":
-        rows = [(name, name.split("/")[0], "") for name in names if "/" in name]
+        rows = [(name, inside.split("/")[0], "") for name in names if "/" in (inside := images.inside(name))]
         if not rows:
-            raise InputError(f"labels = 'folders' needs a folder for each class in {shown(folder)}; it has none")
-        left = [name for name in names if "/" not in name]
+            raise InputError(f"labels = 'folders' needs a folder for each class in {shown(images.folder)}; it has none")
+        left = [name for name in names if "/" not in images.inside(name)]
         return labelled(pd.DataFrame(rows, columns=columns)), unmatched_problems(left, "not inside a class folder")
     if source.labels is None:
         assert source.pattern is not None
-        matches = match_all(source.pattern, names, "train", folder)
+        matches = match_all(source.pattern, images, "[train] pattern")
         rows = [(name, groups["label"] or "", groups.get("group") or "") for name, groups in matches.items()]
         left = [name for name in names if name not in matches]
         return labelled(pd.DataFrame(rows, columns=columns)), unmatched_problems(left, "the pattern does not match it")
 
     path = paths.find(source.labels)
-    read_csv(path, [column for column in (source.label_column, source.group_column) if column])
-    table, found, problems = table_from_csv(path, source.id_column, names, folder)
+    table, _, found, problems = table_from_csv(path, source, images)
     chosen = label_columns(source, table, path, wanted)
     has_file = (found != "").to_numpy()
-    groups = table[source.group_column] if source.group_column else ""
+    if source.group_column and source.groups is None:
+        require_columns(table, [source.group_column], path)
+        groups = table[source.group_column]
+    else:
+        groups = ""
     rows_of_csv = pd.DataFrame({"name": found}).assign(group=groups)[has_file].reset_index(drop=True)
     named = set(found)
     problems += [Problem(name, "no label", f"not listed in {path.name}") for name in names if name not in named]
@@ -156,13 +136,18 @@ def label_columns(source: Train, table: pd.DataFrame, path: Path, wanted: Sequen
     These are the columns that competition.toml names; else those with the names of the submission's columns, if the CSV
     has all of them; else the first column that is neither the id nor the group. Prints which if it is not evident.
     """
-    if source.label_columns:
-        read_csv(path, source.label_columns)
-        return source.label_columns
-    if source.label_column:
-        return [source.label_column]
     id_column = source.id_column or table.columns[0]
-    others = [column for column in table.columns if column not in (id_column, source.group_column)]
+    group_column = source.group_column if source.groups is None else None
+    others = [column for column in table.columns if column not in (id_column, group_column)]
+    if given := source.label_columns or ([source.label_column] if source.label_column else []):
+        require_columns(table, given, path)
+        if (unused := [name for name in wanted if name in others and name not in given]) and len(wanted) == 1:
+            say(
+                "manifest",
+                f"note: the labels are in '{given[0]}', as competition.toml says, but {path.name} also has the column "
+                f"'{unused[0]}', which the submission asks for",
+            )
+        return given
     if not others:
         raise InputError(f"{shown(path)} needs an id and a label column, but has only '{table.columns[0]}'")
     as_submitted = bool(wanted) and set(wanted) <= set(others)
@@ -180,7 +165,7 @@ def label_columns(source: Train, table: pd.DataFrame, path: Path, wanted: Sequen
     return chosen
 
 
-def test_table(source: Test, names: list[str], folder: Path, paths: Paths) -> tuple[pd.DataFrame, list[Problem]]:
+def test_table(source: Test, images: Images, paths: Paths) -> tuple[pd.DataFrame, list[Problem]]:
     """Rows (name, image_id, label) of the images to predict, and problems.
 
     The name is "" if an id of the CSV has no file. The label is "" unless the name of the image contains it. Raises
@@ -188,24 +173,25 @@ def test_table(source: Test, names: list[str], folder: Path, paths: Paths) -> tu
     """
     if source.ids is not None:
         path = paths.find(source.ids)
-        table, found, problems = table_from_csv(path, source.id_column, names, folder, source.header is not False)
-        ids = table[source.id_column or table.columns[0]]
+        _, ids, found, problems = table_from_csv(path, source, images, source.header is not False)
         return pd.DataFrame({"name": found, "image_id": ids}).assign(label=""), problems
+    names = images.names
     if source.pattern is None:  # class folders
         matches = {name: {"id": image_id} for name, image_id in zip(names, train_ids(pd.Series(names)), strict=True)}
     else:
-        matches = match_all(source.pattern, names, "test", folder)
+        matches = match_all(source.pattern, images, "[test] pattern")
     columns = ["name", "image_id", "label"]
     rows = pd.DataFrame(
         [(name, groups["id"] or "", groups.get("label") or "") for name, groups in matches.items()], columns=columns
     )
     if source.labels == "folders":
-        rows["label"] = [name.split("/")[0] if "/" in name else "" for name in rows["name"]]
+        insides = map(images.inside, rows["name"])
+        rows["label"] = [inside.split("/")[0] if "/" in inside else "" for inside in insides]
     twice = rows[rows["image_id"].duplicated(keep=False)].sort_values(["image_id", "name"])
     if len(twice):
         one, two = twice["name"].iloc[:2]
         raise InputError(
-            f"two test files have the id '{twice['image_id'].iloc[0]}': '{one}' and '{two}' in {shown(folder)}; "
+            f"two test files have the id '{twice['image_id'].iloc[0]}': '{one}' and '{two}' in {shown(images.folder)}; "
             "remove one, or correct the pattern of [test]"
         )
     return rows, unmatched_problems(
@@ -219,14 +205,14 @@ def train_ids(names: pd.Series) -> pd.Series:
     return stems.where(~stems.duplicated(keep=False), names)
 
 
-def shared_ids(table: pd.DataFrame, pattern: str | None) -> list[Problem]:
+def shared_ids(table: pd.DataFrame, pattern: str | None, images: Images) -> list[Problem]:
     """A problem for each train file whose id occurs in several names, unless this applies to most of the files.
 
     All of these files are used, since a train image is identified by its path. But a rare duplicate may be a mistake.
     """
     if pattern is None or "id" not in re.compile(pattern).groupindex:
         return []
-    ids = table["name"].map(lambda name: re.search(pattern, name)["id"])  # type: ignore[index]
+    ids = table["name"].map(lambda name: re.search(pattern, images.inside(name))["id"])  # type: ignore[index]
     repeated = ids.duplicated(keep=False)
     if repeated.mean() > 0.5:  # for example, each class is numbered from one
         return []

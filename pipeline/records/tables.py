@@ -47,10 +47,15 @@ def read_csv(path: Path, columns: Iterable[str] = (), header: list[str] | None =
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise InputError(f"{shown(path)} has the column '{twice[0]}' twice")
-    for column in columns:
-        if column not in header:
-            raise InputError(f"{shown(path)} has no column '{column}'{suggestion(column, header)}")
+    require_columns(table, columns, path)
     return table
+
+
+def require_columns(table: pd.DataFrame, columns: Iterable[str], path: Path) -> None:
+    """Raises FoldwiseError if a table that was read from ``path`` lacks one of the columns."""
+    for column in columns:
+        if column not in table.columns:
+            raise InputError(f"{shown(path)} has no column '{column}'{suggestion(column, table.columns)}")
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:

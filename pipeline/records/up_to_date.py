@@ -134,6 +134,13 @@ def text_in(facts: dict[str, Any], table: str, key: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def folders_in(facts: dict[str, Any], split: str) -> list[str]:
+    """The folders of the images of a split, as competition.toml names them."""
+    table = facts.get(split)
+    named = table.get("images", split) if isinstance(table, dict) else split
+    return [name for name in (named if isinstance(named, list) else [named]) if isinstance(name, str)]
+
+
 def named_files(paths: Paths, names: Iterable[str | None]) -> list[str | Path]:
     """The files with these names from competition.toml; for a folder, all files in it.
 
@@ -186,9 +193,10 @@ def manifest_files(paths: Paths, facts: dict[str, Any]) -> StageFiles:
     """Images and labels -> manifest.csv."""
     labels = text_in(facts, "train", "labels")
     names = [
-        text_in(facts, "train", "images") or "train",
+        *folders_in(facts, "train"),
         None if labels == "folders" else labels,
-        (text_in(facts, "test", "images") or "test") if "test" in facts else None,
+        text_in(facts, "train", "groups"),
+        *(folders_in(facts, "test") if "test" in facts else []),
         text_in(facts, "test", "ids"),
         text_in(facts, "submission", "sample"),
     ]

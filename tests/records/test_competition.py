@@ -9,8 +9,9 @@ import pipeline.train
 from pipeline.driver.options import Options
 from pipeline.driver.plan import make_plan
 from pipeline.manifest import make_manifest
-from pipeline.records.competition import load_competition, with_group_names
+from pipeline.records.competition import load_competition
 from pipeline.records.paths import Paths, known_recipes
+from pipeline.records.patterns import with_group_names
 from pipeline.system.places import CHECKOUT
 from tests.conftest import Edit, Failure
 from tests.mutations import outcomes
