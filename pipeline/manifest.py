@@ -97,7 +97,10 @@ def train_part(
         table, problems, found = some_of_each(table, task_of(kind, names_of_targets, table), competition), [], []
         files = len(table)
     problems += found
-    table, found = with_inspection(table, folder, "checking train images", hashes) if len(table) else (table, [])
+    if len(table):
+        table, found = with_inspection(table, folder, "checking train images", hashes, competition.max_pixels)
+    else:
+        found = []
     problems += found
     table = table[table["width"] > 0].reset_index(drop=True) if len(table) else table
     problems += shared_ids(table, source.pattern, images)
@@ -152,7 +155,7 @@ def test_part(
         problems = [problem for problem in problems if problem.problem != "name does not match"]
     if paths.dry_run:
         table, problems = table.head(16), []
-    table, found = with_inspection(table, folder, "checking test images", hashes)
+    table, found = with_inspection(table, folder, "checking test images", hashes, competition.max_pixels)
     prior = f"; its prediction will be {task.prior_words}"
     problems = [
         problem._replace(detail=problem.detail + prior)

@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 
 from pipeline.pixels.preprocessing import IMAGENET, Preprocessing
+from pipeline.pixels.strips import ShorterSide
 from pipeline.records.recipe import Recipe
 from pipeline.system.errors import InputError, suggestion
 
@@ -130,7 +131,7 @@ def resize_steps(recipe: Recipe, side: int, preprocessing: Preprocessing = IMAGE
     if recipe.resize == "letterbox":
         return [A.LongestMaxSize(side, **options), A.PadIfNeeded(side, side, fill=128)]
     crop_share = recipe.crop_share or preprocessing.crop_share
-    return [A.SmallestMaxSize(round(side / crop_share), **options), A.CenterCrop(side, side)]
+    return [ShorterSide(round(side / crop_share), **options), A.CenterCrop(side, side)]
 
 
 def eval_transforms(recipe: Recipe, preprocessing: Preprocessing = IMAGENET) -> list[Augmenter]:

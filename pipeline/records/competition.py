@@ -181,6 +181,7 @@ class Competition(Settings):
     symmetries: list[Symmetry] = []
     recipe: str = "resnet18"
     builtin: Literal["digits"] | None = None  # prepare writes these images itself
+    max_pixels: int | None = Field(None, ge=1)  # of the largest image; None: the default of pixels/decode.py
     raw: list[str] | None = None  # names or patterns ("*.zip") of the files in raw/ to use; None: all
     train: Train
     test: Test | None = None

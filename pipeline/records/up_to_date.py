@@ -200,7 +200,7 @@ def manifest_files(paths: Paths, facts: dict[str, Any]) -> StageFiles:
         text_in(facts, "test", "ids"),
         text_in(facts, "submission", "sample"),
     ]
-    keys = ["task", "train", "test", "classes", "submission"]
+    keys = ["task", "train", "test", "classes", "submission", "max_pixels"]
     keys += ["metric"] if facts.get("task") is None else []  # it then helps to find the kind of task
     keys += ["folds"] if paths.dry_run else []  # a dry run takes some images for each fold
     return StageFiles(

@@ -50,7 +50,7 @@ from pipeline.learner.trained import load_folds
 from pipeline.pixels.augment import eval_transforms
 from pipeline.pixels.cache import Pixels
 from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader, WithProgress
-from pipeline.pixels.decode import Unreadable, inspect
+from pipeline.pixels.decode import MAX_PIXELS, Unreadable, inspect
 from pipeline.pixels.pictures import Bars, save_classified, save_grid
 from pipeline.pixels.preprocessing import Preprocessing
 from pipeline.records.job import Job, job_of
@@ -65,7 +65,7 @@ from pipeline.tasks.task import Rule, Task
 MAX_IMAGES, MAX_CLASSES = 48, 8
 
 
-def readable_images(files: list[Path], names: list[str]) -> pd.DataFrame:
+def readable_images(files: list[Path], names: list[str], max_pixels: int | None = None) -> pd.DataFrame:
     """Table of the readable images: image_id, path, width, height, sha256, position.
 
     Prints a note for each unreadable file; raises FoldwiseError if no file is readable.
@@ -73,7 +73,7 @@ def readable_images(files: list[Path], names: list[str]) -> pd.DataFrame:
     rows, reason = [], ""
     for path, name in zip(files, names, strict=True):
         try:
-            seen = inspect(path)
+            seen = inspect(path, max_pixels or MAX_PIXELS)
             rows.append((name, str(path.resolve()), seen.width, seen.height, seen.sha256))
         except (Unreadable, OSError) as fault:
             reason = f"{shown(path)} cannot be read: {fault}"
@@ -176,7 +176,8 @@ def run(job: Job, path: Path) -> pd.DataFrame:
     files = [path / name for name in list_files(path)] if path.is_dir() else [path]
     if not files:
         raise InputError(f"{shown(path)} is empty")
-    rows = readable_images(files, [str(file.relative_to(path)) if path.is_dir() else path.name for file in files])
+    names = [str(file.relative_to(path)) if path.is_dir() else path.name for file in files]
+    rows = readable_images(files, names, job.competition.max_pixels)
     recipe = job.recipe
     compute = Compute(device, choose_arrangement(recipe, device, job.machine, 0))
     compute.arrangement.set_up()

@@ -107,7 +107,7 @@ def manifest_part() -> None:
     from pipeline.pixels import inspection
     from pipeline.pixels.decode import Inspection
 
-    inspection.inspect_all = lambda files, doing: [Inspection(320, 240, fingerprint(str(file))) for file in files]
+    inspection.inspect_all = lambda files, *_: [Inspection(320, 240, fingerprint(str(file))) for file in files]
     manifest.draw_contact_sheet = lambda *_: None
     sys.argv = ["manifest", "--competition", NAME]
     manifest.main()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,7 +24,7 @@ from pipeline.pixels.decode import Unreadable, decode, decode_to_side, inspect
 from pipeline.records.paths import Paths
 from pipeline.records.tables import read_manifest
 from pipeline.system.places import CHECKOUT
-from tests.conftest import Failure, Stage, start_stage
+from tests.conftest import Edit, Failure, Stage, start_stage
 from tests.mutations import damaged, empty_competition
 
 GRADIENT = np.dstack([np.tile(np.arange(48, dtype=np.uint8) * 5, (32, 1))] * 2 + [np.full((32, 48), 90, np.uint8)])
@@ -56,6 +57,94 @@ def test_sixteen_bits_keep_their_high_byte() -> None:
     deep = (np.arange(32 * 48).reshape(32, 48) * 42).astype(np.uint16)
     pixels = decode(encoded(Image.fromarray(deep), "PNG"))
     assert np.abs(pixels[..., 0].astype(int) - (deep >> 8)).max() <= 1
+
+
+DEEP = (np.arange(32 * 48).reshape(32, 48) + 500).astype(np.uint16)  # 1,536 levels; the upper 8 bits keep 6
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM", "JPEG2000"])
+@pytest.mark.parametrize("offset", [0, 30_000])
+def test_few_of_sixteen_bits_are_stretched(format: str, offset: int) -> None:
+    pixels = decode(encoded(Image.fromarray(DEEP + np.uint16(offset)), format))
+    low, high = np.percentile(DEEP, [0.1, 99.9])
+    expected = np.clip((DEEP - low) / (high - low) * 255, 0, 255)
+    assert np.abs(pixels - expected[..., None]).max() <= 0.6 and len(np.unique(pixels)) == 256
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_colours_of_sixteen_bits_keep_their_contrast(tmp_path: Path, suffix: str, alpha: bool) -> None:
+    deep = np.dstack([DEEP, DEEP[::-1], DEEP[:, ::-1]])
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(cv2.imencode(suffix, np.dstack([deep[..., ::-1], *([DEEP * 9] if alpha else [])]))[1].tobytes())
+    pixels = decode(path.read_bytes())
+    assert [note for note, _ in inspect(path).notes][-1] == "more than 8 bits"
+    for channel in range(3):
+        assert np.corrcoef(pixels[..., channel].ravel(), deep[..., channel].ravel())[0, 1] > 0.9999
+        assert len(np.unique(pixels[..., channel])) == 256
+
+
+def test_defective_pixels_do_not_take_the_contrast() -> None:
+    deep = np.tile(DEEP, (8, 8))
+    deep[3, 5], deep[7, 9] = 65_535, 0
+    assert len(np.unique(decode(encoded(Image.fromarray(deep), "PNG")))) == 256
+    constant = np.full((9, 9), 700, np.uint16)
+    assert np.ptp(decode(encoded(Image.fromarray(constant), "PNG"))) == 0
+    with_gaps = np.linspace(0, 1, 600, dtype=np.float32).reshape(20, 30)
+    with_gaps[0, 0] = np.nan
+    assert len(np.unique(decode(encoded(Image.fromarray(with_gaps), "TIFF")))) == 256
+
+
+#: Formats and modes that they can hold, with options for few losses.
+MODES = {
+    "PNG": ["RGB", "RGBA", "LA", "P"], "TIFF": ["RGB", "RGBA", "LA", "P"], "WEBP": ["RGB", "RGBA"],
+    "AVIF": ["RGB", "RGBA"], "JPEG2000": ["RGB", "RGBA", "LA"], "GIF": ["RGB", "RGBA", "P"], "JPEG": ["RGB", "L"],
+    "BMP": ["RGB", "P"],
+}  # fmt: skip
+OPTIONS: dict[str, dict] = {"WEBP": {"lossless": True}, "AVIF": {"quality": 100}, "JPEG": {"quality": 98}}
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+@pytest.mark.parametrize(("format", "mode"), [(format, mode) for format, modes in MODES.items() for mode in modes])
+def test_every_format_gives_the_picture_that_pillow_sees(tmp_path: Path, format: str, mode: str, rotated: bool) -> None:
+    """Colours in their order, upright, alpha dropped and not multiplied."""
+    image = RGB.convert(mode)
+    if mode == "RGBA":
+        image.putalpha(Image.fromarray(GRADIENT[..., 0]))
+    exif = Image.Exif()
+    exif[0x0112] = 6 if rotated else 1
+    path = tmp_path / "x.img"
+    path.write_bytes(encoded(image, format, exif=exif, **OPTIONS.get(format, {})))
+    with Image.open(io.BytesIO(path.read_bytes())) as opened:
+        seen = np.asarray(ImageOps.exif_transpose(opened).convert("RGB")).astype(int)
+    assert np.abs(decode(path.read_bytes()) - seen).mean() < 1
+    inspection = inspect(path)
+    assert (inspection.height, inspection.width) == seen.shape[:2]
+
+
+def test_a_file_that_two_readers_see_otherwise_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(PNG)
+    monkeypatch.setattr(decode_module, "read_with_opencv", lambda *_: GRADIENT[..., ::-1])
+    with pytest.raises(Unreadable, match="OpenCV and Pillow make different pictures of it"):
+        inspect(path)
+
+
+def test_a_portable_float_map_has_three_channels_in_the_cache(shapes: Paths, stage: Stage) -> None:
+    values = np.random.default_rng(0).random((24, 24)).astype(np.float32)
+    (shapes.raw / "test" / "5.png").write_bytes(encoded(Image.fromarray(values), "PPM"))
+    stage("manifest")
+    rows = readable_rows(read_manifest(shapes.manifest))
+    pixels = open_pixels(shapes, rows, 20, "train")
+    for row in range(len(pixels)):
+        np.testing.assert_array_equal(pixels[row], pixels.decode(row))
+
+
+def test_the_limit_of_the_pixels_is_a_fact(shapes: Paths, stage: Stage, failure: Failure, edit: Edit) -> None:
+    edit("title ", "max_pixels = 399\ntitle ")
+    assert "20 x 20 pixels are more than the limit of 399; raise max_pixels in competition.toml" in failure("manifest")
+    edit("max_pixels = 399", "max_pixels = 400")
+    stage("manifest")
 
 
 def test_a_picture_stored_rotated_is_read_upright(tmp_path: Path) -> None:
