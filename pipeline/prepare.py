@@ -28,7 +28,7 @@ import numpy as np
 
 from pipeline.formats.archives import unpack_all
 from pipeline.formats.arrays import holds_images, write_images
-from pipeline.formats.listing import is_archive, is_array_file, list_files
+from pipeline.formats.listing import OTHER_ARCHIVES, is_archive, is_array_file, list_files
 from pipeline.records.competition import Competition, several
 from pipeline.records.job import Job, job_of
 from pipeline.records.paths import Paths
@@ -79,16 +79,28 @@ def make_images(contents: list[Path], folder: Path, with_progress: Callable[[lis
     folder: where the files are written
     with_progress: wraps a list for a progress bar: (items, description) -> iterator
     """
+
+    def said_otherwise(fault: FoldwiseError) -> InputError:
+        """The user does not know the temporary folder."""
+        return InputError(str(fault).replace(f"{shown(folder)}/", "in an archive of raw/, "))
+
     files = packed_files(contents)
-    count = unpack_all([path for path in files if is_archive(path)], folder, with_progress)
+    by_hand = {place.name for place in contents if place.is_dir()}
+    archives = [path for path in contents if path.is_file() and (is_archive(path) or path.suffix in OTHER_ARCHIVES)]
+    try:
+        count, unopened = unpack_all(archives, folder, with_progress, by_hand)
+    except InputError as fault:
+        raise said_otherwise(fault) from fault
+    for note in unopened:
+        say("prepare", f"note: {note}")
     unpacked = [path for path in folder.rglob("*") if is_array_file(path) and holds_images(path)]
     arrays = [*unpacked, *(path for path in files if is_array_file(path))]
     if not arrays:
         return count
     try:
         count += write_images(arrays, folder, with_progress) - len(unpacked)
-    except FoldwiseError as fault:  # the user does not know the temporary folder
-        raise InputError(str(fault).replace(f"{shown(folder)}/", "in an archive of raw/, ")) from fault
+    except FoldwiseError as fault:
+        raise said_otherwise(fault) from fault
     for path in unpacked:
         path.unlink()
     for place in contents:
@@ -201,10 +213,6 @@ def prepare(paths: Paths, competition: Competition) -> str:
     lost = target.deleted_inputs(before, index) if before else {}  # deleted archives; the images from them stay
     if not competition.builtin and not contents and not any(has_images(paths, name, before) for name in sources):
         raise missing_raw(paths, competition)
-
-    for path in contents:
-        if path.suffix.lower() in (".7z", ".rar"):
-            say("prepare", f"note: {shown(path)} has an unsupported format; unpack it yourself into {shown(paths.raw)}")
 
     read = target.hash_inputs()
     # All files are made in a temporary folder first, so that an error leaves images/ unchanged.

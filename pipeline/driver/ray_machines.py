@@ -16,6 +16,7 @@ from typing import Any
 from pipeline.records.paths import Paths
 from pipeline.system import places
 from pipeline.system.errors import MachineError, count_of
+from pipeline.system.extras import command_for
 from pipeline.system.places import CHECKOUT
 from pipeline.system.provenance import PACKAGES
 
@@ -34,10 +35,7 @@ def load_ray() -> Any:
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise MachineError(
-            "CLUSTER needs Ray, which is not installed; type: "
-            ".venv/bin/python -m pip install -c constraints.txt -e '.[cluster]'"
-        ) from error
+        raise MachineError(f"CLUSTER needs Ray, which is not installed; type: {command_for('cluster')}") from error
     return ray
 
 

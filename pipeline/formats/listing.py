@@ -28,14 +28,58 @@ EXTENSIONS = {
 #: Extensions of images, also of DICOM files, which are converted.
 PICTURES = frozenset().union(*EXTENSIONS.values(), {".dcm", ".dicom"})
 
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+#: Archives that are unpacked; those of SEVEN_ZIP need an extra package.
+SEVEN_ZIP = (".7z",)
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", *SEVEN_ZIP)
+#: Archives that only other programs can unpack.
+OTHER_ARCHIVES = (".rar", ".zst", ".lz4", ".ace", ".lzh", ".arj", ".cab")
+#: The later parts of a split archive: ``x.zip.002``, or ``x.z01``, which belongs to ``x.zip``.
+NUMBERED, SPANNED = re.compile(r"(.+)\.(\d{3})"), re.compile(r"(.+)\.z\d\d", re.IGNORECASE)
 HDF5 = (".h5", ".hdf5")
 CIFAR_NAMES = re.compile(r"data_batch_\d+|test_batch|batches\.meta")
 
 
 def is_archive(path: Path) -> bool:
-    """True if the name is that of an archive that formats/archives.py unpacks."""
-    return path.name.lower().endswith(ARCHIVES)
+    """True if the name is that of an archive that formats/archives.py unpacks, or of the first part of a split one."""
+    return whole_name(path.name, ".001").lower().endswith(ARCHIVES)
+
+
+def is_volume(path: Path) -> bool:
+    """True if the name is that of a later part of a split archive."""
+    name = NUMBERED.fullmatch(path.name)
+    if name is not None:
+        return name[2] != "001" and name[1].lower().endswith(ARCHIVES)
+    return SPANNED.fullmatch(path.name) is not None
+
+
+def whole_name(name: str, part: str) -> str:
+    """The name of an archive without the number ``part`` of a split one."""
+    return name[: -len(part)] if name.endswith(part) and name[: -len(part)].lower().endswith(ARCHIVES) else name
+
+
+def volumes_of(path: Path) -> list[Path]:
+    """All parts of an archive in the order of their bytes; only ``path`` if it is not split.
+
+    Raises FoldwiseError if a part between them is missing.
+    """
+    whole = whole_name(path.name, ".001")
+    if whole != path.name:
+        found = sorted(other for other in path.parent.glob("*") if other.name[:-4] == whole and is_volume(other))
+        numbers = [int(other.name[-3:]) for other in found]
+    else:
+        stem = path.name[: -len(".zip")].lower()
+        found = sorted(
+            other
+            for other in (path.parent.glob("*") if path.name.lower().endswith(".zip") else [])
+            if SPANNED.fullmatch(other.name) and other.name[: -len(".z01")].lower() == stem
+        )
+        numbers = [int(other.name[-2:]) + 1 for other in found]
+    expected = list(range(2, 2 + len(found)))
+    if numbers != expected:
+        lost = next(number for number in expected if number not in numbers)
+        shift = lost if whole != path.name else lost - 1
+        raise InputError(f"part {shift} of the split archive {shown(path)} is missing; put all parts into one folder")
+    return [path, *found] if whole != path.name else [*found, path]
 
 
 def is_array_file(path: Path) -> bool:

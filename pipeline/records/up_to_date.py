@@ -18,7 +18,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from pipeline.formats.listing import is_archive, is_array_file, is_hidden_or_system, list_files
+from pipeline.formats.listing import is_archive, is_array_file, is_hidden_or_system, is_volume, list_files
 from pipeline.records.paths import Paths, name_with_folds, recipe_path
 from pipeline.system.errors import FoldwiseError, InputError
 from pipeline.system.files import read_json
@@ -176,7 +176,8 @@ def raw_contents(paths: Paths, facts: dict[str, Any]) -> list[Path]:
 
 def packed_files(contents: Sequence[Path]) -> list[Path]:
     """The files that prepare unpacks: archives in ``contents``, and array files in ``contents`` and its folders."""
-    packed = [path for path in contents if path.is_file() and (is_archive(path) or is_array_file(path))]
+    kinds = (is_archive, is_volume, is_array_file)
+    packed = [path for path in contents if path.is_file() and any(is_kind(path) for is_kind in kinds)]
     for place in contents:
         if place.is_dir():
             packed += [place / name for name in list_files(place) if is_array_file(place / name)]
