@@ -3,8 +3,9 @@
     make prepare COMPETITION=dogs-vs-cats
     python -m pipeline.prepare --competition dogs-vs-cats
 
-Reads   data/<competition>/raw/: archives (zip, tar; also archives inside archives), images stored as arrays (HDF5,
-        CIFAR-10's pickles; also inside archives and folders), and folders of images, which are used where they are
+Reads   data/<competition>/raw/: archives (zip, tar, 7z; also split, and inside archives), images stored as arrays
+        (HDF5, npz, CIFAR's pickles) or as tables of pixels (CSV, parquet), also inside archives and folders; and
+        folders of images, which are used where they are
 Writes  data/<competition>/images/ and, last, prepared.json; for the built-in digits also test_labels.csv
 """
 
@@ -28,7 +29,8 @@ import numpy as np
 
 from pipeline.formats.archives import unpack_all
 from pipeline.formats.arrays import holds_images, write_images
-from pipeline.formats.listing import OTHER_ARCHIVES, is_archive, is_array_file, list_files
+from pipeline.formats.listing import OTHER_ARCHIVES, is_archive, is_array_file, is_pixel_table, list_files
+from pipeline.formats.tables import write_tables
 from pipeline.records.competition import Competition, several
 from pipeline.records.job import Job, job_of
 from pipeline.records.paths import Paths
@@ -70,7 +72,9 @@ def write_digits(paths: Paths, folder: Path) -> int:
     return len(named)
 
 
-def make_images(contents: list[Path], folder: Path, with_progress: Callable[[list, str], Iterator]) -> int:
+def make_images(
+    contents: list[Path], folder: Path, with_progress: Callable[[list, str], Iterator], shape: list[int] | None
+) -> int:
     """Unpacks archives, and writes images that are stored as arrays as PNG files; returns the number of files made.
 
     Raises FoldwiseError if a folder in raw/ and a file of arrays hold the same split.
@@ -78,6 +82,7 @@ def make_images(contents: list[Path], folder: Path, with_progress: Callable[[lis
     contents: the files and folders in raw/
     folder: where the files are written
     with_progress: wraps a list for a progress bar: (items, description) -> iterator
+    shape: of the images in tables of pixels
     """
 
     def said_otherwise(fault: FoldwiseError) -> InputError:
@@ -93,6 +98,14 @@ def make_images(contents: list[Path], folder: Path, with_progress: Callable[[lis
         raise said_otherwise(fault) from fault
     for note in unopened:
         say("prepare", f"note: {note}")
+    tables = [path for path in folder.rglob("*") if is_pixel_table(path)]
+    try:
+        count += write_tables(tables, folder, with_progress, shape) - len(tables)
+        count += write_tables([path for path in files if is_pixel_table(path)], folder, with_progress, shape)
+    except FoldwiseError as fault:
+        raise said_otherwise(fault) from fault
+    for path in tables:
+        path.unlink()
     unpacked = [path for path in folder.rglob("*") if is_array_file(path) and holds_images(path)]
     arrays = [*unpacked, *(path for path in files if is_array_file(path))]
     if not arrays:
@@ -224,7 +237,9 @@ def prepare(paths: Paths, competition: Competition) -> str:
 
     try:
         count = (
-            write_digits(paths, temporary) if competition.builtin else make_images(contents, temporary, with_progress)
+            write_digits(paths, temporary)
+            if competition.builtin
+            else make_images(contents, temporary, with_progress, competition.pixel_shape)
         )
         if not paths.prepared.exists() and paths.images.exists():
             require_no_user_files(temporary, paths, competition)

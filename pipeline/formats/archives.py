@@ -23,12 +23,10 @@ from pipeline.formats.listing import (
     volumes_of,
     whole_name,
 )
+from pipeline.formats.parts import MAX_GROWTH
 from pipeline.system.errors import InputError, MachineError
 from pipeline.system.places import shown
 
-#: Largest ratio of the unpacked size to the size of the archive. Images hardly compress, so a larger one is a bomb.
-#: (The archive is checked as a whole, since tar records no packed size of a file.)
-MAX_GROWTH = 1000
 #: How deep archives may lie in archives.
 MAX_DEPTH = 2
 
@@ -144,6 +142,7 @@ def path_is_seven_zip(path: Path) -> bool:
 def spend(budget: Budget, path: Path, members: list[Member], folder: Path) -> None:
     """Reduces the budget by the members; raises FoldwiseError if it, or the disk, is too small for them."""
     total = sum(member.size for member in members)
+    # The archive is checked as a whole, since tar records no packed size of a file.
     budget.bytes -= total
     budget.files -= len(members)
     if budget.bytes < 0:

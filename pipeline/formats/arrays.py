@@ -1,4 +1,4 @@
-"""Writes images that come as arrays (Coursera's HDF5 files, CIFAR-10's Python pickles) as PNG files.
+"""Writes images that come as arrays (Coursera's HDF5 files, NumPy's npz, CIFAR's Python pickles) as PNG files.
 
 No code in the files is run. Each image becomes ``<split>/<label>_<number>.png``, or ``<split>/<number>.png`` if the
 file has no labels, so that a pattern such as ``^(?P<label>.+)_(?P<id>\\d+)\\.png$`` can read the name. The number is
@@ -7,17 +7,18 @@ the row, from 0.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from math import prod
 from pathlib import Path
 
 from pipeline.formats.cifar import cifar_parts
+from pipeline.formats.encoded import holds_files, write_files
 from pipeline.formats.hdf5 import hdf5_parts
-from pipeline.formats.listing import CIFAR_NAMES, HDF5
-from pipeline.formats.parts import Part, reading_file
-from pipeline.system.errors import InputError, MachineError
+from pipeline.formats.listing import HDF5, NPZ, is_cifar_file
+from pipeline.formats.npz import npz_parts
+from pipeline.formats.parts import Part, reading_file, require_space
+from pipeline.system.errors import InputError
 from pipeline.system.places import shown
 
 BLOCK = 256  # rows in memory at once
@@ -29,11 +30,13 @@ def holds_images(path: Path) -> bool:
 
     if not path.name.lower().endswith(HDF5):
         return True
+    if holds_files(path):
+        return True
     with reading_file(path), h5py.File(path, "r") as file:
         return any(f"{split}_set_x" in file for split in ("train", "test"))
 
 
-def write_images(files: Iterable[Path], folder: Path, with_progress: Callable[[list, str], Iterator]) -> int:
+def write_images(files: Collection[Path], folder: Path, with_progress: Callable[[list, str], Iterator]) -> int:
     """Writes all images of these files as PNG below ``folder``; returns their number.
 
     Raises FoldwiseError if a file is damaged or has the wrong format, two files hold the same split, or there is too
@@ -43,17 +46,15 @@ def write_images(files: Iterable[Path], folder: Path, with_progress: Callable[[l
     import cv2
 
     count = 0
+    of_files = [path for path in files if path.name.lower().endswith(HDF5) and holds_files(path)]
+    for path in of_files:
+        count += write_files(path, folder, with_progress)
     with ExitStack() as opened:
-        parts = list(all_parts(sorted(files), opened))
+        parts = list(all_parts(sorted({*files} - {*of_files}), opened))
         require_distinct(parts)
-        # A file takes at least one disk block of 4,096 bytes. These are Python integers, which do not overflow.
-        total = sum(len(part.pixels) * max(4096, prod(part.pixels.shape[1:])) for part in parts)
         folder.mkdir(parents=True, exist_ok=True)
-        if total > (free := shutil.disk_usage(folder).free):
-            raise MachineError(
-                f"{shown(parts[0].path)} needs {total / 1e9:,.1f} GB but {shown(folder)} has {free / 1e9:.1f} "
-                "GB free; free some space and run the same command again"
-            )
+        for part in parts:
+            require_space(part.path, folder, len(part.pixels), prod(part.pixels.shape))  # integers do not overflow
         for part in parts:
             (folder / part.split).mkdir(exist_ok=True)
             for start in with_progress(
@@ -77,11 +78,13 @@ def write_images(files: Iterable[Path], folder: Path, with_progress: Callable[[l
 
 
 def all_parts(files: list[Path], opened: ExitStack) -> Iterator[Part]:
-    """Yields the parts of all files; CIFAR-10 batches in the same folder belong together."""
+    """Yields the parts of all files; CIFAR batches in the same folder belong together."""
     for path in files:
         if path.name.lower().endswith(HDF5):
             yield from hdf5_parts(path, opened)
-    batches = [path for path in files if CIFAR_NAMES.fullmatch(path.name)]
+        elif path.name.lower().endswith(NPZ):
+            yield from npz_parts(path, opened)
+    batches = [path for path in files if is_cifar_file(path)]
     for base in sorted({path.parent for path in batches}):
         yield from cifar_parts([path for path in batches if path.parent == base])
 

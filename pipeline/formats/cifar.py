@@ -1,4 +1,4 @@
-"""Reads images from the Python pickles of CIFAR-10, without running code in them."""
+"""Reads images from the Python pickles of CIFAR-10 and CIFAR-100, without running code in them."""
 
 from __future__ import annotations
 
@@ -91,26 +91,31 @@ def read_batch(path: Path, *keys: str) -> dict[str, Any]:
 def cifar_parts(batches: list[Path]) -> Iterator[Part]:
     """Yields the parts of one folder: its data_batch_* files are train images, its test_batch test images.
 
-    Class names are from batches.meta, if it exists. Train images are numbered through all batches.
+    In CIFAR-100, these are the files train and test, with fine labels. Class names are from batches.meta or meta, if it
+    exists. Train images are numbered through all batches.
     """
     by_name = {path.name: path for path in batches}
-    names: list[str] = []
-    if meta := by_name.pop("batches.meta", None):
+    label_key, names_key, names = "labels", "label_names", []
+    meta = by_name.pop("batches.meta", None)
+    if meta is None and "meta" in by_name:
+        meta = by_name.pop("meta")
+        label_key, names_key = "fine_labels", "fine_label_names"
+    if meta is not None:
         with reading_file(meta):
-            names = class_names(read_batch(meta, "label_names")["label_names"])
+            names = class_names(read_batch(meta, names_key)[names_key])
     if not by_name:
         raise InputError(f"{shown(batches[0].parent)} holds batches.meta but no batch; put data_batch_1 beside it")
     first = {"train": 0, "test": 0}
     for path in sorted(by_name.values(), key=lambda path: (len(path.name), path.name)):
-        split = "test" if path.name == "test_batch" else "train"
-        content = read_batch(path, "data", "labels")
+        split = "test" if path.name in ("test_batch", "test") else "train"
+        content = read_batch(path, "data", label_key)
         with reading_file(path):
             rows = np.asarray(content["data"])
             if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 3072:
                 raise InputError(
                     f"{shown(path)}: the data are {rows.dtype} of shape {rows.shape}; they must be uint8 (N, 3072)"
                 )
-            labels = labels_of(path, split, np.asarray(content["labels"]), names)
+            labels = labels_of(path, split, np.asarray(content[label_key]), names)
             pixels = rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
             yield checked_part(path, split, np.ascontiguousarray(pixels), labels, first[split])
         first[split] += len(pixels)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import re
 from pathlib import Path
@@ -36,7 +38,22 @@ OTHER_ARCHIVES = (".rar", ".zst", ".lz4", ".ace", ".lzh", ".arj", ".cab")
 #: The later parts of a split archive: ``x.zip.002``, or ``x.z01``, which belongs to ``x.zip``.
 NUMBERED, SPANNED = re.compile(r"(.+)\.(\d{3})"), re.compile(r"(.+)\.z\d\d", re.IGNORECASE)
 HDF5 = (".h5", ".hdf5")
+NPZ = ".npz"
+#: The files of CIFAR-10, and those of CIFAR-100, which count only beside each other.
 CIFAR_NAMES = re.compile(r"data_batch_\d+|test_batch|batches\.meta")
+CIFAR_100 = ("train", "test", "meta")
+PARQUET = ".parquet"
+#: Folder in images/ for the CSV files that are left when the pixels are taken out of tables.
+TABLES = ".tables"
+#: Names of columns of pixels: ``pixel0``, ``0``, ``1x1``. Fewer than MIN_PIXELS are no image.
+PIXEL_NAME, MIN_PIXELS = re.compile(r"(?:pixel|pix|px|)_?\d+|\d+x\d+", re.IGNORECASE), 64
+#: How much of a CSV is looked at, in bytes.
+BEGINNING = 2_000_000
+
+
+def may_hold_images(name: str) -> bool:
+    """False if a file with this name is certainly neither an array file nor a table of pixels."""
+    return name.lower().endswith((*HDF5, NPZ, PARQUET, ".csv")) or "." not in name or "batch" in name
 
 
 def is_archive(path: Path) -> bool:
@@ -84,7 +101,51 @@ def volumes_of(path: Path) -> list[Path]:
 
 def is_array_file(path: Path) -> bool:
     """True if the name is that of a file with images as arrays (formats/arrays.py)."""
-    return path.name.lower().endswith(HDF5) or CIFAR_NAMES.fullmatch(path.name) is not None
+    return path.name.lower().endswith((*HDF5, NPZ)) or is_cifar_file(path)
+
+
+def is_cifar_file(path: Path) -> bool:
+    """True if the file is a part of CIFAR-10 or CIFAR-100 in Python's pickles."""
+    if path.name in CIFAR_100:
+        return path.is_file() and all((path.parent / name).is_file() for name in CIFAR_100)
+    return CIFAR_NAMES.fullmatch(path.name) is not None
+
+
+def is_pixel_table(path: Path) -> bool:
+    """True if a file is a table whose columns, or one of them, hold the pixels of images (formats/tables.py)."""
+    if path.name.lower().endswith(PARQUET):
+        return path.is_file()
+    if not path.name.lower().endswith(".csv") or not path.is_file():
+        return False
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        try:
+            lines = csv.reader(io.StringIO(file.read(BEGINNING)))
+            header, row = next(lines), next(lines)
+        except (StopIteration, csv.Error):
+            return False
+    return len(header) == len(row) and (bool(pixel_columns(header, row)) or bool(pixel_cell(header, row)))
+
+
+def pixel_columns(header: list[str], row: list[str] | None = None) -> list[str]:
+    """The columns that hold one pixel each, by their names; [] if the first row, if given, has mostly other values."""
+    found = [name for name in header if PIXEL_NAME.fullmatch(name.strip())]
+    by_name = dict(zip(header, row, strict=True)) if row is not None else {}
+    fitting = [name for name in found if row is None or is_pixel(by_name[name])]
+    return found if len(found) >= MIN_PIXELS and len(fitting) > 0.9 * len(found) else []
+
+
+def pixel_cell(header: list[str], row: list[str]) -> str:
+    """The column whose cells hold all pixels of an image, separated by blanks; "" if there is none."""
+    for name, cell in zip(header, row, strict=True):
+        values = cell.split()
+        if len(values) >= MIN_PIXELS and all(map(is_pixel, values)):
+            return name
+    return ""
+
+
+def is_pixel(text: str) -> bool:
+    """True for a whole number from 0 to 255."""
+    return text.isascii() and text.isdecimal() and len(text) <= 3 and int(text) <= 255
 
 
 def is_hidden_or_system(name: str) -> bool:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pickle
 import re
+import shutil
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.system.errors import FoldwiseError, InputError
+from pipeline.system.errors import FoldwiseError, InputError, MachineError
 from pipeline.system.places import shown
 
 MAX_SIDE = 65_000  # largest height or width of an image, in pixels
+#: Largest ratio of the unpacked size to the size of a file. Images hardly compress, so a larger one is a bomb.
+MAX_GROWTH = 1000
 
 
 class Part(NamedTuple):
@@ -34,6 +39,33 @@ class Part(NamedTuple):
     first: int = 0
 
 
+def require_file_name(name: str, path: Path, what: str) -> None:
+    """Raises FoldwiseError if a name from the file ``path`` cannot be the name of an image file.
+
+    what: what it is, for the message
+    """
+    forbidden = re.search(r'[/\\:*?"<>|]', name)
+    if not name.isprintable() or not 0 < len(name.encode()) <= 100 or forbidden or name[0] == ".":
+        raise InputError(f"{shown(path)}: the {what} {name!r} cannot be part of a file's name")
+
+
+def require_space(path: Path, folder: Path, files: int, size: int) -> None:
+    """Raises FoldwiseError if ``files`` images with ``size`` bytes of pixels in all do not fit on the disk.
+
+    Also if the file would grow to more than MAX_GROWTH times its size, as only a bomb does.
+    """
+    needed, free = max(size, 4096 * files), shutil.disk_usage(folder).free  # a file takes a disk block of 4,096 bytes
+    if needed > free:
+        raise MachineError(
+            f"{shown(path)} needs {needed / 1e9:,.1f} GB but {shown(folder)} has {free / 1e9:.1f} GB free; free some "
+            "space and run the same command again"
+        )
+    if size > MAX_GROWTH * max(path.stat().st_size, 1_000_000):
+        raise InputError(
+            f"{shown(path)} would unpack to {size:,} bytes, more than {MAX_GROWTH} times its size; nothing was unpacked"
+        )
+
+
 @contextmanager
 def reading_file(path: Path) -> Iterator[None]:
     """Context that turns the exceptions of the readers for a damaged file into a FoldwiseError."""
@@ -42,7 +74,8 @@ def reading_file(path: Path) -> Iterator[None]:
     except (FoldwiseError, PermissionError):
         raise
     except (OSError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError, ImportError,
-            OverflowError, MemoryError, RecursionError, pickle.UnpicklingError) as error:  # fmt: skip
+            OverflowError, MemoryError, RecursionError, pickle.UnpicklingError, zipfile.BadZipFile,
+            zlib.error) as error:  # fmt: skip
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{shown(path)} is damaged or has the wrong format ({reason}); download it again") from error
 
@@ -60,13 +93,7 @@ def checked_part(path: Path, split: str, pixels: Any, labels: list[str] | None, 
         if len(labels) != len(pixels):
             raise InputError(f"{shown(path)} holds {len(pixels)} {split} images but {len(labels)} labels")
         for name in sorted(set(labels)):
-            if (
-                not name.isprintable()
-                or not 0 < len(name.encode()) <= 100
-                or re.search(r'[/\\:*?"<>|]', name)
-                or name[0] == "."
-            ):
-                raise InputError(f"{shown(path)}: the class name {name!r} cannot be part of a file's name")
+            require_file_name(name, path, "class name")
     return Part(path, split, pixels, labels, first)
 
 

@@ -1,7 +1,7 @@
 """Decodes images, in the same way for all stages, and checks image files strictly. Does not import torch.
 
-OpenCV reads JPEG, PNG, BMP and WebP, since it is fast; Pillow reads the other formats. This depends only on the content
-of the file. Where OpenCV makes a visibly different picture than Pillow, the file is refused.
+OpenCV reads JPEG, PNG, BMP and WebP, since it is fast; pydicom reads DICOM, and Pillow the other formats. This depends
+only on the content of the file. Where OpenCV makes a visibly different picture than Pillow, the file is refused.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.formats.dicom import dicom_pixels, is_dicom, too_large
 from pipeline.formats.listing import EXTENSIONS
 from pipeline.system.errors import InputError
 from pipeline.system.files import fingerprint
@@ -90,11 +91,21 @@ def decode(content: bytes, part: int = 1) -> np.ndarray:
 
 def read(content: bytes, part: int = 1) -> np.ndarray:
     """As ``decode``, but with the values as they are stored: (H, W, 3) uint8, uint16, int32 or float32."""
+    if is_dicom(content):
+        return read_dicom(content)
     is_for_opencv = content.startswith((JPEG, PNG, b"BM")) or content[8:12] == b"WEBP"
     pixels = read_with_opencv(content, part) if is_for_opencv else read_with_pillow(content)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
         raise Unreadable(f"it decodes to an array of shape {pixels.shape}")
     return pixels
+
+
+def read_dicom(content: bytes, max_pixels: int | None = None) -> np.ndarray:
+    """As ``read``, of a DICOM file."""
+    try:
+        return dicom_pixels(content, max_pixels)
+    except InputError as fault:
+        raise Unreadable(str(fault)) from fault
 
 
 def read_with_opencv(content: bytes, part: int = 1) -> np.ndarray:
@@ -213,13 +224,13 @@ def inspect(path: Path, max_pixels: int = MAX_PIXELS) -> Inspection:
     content = path.read_bytes()
     if not content:
         raise Unreadable("the file is empty")
+    if is_dicom(content):
+        height, width = read_dicom(content, max_pixels).shape[:2]
+        return Inspection(width, height, fingerprint(content))
     try:
         with Image.open(io.BytesIO(content), formats=PILLOW_FORMATS) as image:
             if image.width * image.height > max_pixels:
-                raise Unreadable(
-                    f"{image.width} x {image.height} pixels are more than the limit of {max_pixels:,}; raise "
-                    "max_pixels in competition.toml, or make the image smaller"
-                )
+                raise Unreadable(too_large(image.width, image.height, max_pixels))
             notes = notes_on(path, image)
             image.load()
             reference = pixels_of(image)

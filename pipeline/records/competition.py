@@ -182,6 +182,7 @@ class Competition(Settings):
     recipe: str = "resnet18"
     builtin: Literal["digits"] | None = None  # prepare writes these images itself
     max_pixels: int | None = Field(None, ge=1)  # of the largest image; None: the default of pixels/decode.py
+    pixel_shape: list[int] | None = Field(None, min_length=2, max_length=3)  # of images in tables of pixels
     raw: list[str] | None = None  # names or patterns ("*.zip") of the files in raw/ to use; None: all
     train: Train
     test: Test | None = None

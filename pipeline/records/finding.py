@@ -48,7 +48,7 @@ class Images(NamedTuple):
 
 def list_images(paths: Paths, images: str | list[str], split: str) -> Images:
     """The files of the image folders of a split; raises FoldwiseError if one is missing, or not a folder."""
-    places = [paths.find(name) for name in several(images)]
+    places = [paths.find_folder(name) or paths.find(name) for name in several(images)]
     for place in places:
         if not place.is_dir():
             raise InputError(f"[{split}] images = '{place.name}': {shown(place)} is not a folder")

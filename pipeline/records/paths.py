@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
+from pipeline.formats.listing import PARQUET, TABLES, is_pixel_table
 from pipeline.system import places
 from pipeline.system.errors import InputError, suggestion
 from pipeline.system.places import CHECKOUT, is_not_utf8, shown
@@ -206,7 +207,19 @@ class Paths:
         # folder that Foldwise writes, such as "images", is searched in the competition's folder last.
         ours = self.home / name in (self.images, self.raw, self.cache, self.runs, self.home / "dry")
         bases = [self.raw, self.images, *beside] if ours else [*beside, self.raw, self.images]
-        return next((place for base in bases if (place := base / name).is_dir() or place.is_file()), None)
+        found = next((place for base in bases if (place := base / name).is_dir() or place.is_file()), None)
+        without_pixels = self.images / TABLES / f"{Path(name).name.split('.')[0]}.csv"
+        if name.lower().endswith((".csv", PARQUET)) and without_pixels.is_file():
+            return without_pixels if found is None or is_pixel_table(found) else found
+        return found
+
+    def find_folder(self, name: str) -> Path | None:
+        """The folder of images that competition.toml names: a folder, or what prepare has made of a file of images."""
+        found = self.find_optional(name)
+        if found is not None and found.is_dir():
+            return found
+        made = self.images / Path(name).name.split(".")[0]
+        return made if found is not None and "." in Path(name).name and made.is_dir() else None
 
     def find(self, name: str) -> Path:
         """The file or folder that competition.toml names: absolute, or in the competition's folder, raw/ or images/.

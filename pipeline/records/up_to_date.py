@@ -18,7 +18,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from pipeline.formats.listing import is_archive, is_array_file, is_hidden_or_system, is_volume, list_files
+from pipeline.formats.listing import (
+    is_archive,
+    is_array_file,
+    is_hidden_or_system,
+    is_pixel_table,
+    is_volume,
+    list_files,
+    may_hold_images,
+)
 from pipeline.records.paths import Paths, name_with_folds, recipe_path
 from pipeline.system.errors import FoldwiseError, InputError
 from pipeline.system.files import read_json
@@ -148,7 +156,7 @@ def named_files(paths: Paths, names: Iterable[str | None]) -> list[str | Path]:
     """
     files: dict[str | Path, None] = {}
     for name in names:
-        place = paths.find_optional(name) if name else None
+        place = (paths.find_folder(name) or paths.find_optional(name)) if name else None
         if place is None:
             continue
         if place.is_dir():
@@ -176,18 +184,21 @@ def raw_contents(paths: Paths, facts: dict[str, Any]) -> list[Path]:
 
 def packed_files(contents: Sequence[Path]) -> list[Path]:
     """The files that prepare unpacks: archives in ``contents``, and array files in ``contents`` and its folders."""
-    kinds = (is_archive, is_volume, is_array_file)
+    inside = (is_array_file, is_pixel_table)
+    kinds = (is_archive, is_volume, *inside)
     packed = [path for path in contents if path.is_file() and any(is_kind(path) for is_kind in kinds)]
     for place in contents:
         if place.is_dir():
-            packed += [place / name for name in list_files(place) if is_array_file(place / name)]
+            files = (place / name for name in list_files(place) if may_hold_images(name))
+            packed += [path for path in files if any(is_kind(path) for is_kind in inside)]
     return packed
 
 
 def prepare_files(paths: Paths, facts: dict[str, Any]) -> StageFiles:
     """raw/ -> images/."""
     files = packed_files(raw_contents(paths, facts))
-    return StageFiles(paths, paths.prepared, toml_facts(facts, "builtin", "raw"), files, inputs_may_be_deleted=True)
+    used = toml_facts(facts, "builtin", "raw", "pixel_shape")
+    return StageFiles(paths, paths.prepared, used, files, inputs_may_be_deleted=True)
 
 
 def manifest_files(paths: Paths, facts: dict[str, Any]) -> StageFiles:

@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.records.paths import Paths
 from tests.conftest import Stage
-from tests.formats.arrays import as_rows, images_of, pixels
+from tests.formats.arrays import as_rows, images_of, pixels, take_all_of_raw
 
 RNG = np.random.default_rng(0)
 
@@ -59,6 +59,30 @@ def test_cifar_pickles(packed: bool, protocol: int, place: Callable[[str], Paths
     assert (found == images[20:]).all()
     assert list(pd.read_csv(paths.test_labels)["label"]) == [NAMES[label] for label in labels[20:]]
     assert not list(paths.images.rglob("*_batch*"))  # the pickles themselves are not kept twice
+
+
+def test_cifar_100(place: Callable[[str], Paths], stage: Stage) -> None:
+    """The files train, test and meta, of which the fine labels are taken (as torchvision's CIFAR100 reads them)."""
+    paths = take_all_of_raw(place("cifar-10-batches"))
+    images, fine = pixels(30, 32), [number % 10 for number in range(30)]
+    folder = paths.raw / "cifar-100-python"
+    folder.mkdir()
+
+    def content(rows: slice) -> bytes:
+        parts = {b"data": as_rows(images[rows]), b"fine_labels": fine[rows], b"coarse_labels": [0] * len(fine[rows])}
+        return pickle.dumps(parts, 2)
+
+    (folder / "train").write_bytes(content(slice(20)))
+    (folder / "test").write_bytes(content(slice(20, 30)))
+    names = {b"fine_label_names": [name.encode() for name in NAMES], b"coarse_label_names": [b"thing"]}
+    (folder / "meta").write_bytes(pickle.dumps(names, 2))
+    stage("prepare", competition="cifar-10-batches")
+    stage("manifest", competition="cifar-10-batches")
+    found, rows = images_of(paths, "train")
+    order = rows["image_id"].str.rpartition("_")[2].astype(int)
+    assert (found == images[order]).all() and list(rows["label"]) == [NAMES[fine[number]] for number in order]
+    found, rows = images_of(paths, "test")
+    assert (found == images[20:]).all()
 
 
 class Evil:
