@@ -37,7 +37,6 @@ from pipeline.system.files import fingerprint, read_json, read_record, write_rec
 from pipeline.system.index import Index
 from pipeline.system.places import shown
 from pipeline.system.provenance import provenance
-from pipeline.system.toml import read_toml
 from pipeline.tasks.decisions import learn_rule, nested_values, parts_of
 from pipeline.tasks.intervals import averaging_gain, score_interval
 
@@ -222,7 +221,7 @@ def run(job: Job) -> Ensemble:
     """Combines the folds of the job and scores them."""
     tables = open_run(job)
     task, advice = tables.task, f"type: {job.call.make_line('predict')}"
-    target = ensemble_files(job.paths, read_toml(job.paths.toml), job.run, job.folds, job.num_folds)
+    target = ensemble_files(job.paths, job.paths.facts(), job.run, job.folds, job.num_folds)
     read = target.hash_inputs()
     check_predicted(job, advice)
 

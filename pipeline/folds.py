@@ -43,7 +43,6 @@ from pipeline.system.console import run_stage, say
 from pipeline.system.errors import InputError, StaleError, count_of
 from pipeline.system.files import fingerprint, write_json
 from pipeline.system.places import shown
-from pipeline.system.toml import read_toml
 from pipeline.tasks.stratification import iterative_folds
 from pipeline.tasks.task import Task
 
@@ -219,7 +218,7 @@ def run(job: Job, force: bool = False) -> pd.DataFrame:
     Raises FoldwiseError if folds that runs were trained with would change, unless ``force``.
     """
     paths, competition = job.paths, job.competition
-    target = folds_files(paths, read_toml(paths.toml))
+    target = folds_files(paths, paths.facts())
     read = target.hash_inputs()
     manifest, task = read_manifest(paths.manifest), read_task(paths, competition)
     folds = make_folds(manifest, task, competition, paths)

@@ -21,23 +21,20 @@ if __name__ == "__main__":  # before the imports that take seconds
 from collections import Counter
 from itertools import islice
 
-import numpy as np
 import pandas as pd
 
 from pipeline.pixels.contact_sheet import draw_contact_sheet
 from pipeline.pixels.inspection import with_inspection
 from pipeline.records.competition import Competition
 from pipeline.records.finding import list_images, require_some
-from pipeline.records.groups import with_groups
 from pipeline.records.job import Job, job_of
 from pipeline.records.known_labels import check_known_labels
-from pipeline.records.label_kinds import Kind, find_kind
+from pipeline.records.label_kinds import Kind
+from pipeline.records.labelled import read_labels
 from pipeline.records.labels import (
     as_in_manifest,
     check_labels,
     explain,
-    names_of,
-    note_blanks,
     require_variety,
     some_of_each,
     task_of,
@@ -48,6 +45,7 @@ from pipeline.records.problems import (
     Problem,
     find_identical,
     manifest_paths,
+    require_images,
     with_manifest_paths,
     write_problems,
 )
@@ -55,19 +53,16 @@ from pipeline.records.sources import (
     shared_ids,
     test_table,
     train_ids,
-    train_table,
 )
-from pipeline.records.submission import check_submission, read_sample, submitted_columns
+from pipeline.records.submission import check_submission
 from pipeline.records.tables import MANIFEST_COLUMNS, require_written_by_foldwise, sorted_ids, write_csv
-from pipeline.records.task import metric_of, save_task
+from pipeline.records.task import metric_of, save_task, try_metric
 from pipeline.records.up_to_date import StageFiles, manifest_files
 from pipeline.system.console import run_stage, say
 from pipeline.system.errors import InputError, count_of
 from pipeline.system.files import write_json
 from pipeline.system.index import Index
 from pipeline.system.places import shown
-from pipeline.system.toml import read_toml
-from pipeline.tasks.metrics import Metric
 from pipeline.tasks.task import Task
 
 
@@ -79,24 +74,13 @@ def train_part(
     Raises FoldwiseError if too many files cannot be used, or if all labels that remain are the same.
     """
     source = competition.train
-    images = list_images(paths, source.images, "train")
-    require_some(images, "train")
-    if competition.test is not None and competition.test.images == source.images:  # both are in one folder
-        of_test = set(test_table(competition.test, images, paths)[0]["name"])
-        images = images._replace(names=[name for name in images.names if name not in of_test])
-    sample, folder = read_sample(competition, paths), images.folder
-    (table, cells), problems = train_table(source, images, paths, submitted_columns(competition, sample))
-    table, without_group = with_groups(table, source, images, paths)
-    note_blanks(cells)
-    kind = find_kind(cells, competition, None if sample is None else sample.iloc[:, 1:])
-    names_of_targets = names_of(cells, kind, competition)
-    table = table.assign(label=as_in_manifest(cells, kind, names_of_targets))
-    files = len(table) + len(problems)
-    table, found = check_labels(table, kind, names_of_targets)
+    labelled = read_labels(paths, competition)
+    table, kind, names_of_targets, problems = labelled.table, labelled.kind, labelled.names, labelled.problems
+    images, folder = labelled.images, labelled.images.folder
+    files = labelled.files
     if paths.dry_run:
-        table, problems, found = some_of_each(table, task_of(kind, names_of_targets, table), competition), [], []
+        table, problems = some_of_each(table, task_of(kind, names_of_targets, table), competition), []
         files = len(table)
-    problems += found
     if len(table):
         table, found = with_inspection(table, folder, "checking train images", hashes, competition.max_pixels)
     else:
@@ -104,7 +88,7 @@ def train_part(
     problems += found
     table = table[table["width"] > 0].reset_index(drop=True) if len(table) else table
     problems += shared_ids(table, source.pattern, images)
-    problems += [problem for problem in without_group if problem.path in {*table["name"]}]
+    problems += [problem for problem in labelled.without_group if problem.path in {*table["name"]}]
     problems = with_manifest_paths(problems, folder, paths)
 
     bad = [problem for problem in problems if problem.problem in DROPPED]
@@ -122,18 +106,6 @@ def train_part(
     explain(kind, task)
     table["image_id"], table["path"] = train_ids(table["name"]), manifest_paths(table, folder, paths)
     return table.assign(split="train"), task, problems
-
-
-def require_images(table: pd.DataFrame, problems: list[Problem], max_missing: float, paths: Paths) -> None:
-    """Raises FoldwiseError if too many test rows have no image, since they would get the same prediction."""
-    missing = [problem for problem in problems if problem.problem == "file missing"]
-    if len(missing) > max_missing * len(table):
-        write_problems(paths, problems)
-        raise InputError(
-            f"{len(missing):,} of {count_of(len(table), 'test row')} have no image, more than max_missing = "
-            f"{max_missing} allows, such as '{missing[0].path}' ({missing[0].detail}); see all of them in "
-            f"{shown(paths.problems)}, correct [test] (images may be a list of folders), or raise max_missing"
-        )
 
 
 def test_part(
@@ -268,21 +240,10 @@ def names_contain_labels(competition: Competition) -> bool:
     return competition.test is not None and competition.test.names_contain_labels
 
 
-def try_metric(task: Task, labels: pd.Series, metric: Metric) -> None:
-    """Scores the prior, so that a fault in a metric of the user's own is found before anything is trained.
-
-    Raises FoldwiseError if the labels are not for the metric.
-    """
-    targets = task.targets(labels)
-    if metric.name == "rmsle" and (targets < 0).any():
-        raise InputError(f"metric = 'rmsle' needs labels that are not negative, but one is {targets.min():g}")
-    task.score(metric, targets, np.tile(task.prior(targets), (len(targets), 1)))
-
-
 def run(job: Job) -> pd.DataFrame:
     """Checks all images; writes the manifest and returns it."""
     paths, competition = job.paths, job.competition
-    target = manifest_files(paths, read_toml(paths.toml))
+    target = manifest_files(paths, paths.facts())
     manifest, task, known, problems, read = make_with_hashes(target, job)
     refuse_to_replace(target, job, known.to_csv(index=False, lineterminator="\n"))
     write_problems(paths, problems)

@@ -41,7 +41,6 @@ from pipeline.system.files import temporary_beside, write_json, write_text
 from pipeline.system.index import Index
 from pipeline.system.locks import held
 from pipeline.system.places import shown
-from pipeline.system.toml import read_toml
 
 NUM_DIGITS_TEST = 360
 
@@ -218,7 +217,7 @@ def has_images(paths: Paths, source: str, before: dict[str, Any] | None) -> bool
 
 def prepare(paths: Paths, competition: Competition) -> str:
     """Updates images/ if raw/ has changed; returns a message that says what was done."""
-    facts, index = read_toml(paths.toml), Index(paths.home)
+    facts, index = (paths.facts() if paths.toml.exists() else {}), Index(paths.home)
     contents, target = raw_contents(paths, facts), prepare_files(paths, facts)
     if not target.reason_to_run(index):
         return "nothing new in raw/"
@@ -278,7 +277,7 @@ def run(job: Job) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    run(job_of(PARSER.parse_args(argv)))
+    run(job_of(PARSER.parse_args(argv), needs_toml=False))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ import pandas as pd
 
 from pipeline.records.job import Job, job_of
 from pipeline.records.known_labels import read_known_labels, say_faults
-from pipeline.records.paths import name_with_folds
+from pipeline.records.names import name_with_folds
 from pipeline.records.predictions import Predictions
 from pipeline.records.runs import made_of
 from pipeline.records.submission import check_sample, format_submission, read_sample, submission_text
@@ -38,7 +38,6 @@ from pipeline.system.errors import FoldwiseError, StaleError, count_of
 from pipeline.system.files import fingerprint, read_record, write_json, write_text
 from pipeline.system.places import shown
 from pipeline.system.provenance import provenance
-from pipeline.system.toml import read_toml
 from pipeline.tasks.task import Rule, Task
 
 
@@ -91,7 +90,7 @@ def keep_older(path: Path, text: str) -> None:
 def run(job: Job) -> pd.DataFrame | None:
     """Writes the submission and returns its table; None if the competition has no test images."""
     competition, paths, run_of_job, files = job.competition, job.paths, job.run.name, job.predictions
-    target = submit_files(paths, read_toml(paths.toml), run_of_job, job.folds, job.num_folds)
+    target = submit_files(paths, paths.facts(), run_of_job, job.folds, job.num_folds)
     read = target.hash_inputs()
     if not files.record.exists():
         raise StaleError(f"the folds of {run_of_job} are not combined yet; type: {job.call.make_line('ensemble')}")

@@ -27,6 +27,7 @@ VERBS = {
     "predict": "compute the out-of-fold and test predictions of one fold (FOLD=0) or all folds",
     "ensemble": "combine the predictions of the folds, and print the out-of-fold score",
     "submit": "run all stages up to submissions/<competition>/<run>.csv",
+    "new": "write a first competition.toml from the files in data/<competition>/raw/",
     "why": "print what make submit would run, and why",
     "classify": "classify an image (IMAGE=photo.jpg) or a folder with the trained folds, and draw the result",
     "results": "update the table of the five tutorials in tests/benchmarks/README.md",

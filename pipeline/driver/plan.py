@@ -14,16 +14,8 @@ from typing import Any
 
 from pipeline.driver.options import STAGES, Options
 from pipeline.driver.share import ranks_of, share_machine
-from pipeline.records.paths import (
-    MAX_FOLDS,
-    MAX_RUN_NAME_BYTES,
-    Paths,
-    full_run_name,
-    name_with_folds,
-    parse_folds,
-    recipe_path,
-    run_name,
-)
+from pipeline.records.names import MAX_RUN_NAME_BYTES, full_run_name, name_with_folds, parse_folds, run_name
+from pipeline.records.paths import MAX_FOLDS, Paths, recipe_path
 from pipeline.records.up_to_date import (
     Run,
     StageFiles,
@@ -116,7 +108,7 @@ class Plan:
 def make_plan(options: Options) -> Plan:
     """The plan of a call; raises FoldwiseError for an invalid name or number, as the stages would."""
     paths = Paths(options.competition, options.dry_run)
-    facts = read_toml(paths.toml)
+    facts = paths.facts()
     table = facts.get("folds", {})
     num_folds = table.get("n", 5) if isinstance(table, dict) else table
     if type(num_folds) is not int or not 2 <= num_folds <= MAX_FOLDS:

@@ -19,7 +19,7 @@ from pipeline.driver.commands import (
     selection_options,
     train_command,
 )
-from pipeline.driver.options import STAGES, VERBS, read_options
+from pipeline.driver.options import STAGES, VERBS, Options, read_options
 from pipeline.driver.plan import Plan, fold_list, make_plan, stale_predictions, steps, up_to_date, why
 from pipeline.driver.processes import Processes
 from pipeline.driver.view import View
@@ -222,6 +222,19 @@ def clean(plan_only: bool) -> None:
                 path.unlink()
 
 
+def write_toml(options: Options) -> None:
+    """Unpacks the files of a competition that has no competition.toml, and has one written."""
+    named = [f"--competition={options.competition}"]
+    steps = [["-m", "pipeline.prepare", *named], ["-m", "pipeline.tools.new", *named]]
+    if Paths(options.competition).toml.exists():
+        steps = steps[1:]  # which says that there is one
+    for words in steps:
+        if options.plan_only:
+            print(f"    python {shlex.join(words)}")
+        else:
+            run_one(words, "new")
+
+
 def main() -> None:
     verb, *words = sys.argv[1:] or ["help"]
     if verb in ("-h", "--help", "help"):
@@ -243,6 +256,9 @@ def main() -> None:
     if verb == "results" and not options.plan_only:
         run_one(["-m", "pipeline.tools.results"], verb)
     if verb == "results":
+        return
+    if verb == "new":
+        write_toml(options)
         return
     plan = make_plan(options)
     if verb == "classify":

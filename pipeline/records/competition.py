@@ -13,7 +13,6 @@ from pipeline.records.spelling import alike, plain
 from pipeline.system.errors import suggestion
 from pipeline.system.places import shown
 from pipeline.system.settings import Settings, validated
-from pipeline.system.toml import read_toml
 from pipeline.tasks.metrics import Kind, find_metric, names_of_metrics, same_metric
 
 Symmetry = Literal["hflip", "vflip", "rot90", "transpose"]
@@ -227,7 +226,7 @@ def load_competition(paths: Paths) -> Competition:
 
     Leaves out [test] and [submission] if [test] is optional and its folder is missing.
     """
-    competition = validated(Competition, read_toml(paths.toml), shown(paths.toml))
+    competition = validated(Competition, paths.facts(), shown(paths.toml))
     test = competition.test
     if test and test.optional and all(paths.find_optional(name) is None for name in several(test.images)):
         return competition.model_copy(update={"test": None, "submission": None})

@@ -21,7 +21,6 @@ from pipeline.records.competition import several
 from pipeline.records.paths import Paths
 from pipeline.records.patterns import FIELD
 from pipeline.records.spelling import plain
-from pipeline.system.console import say
 from pipeline.system.errors import InputError, count_of, suggestion
 from pipeline.system.places import shown
 
@@ -98,10 +97,12 @@ class Found(NamedTuple):
 
     names: (N,) the file of each id, "" if there is none
     reasons: why an id has no file, by the id
+    note: what the user should know; "" for nothing
     """
 
     names: pd.Series
     reasons: dict[str, str]
+    note: str = ""
 
 
 def find_files(wanted: pd.Series, images: Images, path: Path) -> Found:
@@ -109,11 +110,11 @@ def find_files(wanted: pd.Series, images: Images, path: Path) -> Found:
 
     An id is the path of the file, with or without extension, else its name in any subfolder, if only one file fits.
     Upper and lower case, blanks at the ends, the form of Unicode, a leading "./" and another extension of an image make
-    no difference, if only one file and one id fit. Prints how many ids are written otherwise than their files.
+    no difference, if only one file and one id fit.
     """
     found = by_number(wanted, images, path)
     if found is not None:
-        return Found(found, {})
+        return found
     chosen = dict.fromkeys(wanted, "")
     reasons: dict[str, str] = {}
     respelled = []
@@ -136,15 +137,15 @@ def find_files(wanted: pd.Series, images: Images, path: Path) -> Found:
             else:
                 chosen[name] = files[0]
                 respelled += [(name, files[0])] if is_respelled else []
+    note = ""
     if respelled:
         name, file = respelled[0]
-        say(
-            "manifest",
-            f"note: {count_of(len(respelled), 'id')} of {path.name} {'is' if len(respelled) == 1 else 'are'} written "
-            f"otherwise than the file, such as '{name}' for '{file}'",
+        note = (
+            f"{count_of(len(respelled), 'id')} of {path.name} {'is' if len(respelled) == 1 else 'are'} written "
+            f"otherwise than the file, such as '{name}' for '{file}'"
         )
     missing = [name for name in chosen if not chosen[name] and name not in reasons]
-    return Found(wanted.map(chosen), reasons | dict.fromkeys(missing, advice_for(missing, images)))
+    return Found(wanted.map(chosen), reasons | dict.fromkeys(missing, advice_for(missing, images)), note)
 
 
 def same(name: str) -> str:
@@ -188,7 +189,7 @@ def without_image_extension(name: str) -> str:
     return without_extension(name) if PurePosixPath(name).suffix.lower() in PICTURES else name
 
 
-def by_number(wanted: pd.Series, images: Images, path: Path) -> pd.Series | None:
+def by_number(wanted: pd.Series, images: Images, path: Path) -> Found | None:
     """The files (N,) if the ids are 1 to N and the files 0 to N - 1, or the reverse; else None.
 
     Then the two are counted from different numbers: looked up by name, almost every id would get its neighbour's image.
@@ -206,26 +207,31 @@ def by_number(wanted: pd.Series, images: Images, path: Path) -> pd.Series | None
         return None
     if max(files) != first_file + count - 1:
         return None
-    say(
-        "manifest",
-        f"note: the ids of {path.name} are {first_id} to {numbers.max()}, but the files {first_file} to {max(files)}: "
-        f"they are counted from different numbers, so that id {first_id} is the file '{files[first_file]}', and so on",
+    note = (
+        f"the ids of {path.name} are {first_id} to {numbers.max()}, but the files {first_file} to {max(files)}: they "
+        f"are counted from different numbers, so that id {first_id} is the file '{files[first_file]}', and so on"
     )
-    return numbers.map(lambda number: files[number - first_id + first_file])
+    return Found(numbers.map(lambda number: files[number - first_id + first_file]), {}, note)
+
+
+def template_for(ids: list[str], images: Images) -> str:
+    """How the files of ids are named, such as ``{id}_thumbnail.png``; "" if more than a tenth are not named so."""
+    longest = without_image_extension(max(ids, key=len).strip())  # in the fewest of the names
+    holding = [name for name in images.names if longest and longest in last_part(name)][:2]
+    if len(holding) != 1:
+        return ""
+    template = last_part(holding[0]).replace(longest, "{id}", 1)
+    stems = {last_part(name) for name in images.names}
+    named = [template.replace("{id}", without_image_extension(name.strip())) for name in ids]
+    return template if sum(name in stems for name in named) > 0.9 * len(named) else ""
 
 
 def advice_for(missing: list[str], images: Images) -> str:
     """What the user can do about ids without file: how the files are named, or the nearest name; "" if unknown."""
     if not missing or not images.names:
         return ""
-    longest = without_image_extension(max(missing, key=len).strip())  # in the fewest of the names
-    holding = [name for name in images.names if longest and longest in last_part(name)][:2]
-    if len(holding) == 1:
-        template = last_part(holding[0]).replace(longest, "{id}", 1)
-        stems = {last_part(name) for name in images.names}
-        named = [template.replace("{id}", without_image_extension(name.strip())) for name in missing]
-        if sum(name in stems for name in named) > 0.9 * len(named):
-            return f"the files are named otherwise; set file_name = '{template}' in competition.toml"
+    if template := template_for(missing, images):
+        return f"the files are named otherwise; set file_name = '{template}' in competition.toml"
     if len(images.names) <= MOST_NAMES and len(missing) <= MOST_MISSING:
         near = difflib.get_close_matches(missing[0], images.names, n=1, cutoff=0.6)
         return f"the nearest name is '{near[0]}'" if near else ""

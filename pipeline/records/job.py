@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.records.command_line import DEFAULT_COMPETITION, Call, Machine, call_of, machine_of
-from pipeline.records.competition import Competition, load_competition
-from pipeline.records.paths import Paths, PredictionFolder, parse_folds, run_name
+from pipeline.records.competition import Competition, Train, load_competition
+from pipeline.records.names import parse_folds, run_name
+from pipeline.records.paths import Paths, PredictionFolder
 from pipeline.records.recipe import Recipe, load_recipe
 from pipeline.records.up_to_date import Run
 from pipeline.system.files import delete_left_behind
@@ -83,16 +84,23 @@ def make_job(
     return job_of_call(Call(competition, recipe, words, numbers, dry_run), machine)
 
 
-def job_of(args: argparse.Namespace) -> Job:
+#: The competition of a folder without competition.toml, which can only be unpacked.
+NOT_DESCRIBED = Competition(title="", train=Train(labels="folders"))
+
+
+def job_of(args: argparse.Namespace, needs_toml: bool = True) -> Job:
     """The job that the options of a stage describe."""
-    return job_of_call(call_of(args), machine_of(args))
+    return job_of_call(call_of(args), machine_of(args), needs_toml)
 
 
-def job_of_call(call: Call, machine: Machine) -> Job:
-    """Loads the competition and the recipe, and deletes temporary files that dead processes left behind."""
+def job_of_call(call: Call, machine: Machine, needs_toml: bool = True) -> Job:
+    """Loads the competition and the recipe, and deletes temporary files that dead processes left behind.
+
+    needs_toml: False if a missing competition.toml is no error
+    """
     paths = Paths(call.competition, call.dry_run)
     delete_left_behind([paths.home, paths.output, paths.cache, paths.submissions, *paths.runs.rglob("*/")])
-    competition = load_competition(paths)
+    competition = load_competition(paths) if needs_toml or paths.toml.exists() else NOT_DESCRIBED
     name = call.recipe or competition.recipe
     recipe = load_recipe(name, call.settings)
     if call.dry_run:

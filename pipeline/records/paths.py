@@ -1,27 +1,27 @@
-"""Defines the paths of all files, and the names of runs. Standard library only."""
+"""Defines the paths of all files. Standard library only."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-from collections.abc import Sequence
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from zlib import crc32
+from typing import Any
 
 from pipeline.formats.listing import PARQUET, TABLES, is_pixel_table
+from pipeline.records.names import name_with_folds
 from pipeline.system import places
 from pipeline.system.errors import InputError, suggestion
 from pipeline.system.places import CHECKOUT, is_not_utf8, shown
+from pipeline.system.toml import read_toml
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 #: Folder in which pretrained weights are looked for before they are downloaded.
 WEIGHTS = places.ROOT / "data" / "weights"
 MAX_FOLDS = 100
-#: Maximum bytes of the name of a run, and of the list of folds in a file name. With everything that is appended, file
-#: names are then short enough for every file system.
-MAX_RUN_NAME_BYTES, MAX_FOLD_LIST_BYTES = 120, 40
+#: Names of folders of data/ that can be new competitions.
+NAME = re.compile(r"\w[\w. +-]*")
 
 
 def known_competitions(root: Path | None = None) -> list[str]:
@@ -42,48 +42,6 @@ def recipe_path(name: str) -> Path:
     return RECIPES / f"{name}.toml"
 
 
-def run_name(recipe: str, settings: Sequence[str]) -> str:
-    """``run_name("resnet18", ["lr=1e-3", "epochs=2"])`` is ``"resnet18~epochs=2~lr=1e-3"``.
-
-    A long value, such as a path, is replaced by its end and a checksum. If the name is too long, it is cut off, and a
-    checksum of the recipe's name and all settings is appended.
-    """
-    name = full_run_name(recipe, settings)
-    if len(name.encode()) <= MAX_RUN_NAME_BYTES:
-        return name
-    mark = hashlib.sha256("\n".join([recipe, *sorted(settings)]).encode()).hexdigest()[:12]
-    kept = name.encode()[: MAX_RUN_NAME_BYTES - len(mark) - 2].decode(errors="ignore")
-    return f"{kept}~-{mark}"
-
-
-def full_run_name(recipe: str, settings: Sequence[str]) -> str:
-    """As ``run_name``, but without a limit on the length of the whole name."""
-    words = [recipe]
-    for setting in sorted(settings):
-        key, equals, value = setting.partition("=")
-        short = value if len(value) <= 40 else f"{value[-24:].lstrip('/')}-{crc32(value.encode()):08x}"
-        words.append(re.sub(r"[^\w.,+=-]", "-", key + equals + short))
-    return "~".join(words)
-
-
-def parse_folds(text: str, num_folds: int) -> list[int]:
-    """The fold numbers in ``"0,2"`` or ``"0 2"``, sorted; all folds if the text is empty.
-
-    Raises FoldwiseError for any other text, or for a fold that does not exist.
-    """
-    words = text.replace(",", " ").split()
-    if text.strip() and not words:
-        raise InputError(f"FOLDS={text} lists no fold; write for example FOLDS=0,2, or leave it out for all folds")
-    folds = []
-    for word in words:
-        if not (word.isascii() and word.isdecimal()):
-            raise InputError(f"fold '{word}' is not a number; this competition has folds 0 to {num_folds - 1}")
-        if len(word) > 9 or int(word) >= num_folds:
-            raise InputError(f"fold {word} is out of range: this competition has folds 0 to {num_folds - 1}")
-        folds.append(int(word))
-    return sorted(set(folds)) or list(range(num_folds))
-
-
 @dataclass(frozen=True)
 class Paths:
     """The files and folders of one competition.
@@ -96,12 +54,22 @@ class Paths:
     dry_run: bool = False
 
     def __post_init__(self) -> None:
-        if self.competition not in known_competitions() and self.competition not in known_competitions(CHECKOUT):
+        known = self.competition in known_competitions() or self.competition in known_competitions(CHECKOUT)
+        if not known and not (NAME.fullmatch(self.competition) and self.raw.is_dir()):
             raise InputError(
-                f"unknown competition '{self.competition}': there is no "
-                f"{shown(places.ROOT / 'data' / self.competition / 'competition.toml')}"
-                f"{suggestion(self.competition, known_competitions() or known_competitions(CHECKOUT))}"
+                f"unknown competition '{self.competition}': there is no {shown(self.home / 'competition.toml')}"
+                f"{suggestion(self.competition, known_competitions() or known_competitions(CHECKOUT))} (for a new one, "
+                f"put its files into {shown(self.home / 'raw')}/ and type make new)"
             )
+
+    def facts(self) -> dict[str, Any]:
+        """The content of competition.toml; raises FoldwiseError if there is none, or it is not valid TOML."""
+        if not self.toml.exists():
+            raise InputError(
+                f"there is no {shown(self.toml)}; to have one written from the files in {shown(self.raw)}, type: "
+                f"make new COMPETITION={shlex.quote(self.competition)}"
+            )
+        return read_toml(self.toml)
 
     @property
     def home(self) -> Path:
@@ -277,13 +245,3 @@ class PredictionFolder:
     def record(self) -> Path:
         """The score, and the record of what was read and made; written last."""
         return self.folder / f"score{self.suffix}.json"
-
-
-def name_with_folds(name: str, folds: list[int], num_folds: int, suffix: str = "") -> str:
-    """The name of a file that is made from these folds; it lists them unless all are used (``test~folds=0,1.csv``)."""
-    if len(folds) == num_folds:
-        return name + suffix
-    listed = ",".join(map(str, folds))
-    if len(listed) > MAX_FOLD_LIST_BYTES:
-        listed = f"{len(folds)}-of-{num_folds}-{crc32(listed.encode()):08x}"
-    return f"{name}~folds={listed}{suffix}"

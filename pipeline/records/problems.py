@@ -10,6 +10,8 @@ import pandas as pd
 
 from pipeline.records.paths import Paths
 from pipeline.records.tables import require_written_by_foldwise, write_csv
+from pipeline.system.errors import InputError, count_of
+from pipeline.system.places import shown
 
 #: Problems that drop a train image; others are only reported.
 DROPPED = {"unreadable", "name does not match", "no label", "label outside classes", "label is not a number"}
@@ -74,3 +76,15 @@ def write_problems(paths: Paths, problems: list[Problem]) -> None:
     """Writes problems.csv."""
     require_written_by_foldwise(paths.problems, Problem._fields, paths.manifest_record)
     write_csv(paths.problems, pd.DataFrame(problems, columns=list(Problem._fields)))
+
+
+def require_images(table: pd.DataFrame, problems: list[Problem], max_missing: float, paths: Paths) -> None:
+    """Raises FoldwiseError if too many test rows have no image, since they would get the same prediction."""
+    missing = [problem for problem in problems if problem.problem == "file missing"]
+    if len(missing) > max_missing * len(table):
+        write_problems(paths, problems)
+        raise InputError(
+            f"{len(missing):,} of {count_of(len(table), 'test row')} have no image, more than max_missing = "
+            f"{max_missing} allows, such as '{missing[0].path}' ({missing[0].detail}); see all of them in "
+            f"{shown(paths.problems)}, correct [test] (images may be a list of folders), or raise max_missing"
+        )

@@ -65,6 +65,8 @@ def table_from_csv(
     require_unique(ids, shown(path))
     wanted = with_fields(source.file_name, table, ids, path) if source.file_name else ids
     found = find_files(wanted, images, path)
+    if found.note:
+        say("manifest", f"note: {found.note}")
     problems = []
     for row, name in zip(ids[found.names == ""], wanted[found.names == ""], strict=True):
         why = f"; {reason}" if (reason := found.reasons.get(name, "")) else ""

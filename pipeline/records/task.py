@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pandas as pd
 
 from pipeline.records.competition import OWN_METRIC, Competition
 from pipeline.records.paths import Paths
@@ -113,3 +114,14 @@ def place_of(error: BaseException, path: Path) -> str:
     lines = [error.lineno] if isinstance(error, SyntaxError) else lines
     where = f" in line {lines[-1]}" if lines else ""
     return f"{type(error).__name__}{where}: {' '.join(str(error).split())}"
+
+
+def try_metric(task: Task, labels: pd.Series, metric: Metric) -> None:
+    """Scores the prior, so that a fault in a metric of the user's own is found before anything is trained.
+
+    Raises FoldwiseError if the labels are not for the metric.
+    """
+    targets = task.targets(labels)
+    if metric.name == "rmsle" and (targets < 0).any():
+        raise InputError(f"metric = 'rmsle' needs labels that are not negative, but one is {targets.min():g}")
+    task.score(metric, targets, np.tile(task.prior(targets), (len(targets), 1)))

@@ -27,7 +27,8 @@ from pipeline.formats.listing import (
     list_files,
     may_hold_images,
 )
-from pipeline.records.paths import Paths, name_with_folds, recipe_path
+from pipeline.records.names import name_with_folds
+from pipeline.records.paths import Paths, recipe_path
 from pipeline.system.errors import FoldwiseError, InputError
 from pipeline.system.files import read_json
 from pipeline.system.index import Index

@@ -29,7 +29,6 @@ from pipeline.system.files import fingerprint, is_left_behind, read_json, read_r
 from pipeline.system.locks import living_owner
 from pipeline.system.places import shown
 from pipeline.system.threads import cores
-from pipeline.system.toml import read_toml
 
 CHECKOUT = Path(__file__).parents[2]
 #: Free disk space (bytes) below which the packages or a cache may not fit.
@@ -240,7 +239,7 @@ def has_no_images(paths: Paths) -> bool:
     if paths.raw.exists() or paths.images.exists() or paths.manifest.exists():
         return False
     try:
-        return "builtin" not in read_toml(paths.toml)
+        return "builtin" not in paths.facts()
     except FoldwiseError:  # tables() reports it
         return False
 

@@ -17,7 +17,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from pipeline.records.competition import load_competition
-from pipeline.records.paths import Paths, known_competitions, name_with_folds, parse_folds, run_name
+from pipeline.records.names import name_with_folds, parse_folds, run_name
+from pipeline.records.paths import Paths, known_competitions
 from pipeline.system import places
 from pipeline.system.console import duration, run_stage, say
 from pipeline.system.errors import InputError

@@ -66,12 +66,11 @@ def test_several_folders() -> None:
 
 
 @pytest.mark.parametrize(("first_id", "first_file"), [(1, 0), (0, 1)])
-def test_ids_that_are_counted_from_another_number(
-    first_id: int, first_file: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ids_that_are_counted_from_another_number(first_id: int, first_file: int) -> None:
     ids, names = [str(first_id + n) for n in range(12)], [f"{first_file + n}.png" for n in range(12)]
-    assert list(found(ids, names).values()) == names
-    assert f"id {first_id} is the file '{first_file}.png'" in capsys.readouterr().out
+    result = find_files(pd.Series(ids), Images(Path(), sorted(names)), CSV)
+    assert list(result.names) == names
+    assert f"id {first_id} is the file '{first_file}.png'" in result.note
     assert found(ids[:11], names)["1"] == "1.png"  # another number of files: no reason to think so
 
 

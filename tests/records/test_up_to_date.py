@@ -14,7 +14,8 @@ import torch
 import pipeline.train
 from pipeline.driver.options import Options
 from pipeline.driver.plan import make_plan, steps
-from pipeline.records.paths import Paths, run_name
+from pipeline.records.names import run_name
+from pipeline.records.paths import Paths
 from pipeline.records.up_to_date import Run, predict_files
 from pipeline.system import places
 from pipeline.system.files import read_json, read_record, write_json, write_record
