@@ -29,7 +29,7 @@ from pipeline.records.known_labels import read_known_labels, say_faults
 from pipeline.records.names import name_with_folds
 from pipeline.records.predictions import Predictions
 from pipeline.records.runs import made_of
-from pipeline.records.submission import check_sample, format_submission, read_sample, submission_text
+from pipeline.records.submission import check_sample, format_submission, keep_older, read_sample, submission_text
 from pipeline.records.tables import read_manifest
 from pipeline.records.task import metric_of, read_task
 from pipeline.records.up_to_date import submit_files
@@ -75,16 +75,6 @@ def known_score(job: Job, ids: pd.Series, predictions: np.ndarray, task: Task, r
         say("submit", f"note: there is no score on the known test labels: {fault}")
         return None
     return KnownScore(value, int(here.sum()))
-
-
-def keep_older(path: Path, text: str) -> None:
-    """Adds the fingerprint of an older submission to its name and that of its JSON, if the content differs."""
-    if path.exists() and path.read_bytes() != text.encode():
-        mark = fingerprint(path)[:8]
-        for old in (path.with_name(f"{path.stem}.json"), path):  # the CSV last, so that this can be interrupted
-            if old.exists():
-                old.replace(old.with_name(f"{path.stem}.{mark}{old.suffix}"))
-        say("submit", f"the older {path.name}, whose content differs, is kept as {path.stem}.{mark}.csv")
 
 
 def run(job: Job) -> pd.DataFrame | None:

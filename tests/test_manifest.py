@@ -79,7 +79,7 @@ def test_labels_from_class_folders(shapes: Paths, stage: Stage, edit: Edit) -> N
 
 def test_test_rows_from_the_sample_submission_of_a_hidden_test_set(shapes: Paths, stage: Stage, edit: Edit) -> None:
     (shapes.raw / "test" / "3.png").unlink()
-    edit(TEST_PATTERN, 'ids = "sample_submission.csv"')
+    edit(TEST_PATTERN, 'ids = "sample_submission.csv"\nmax_missing = 0.1')
     stage("manifest")
     test = read_manifest(shapes.manifest).query("split == 'test'").set_index("image_id")
     assert len(test) == 11 and test.loc["3", "width"] == 0 and test.loc["3", "path"] == ""

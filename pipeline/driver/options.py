@@ -37,10 +37,10 @@ VERBS = {
 }
 VARIABLES = (
     "COMPETITION", "RECIPE", "SET", "FOLD", "FOLDS", "DRY", "FORCE", "HOURS", "DEVICE", "WORKERS", "GPUS", "CPUS",
-    "CLUSTER", "DETERMINISTIC", "IMAGE",
+    "CLUSTER", "DETERMINISTIC", "IMAGE", "TEST", "IDS",
 )  # fmt: skip
-#: Variables that replace files: they count only if they are typed, not if the environment has them.
-COMMAND_LINE_ONLY = ("FORCE",)
+#: Variables that replace files, or are common names: they count only if they are typed.
+COMMAND_LINE_ONLY = ("FORCE", "TEST", "IDS")
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class Options(Call):
     cluster: "auto" or host:port of a Ray cluster; "" to train on this machine
     deterministic: True to use only CUDA algorithms that repeat bit for bit
     image: the file or folder to classify
+    test: another folder to submit predictions of, by a finished run
+    ids: a CSV with the ids of that folder
     jobs: number of folds side by side (make's -j); 0 for all; None if the driver chooses
     keep_going: True to start the other folds after one failed (make's -k)
     plan_only: True to print what would run, and run nothing (make's -n)
@@ -70,6 +72,8 @@ class Options(Call):
     cluster: str = ""
     deterministic: bool = False
     image: str = ""
+    test: str = ""
+    ids: str = ""
     jobs: int | None = None
     keep_going: bool = False
     plan_only: bool = False
@@ -99,6 +103,8 @@ def read_options(words: Sequence[str], environment: Mapping[str, str]) -> Option
     for name, value in values.items():
         if is_not_utf8(value):
             raise InputError(f"{name}={value!a} is not UTF-8 text")
+    if values.get("IDS") and not values.get("TEST"):
+        raise InputError("IDS needs TEST=folder, another test folder to predict")
     if values.get("FOLD") and values.get("FOLDS"):
         raise InputError("FOLD and FOLDS are both given; give one of them")
     return Options(
@@ -116,6 +122,8 @@ def read_options(words: Sequence[str], environment: Mapping[str, str]) -> Option
         cluster=values.get("CLUSTER", ""),
         deterministic=parse_switch("DETERMINISTIC", values.get("DETERMINISTIC", "")),
         image=values.get("IMAGE", ""),
+        test=values.get("TEST", ""),
+        ids=values.get("IDS", ""),
         jobs=flags.jobs,
         keep_going=flags.keep_going,
         plan_only=flags.plan_only,

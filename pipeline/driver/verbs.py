@@ -15,6 +15,7 @@ from pipeline.driver.commands import (
     cluster_command,
     command,
     commands_of,
+    folds_option,
     machine_options,
     selection_options,
     train_command,
@@ -191,6 +192,7 @@ def show_help() -> None:
   RECIPE=resnet18      a file of pipeline/recipes/; available: {" ".join(known_recipes())}
   SET="epochs=2 lr=1e-3"   change keys of the recipe; this is a separate run
   FOLD=0  FOLDS=0,1    one fold to train; the folds to submit
+  TEST=folder  IDS=ids.csv   submit predictions of another test folder, by a finished run
   DRY=1                a rehearsal: every stage on a few images
   DEVICE=cuda:1        the device (default: chosen automatically)
   WORKERS=4            number of loader processes (default: chosen by device)
@@ -261,6 +263,20 @@ def main() -> None:
         write_toml(options)
         return
     plan = make_plan(options)
+    if options.test and verb != "submit":
+        raise InputError(f"TEST is for make submit, not for make {verb}")
+    if options.test:
+        of_folds = folds_option(plan.chosen) if len(plan.chosen) < plan.num_folds else []
+        ids = [f"--ids={options.ids}"] if options.ids else []
+        words = [
+            "-m", "pipeline.tools.hidden", *selection_options(plan, run=True), *of_folds,
+            f"--test={options.test}", *ids, *machine_options(options),
+        ]  # fmt: skip
+        if options.plan_only:
+            print(f"    python {shlex.join(words)}")
+        else:
+            run_one(words, "submit")
+        return
     if verb == "classify":
         image = [f"--image={options.image}"] if options.image else []
         words = ["-m", "pipeline.tools.classify", *selection_options(plan, run=True), *image, *machine_options(options)]

@@ -89,7 +89,8 @@ def check_labels(table: pd.DataFrame, kind: Kind, classes: list[str] | None) -> 
         if known is None:
             problems.append(Problem(name, "label outside classes", f"'{label}' is not one of {', '.join(classes)}"))
         elif known != label:
-            problems.append(Problem(name, "label in another spelling", f"'{label}' is read as '{known}'"))
+            how = "different case" if label.casefold() == known.casefold() else "another spelling"
+            problems.append(Problem(name, f"label in {how}", f"'{label}' is read as '{known}'"))
     kept = [label is not None for label in meanings]
     return table.assign(label=meanings)[kept].reset_index(drop=True), problems
 

@@ -66,8 +66,8 @@ class Paths:
         """The content of competition.toml; raises FoldwiseError if there is none, or it is not valid TOML."""
         if not self.toml.exists():
             raise InputError(
-                f"there is no {shown(self.toml)}; to have one written from the files in {shown(self.raw)}, type: "
-                f"make new COMPETITION={shlex.quote(self.competition)}"
+                f"there is no {shown(self.home / 'competition.toml')}; to have one written from the files in "
+                f"{shown(self.raw)}, type: make new COMPETITION={shlex.quote(self.competition)}"
             )
         return read_toml(self.toml)
 

@@ -83,8 +83,9 @@ def require_images(table: pd.DataFrame, problems: list[Problem], max_missing: fl
     missing = [problem for problem in problems if problem.problem == "file missing"]
     if len(missing) > max_missing * len(table):
         write_problems(paths, problems)
+        rows = f"{len(missing):,} of {count_of(len(table), 'test row')}"
         raise InputError(
-            f"{len(missing):,} of {count_of(len(table), 'test row')} have no image, more than max_missing = "
+            f"{rows} {'has' if len(missing) == 1 else 'have'} no image, more than max_missing = "
             f"{max_missing} allows, such as '{missing[0].path}' ({missing[0].detail}); see all of them in "
             f"{shown(paths.problems)}, correct [test] (images may be a list of folders), or raise max_missing"
         )

@@ -55,11 +55,13 @@ def match_all(pattern: str, images: Images, key: str) -> dict[str, dict[str, str
     return matches
 
 
-def table_from_csv(
-    path: Path, source: Train | Test, images: Images, has_header: bool = True
-) -> tuple[pd.DataFrame, pd.Series, pd.Series, list[Problem]]:
-    """The CSV, its ids, the file name of each row ("" if there is none), and a problem for each missing file."""
-    table = stripped(read_csv(path, header=None if has_header else []))
+def files_of_rows(
+    table: pd.DataFrame, source: Train | Test, images: Images, path: Path
+) -> tuple[pd.Series, pd.Series, list[Problem]]:
+    """The id and the file name of each row of a CSV ("" if there is none), and a problem for each missing file.
+
+    Raises FoldwiseError if an id occurs twice.
+    """
     require_columns(table, [source.id_column] if source.id_column else [], path)
     ids = table[source.id_column or table.columns[0]]
     require_unique(ids, shown(path))
@@ -71,7 +73,7 @@ def table_from_csv(
     for row, name in zip(ids[found.names == ""], wanted[found.names == ""], strict=True):
         why = f"; {reason}" if (reason := found.reasons.get(name, "")) else ""
         problems.append(Problem(row, "file missing", f"listed in {path.name}, but not in {shown(images.folder)}{why}"))
-    return table, ids, found.names, problems
+    return ids, found.names, problems
 
 
 def stripped(table: pd.DataFrame) -> pd.DataFrame:
@@ -113,18 +115,19 @@ def train_table(
         return labelled(pd.DataFrame(rows, columns=columns)), unmatched_problems(left, "the pattern does not match it")
 
     path = paths.find(source.labels)
-    table, _, found, problems = table_from_csv(path, source, images)
+    table = stripped(read_csv(path))
+    group = [source.group_column] if source.group_column and source.groups is None else []
+    require_columns(table, [*([source.id_column] if source.id_column else []), *group], path)
     chosen = label_columns(source, table, path, wanted)
+    # Some sets have several rows for an image, such as one for each box in it, with the same label.
+    table = table.drop_duplicates([source.id_column or table.columns[0], *chosen, *group], ignore_index=True)
+    _, found, problems = files_of_rows(table, source, images, path)
     has_file = (found != "").to_numpy()
-    if source.group_column and source.groups is None:
-        require_columns(table, [source.group_column], path)
-        groups = table[source.group_column]
-    else:
-        groups = ""
-    rows_of_csv = pd.DataFrame({"name": found}).assign(group=groups)[has_file].reset_index(drop=True)
+    rows_of_csv = pd.DataFrame({"name": found}).assign(group=table[group[0]] if group else "")
     named = set(found)
     problems += [Problem(name, "no label", f"not listed in {path.name}") for name in names if name not in named]
-    return Labelled(rows_of_csv, table.loc[has_file, chosen].reset_index(drop=True)), problems
+    labels = table.loc[has_file, chosen].reset_index(drop=True)
+    return Labelled(rows_of_csv[has_file].reset_index(drop=True), labels), problems
 
 
 def labelled(rows: pd.DataFrame) -> Labelled:
@@ -175,7 +178,8 @@ def test_table(source: Test, images: Images, paths: Paths) -> tuple[pd.DataFrame
     """
     if source.ids is not None:
         path = paths.find(source.ids)
-        _, ids, found, problems = table_from_csv(path, source, images, source.header is not False)
+        table = stripped(read_csv(path, header=None if source.header is not False else []))
+        ids, found, problems = files_of_rows(table, source, images, path)
         return pd.DataFrame({"name": found, "image_id": ids}).assign(label=""), problems
     names = images.names
     if source.pattern is None:  # class folders

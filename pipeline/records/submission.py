@@ -12,7 +12,9 @@ from pipeline.records.competition import Competition, Submission
 from pipeline.records.paths import Paths
 from pipeline.records.sample import check_values
 from pipeline.records.tables import read_csv, require_same_ids, require_unique, sorted_ids
+from pipeline.system.console import say
 from pipeline.system.errors import InputError
+from pipeline.system.files import fingerprint
 from pipeline.system.places import shown
 from pipeline.tasks.forms import Form, cells
 from pipeline.tasks.task import Task
@@ -143,3 +145,13 @@ def check_submission(ids: pd.Series, task: Task, competition: Competition, paths
         check_sample(table, path, form)
         if not form.placeholder:
             check_values(sample, layout_of(form, task, sample).form, task, path)
+
+
+def keep_older(path: Path, text: str) -> None:
+    """Adds the fingerprint of an older submission to its name and that of its JSON, if the content differs."""
+    if path.exists() and path.read_bytes() != text.encode():
+        mark = fingerprint(path)[:8]
+        for old in (path.with_name(f"{path.stem}.json"), path):  # the CSV last, so that this can be interrupted
+            if old.exists():
+                old.replace(old.with_name(f"{path.stem}.{mark}{old.suffix}"))
+        say("submit", f"the older {path.name}, whose content differs, is kept as {path.stem}.{mark}.csv")

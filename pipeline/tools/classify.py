@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.records.command_line import parser_for
 from pipeline.system.console import answer_early, run_stage, say
-from pipeline.system.errors import InputError, StaleError, count_of
+from pipeline.system.errors import InputError, count_of
 from pipeline.system.places import is_not_utf8
 
 
@@ -42,22 +42,14 @@ import pandas as pd
 import torch
 
 from pipeline.formats.listing import list_files
-from pipeline.learner.arrangement import Compute, choose_arrangement
-from pipeline.learner.device import find_device
 from pipeline.learner.gradcam import grad_cam
-from pipeline.learner.inference import Model, predict, tta_views
-from pipeline.learner.trained import load_folds
-from pipeline.pixels.augment import eval_transforms
-from pipeline.pixels.cache import Pixels
-from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader, WithProgress
+from pipeline.learner.inference import Model
+from pipeline.learner.outside import Outside
+from pipeline.pixels.dataset import ImageDataset
 from pipeline.pixels.decode import MAX_PIXELS, Unreadable, inspect
 from pipeline.pixels.pictures import Bars, save_classified, save_grid
-from pipeline.pixels.preprocessing import Preprocessing
 from pipeline.records.job import Job, job_of
-from pipeline.records.runs import differences, made_of
 from pipeline.records.tables import write_csv
-from pipeline.records.task import metric_of, read_task
-from pipeline.system.files import read_record
 from pipeline.system.places import shown
 from pipeline.tasks.task import Rule, Task
 
@@ -82,32 +74,6 @@ def readable_images(files: list[Path], names: list[str], max_pixels: int | None 
         raise InputError(reason)
     table = pd.DataFrame(rows, columns=["image_id", "path", "width", "height", "sha256"])
     return table.assign(position=np.arange(len(table)))
-
-
-def load_models(job: Job) -> tuple[list[int], list[Model], Preprocessing, Task]:
-    """Returns (trained folds, their models, preprocessing, task) of a job.
-
-    Raises FoldwiseError if no fold is trained, or if the run was made with other settings.
-    """
-    folds = [fold for fold in range(job.num_folds) if (job.fold_folder(fold) / "trained.json").exists()]
-    before = made_of(job.paths, job.run.name)
-    if not folds or before is None:
-        raise StaleError(
-            f"no fold of {job.run.name} is trained on {job.paths.competition}; type: {job.call.make_line('train')}"
-        )
-    choices = job.recipe.choices
-    if differing := differences({key: before.get(key) for key in choices}, choices):
-        raise StaleError(f"{shown(job.run_folder)} was made with other settings ({differing}); undo the change")
-    task = read_task(job.paths, job.competition)
-    models, preprocessing = load_folds(job, folds, before, task)
-    return folds, list(models.values()), preprocessing, task
-
-
-def rule_of(job: Job, task: Task) -> Rule:
-    """How predictions become decisions: as the ensemble stage has learnt it, else the default rule."""
-    if job.predictions.record.exists():
-        return read_record(job.predictions.record).get("rule", {})
-    return task.default_rule(metric_of(job.competition, task, job.paths))
 
 
 def report_folder(
@@ -170,35 +136,24 @@ def bars_of(by_fold: np.ndarray, models: list[Model], rule: Rule) -> tuple[Bars,
 
 def run(job: Job, path: Path) -> pd.DataFrame:
     """Predicts an image, or all images of a folder; returns the table (image, label, p_<class>...)."""
-    device = find_device(job.machine.device)
-    folds, models, preprocessing, task = load_models(job)
-    rule = rule_of(job, task)
+    outside = Outside(job)
+    task, rule = outside.task, outside.rule
     files = [path / name for name in list_files(path)] if path.is_dir() else [path]
     if not files:
         raise InputError(f"{shown(path)} is empty")
     names = [str(file.relative_to(path)) if path.is_dir() else path.name for file in files]
     rows = readable_images(files, names, job.competition.max_pixels)
-    recipe = job.recipe
-    compute = Compute(device, choose_arrangement(recipe, device, job.machine, 0))
-    compute.arrangement.set_up()
-    placed = [Model(compute.place(module), of_fold) for module, of_fold in models]
-    normalize = compute.normalize(preprocessing)
-    pixels = Pixels(job.paths.home, rows, recipe.cache_side, None)
-    dataset = ImageDataset(pixels, rows, eval_transforms(recipe, preprocessing))
-    workers = compute.workers(job.machine.workers, False)
-    loader = Loader(dataset, EpochBatches(len(rows), recipe.batch_size), workers, device.type == "cuda")
-    views = tta_views(job.competition.symmetries if recipe.tta else [])
-    shown_loader = WithProgress(loader, "classify", "predicting")
-    by_fold = np.stack(predict(placed, normalize, shown_loader, views, compute))  # (folds, N, C)
+    dataset = outside.dataset(rows)
+    by_fold = outside.predict(dataset, "classify")  # (folds, N, C)
     mean = by_fold.mean(axis=0)
 
     target = job.run_folder / "classified" / path.resolve().name[:100]
-    by = f"{count_of(len(folds), 'fold')} of {job.run.name} on {job.paths.competition}"
+    by = f"{count_of(len(outside.folds), 'fold')} of {job.run.name} on {job.paths.competition}"
     if path.is_dir():
         return report_folder(dataset, mean, task, rule, target, by)
-    inputs = normalize(torch.from_numpy(dataset[0, 0])[None].to(device))
-    bars, evidence = bars_of(by_fold[:, 0], models, rule)
-    heats = [heat for module, _ in placed if (heat := grad_cam(module, inputs, evidence)) is not None]
+    inputs = outside.normalize(torch.from_numpy(dataset[0, 0])[None].to(outside.compute.device))
+    bars, evidence = bars_of(by_fold[:, 0], outside.models, rule)
+    heats = [heat for module, _ in outside.models if (heat := grad_cam(module, inputs, evidence)) is not None]
     heat = np.mean(heats, axis=0) if heats else None
     report_image(dataset, heat, bars, target, f"{task.describe(mean[0], rule)}, by {by}")
     table = task.table(mean)

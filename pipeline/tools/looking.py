@@ -218,8 +218,8 @@ def best_ids(tables: dict[str, pd.DataFrame], images: Images, paths: Paths) -> I
 def ids_of(name: str, table: pd.DataFrame, images: Images, paths: Paths) -> Iterator[Ids]:
     """The columns of a CSV that may name files, with the share that does."""
     for column in table.columns[:12]:
-        values = table[column]
-        if values.nunique() < len(values):
+        values = pd.Series(table[column].unique(), dtype=str)
+        if len(values) < len(table) / 2:  # an id may stand in several rows
             continue
         # All ids, since only then it shows if they are counted from another number; but a few, if there are very many.
         tried = values if len(values) <= 50_000 else values.sample(TRIED, random_state=0).reset_index(drop=True)

@@ -45,7 +45,8 @@ from pipeline.tasks.regression import number
 from pipeline.tasks.task import Task
 from pipeline.tools.looking import Found, look
 
-EXAMPLES = 5
+#: Examples that are printed, and the largest width of a line.
+EXAMPLES, WIDTH = 5, 120
 #: A line of the file: key, value as TOML, and comment.
 Line = tuple[str, str, str]
 #: What must be filled in if no pattern was found.
@@ -116,8 +117,12 @@ def forms_of(task: Task, sample: pd.DataFrame | None) -> Iterator[list[Line]]:
     names = task.target_names
     positive = "1" if "1" in names else columns[0] if columns and columns[0] in names else names[-1]
     several = 1 if sample is None else int(sample.iloc[:, 1].str.split().map(len).max())
-    is_several = several > 1 and not any(" " in name for name in names)
-    for value in sorted(task.forms, key=lambda value: value != "topk" if is_several else 0):
+    likely = ""
+    if task.kind == "classification" and several > 1 and not any(" " in name for name in names):
+        likely = "topk"
+    elif task.kind == "classification" and sample is not None and has_decimals(sample.iloc[:, 1]):
+        likely = "probability"
+    for value in sorted(task.forms, key=lambda value: value != likely):
         lines = [("value", text(value), "the sample has such values")]
         if value == "class" and len(names) == 2 and all(number(name) is not None for name in names):
             lines = [("value", text(value), f'? else "probability" with positive = {text(positive)}')]
@@ -130,6 +135,12 @@ def forms_of(task: Task, sample: pd.DataFrame | None) -> Iterator[list[Line]]:
         yield lines
         if value == "index":
             yield [*lines, ("first_index", "1", "? by the sample")]
+
+
+def has_decimals(cells: pd.Series) -> bool:
+    """True if all cells are numbers, and not all of them whole."""
+    numbers = [number(cell) for cell in cells.unique()]
+    return None not in numbers and any(value % 1 for value in numbers if value is not None)
 
 
 def as_text(top: list[Line], tables: dict[str, list[Line]]) -> str:
@@ -150,7 +161,7 @@ def formatted(lines: list[Line]) -> list[str]:
     keys, values = (max(len(line[place]) for line in lines) for place in (0, 1))
     width = min(values, 40)
     found = [f"{key:<{keys}} = {value:<{width}}   # {note}" for key, value, note in lines]
-    return [line.removesuffix("# ").rstrip() for line in found]
+    return [line if len(line) <= WIDTH else f"{line[: WIDTH - 3]}..." for line in found]
 
 
 def competition_of(content: str, paths: Paths) -> Competition:
@@ -218,22 +229,22 @@ def run(call: Call) -> Path:
     paths = Paths(call.competition)
     if paths.toml.exists():
         raise InputError(f"{shown(paths.toml)} exists already; to have another one written, rename it")
-    found = look(paths)
+    found, toml = look(paths), paths.home / "competition.toml"
     if not found.train and not found.test:
         raise InputError(
             f"there is no image in {shown(paths.raw)} or {shown(paths.images)}; put the archives or folders of the "
             f"competition into {shown(paths.raw)}/"
         )
     content, to_fill_in, examples = compose(found, paths)
-    write_text(paths.toml, content)
+    write_text(toml, content)
     for name, label in examples:
         print(f"    {name} -> {label}")
     guesses = count_of(sum("# ?" in line for line in content.splitlines()), "guess")
-    say("new", f"{shown(paths.toml)} is written, with {guesses}, marked by '# ?'")
+    say("new", f"{shown(toml)} is written, with {guesses}, marked by '# ?'")
     if to_fill_in:
         say("new", f"note: fill in {to_fill_in}")
     say("new", f"next: look at it, then type {call.make_line('manifest')}")
-    return paths.toml
+    return toml
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -33,7 +33,7 @@ def test_several_labels_in_a_cell_are_sorted_as_the_classes_and_checked() -> Non
     assert list(labels) == ["scab rust", "scab", "", "Scab", "scab mould"]
     kept, problems = check_labels(table.assign(label=labels), kind, ["scab", "rust"])
     assert list(kept["label"]) == ["scab rust", "scab", "", "scab"]
-    assert [problem.problem for problem in problems] == ["label in another spelling", "label outside classes"]
+    assert [problem.problem for problem in problems] == ["label in different case", "label outside classes"]
 
 
 def test_numbers_that_are_none_are_problems() -> None:

@@ -43,7 +43,9 @@ def test_strange_ids_are_kept_byte_for_byte(shapes: Paths, stage: Stage, root: P
     """From a sample submission of a hidden test set through every stage to the CSV."""
     sample = pd.DataFrame({"id": STRANGE_IDS, "label": "circle"})
     sample.to_csv(shapes.raw / "sample_submission.csv", index=False, lineterminator="\n")
-    toml = shapes.toml.read_text().replace(r"pattern = '^(?P<id>\d+)\.png$'", 'ids = "sample_submission.csv"')
+    toml = shapes.toml.read_text().replace(
+        r"pattern = '^(?P<id>\d+)\.png$'", 'ids = "sample_submission.csv"\nmax_missing = 1'
+    )
     shapes.toml.write_text(toml.replace('value   = "class"', 'value = "class"\norder = "sample"'))
     for name, *options in (["prepare"], ["manifest"], ["folds"], ["train", "--fold", "0"]):
         stage(name, *options)

@@ -1,0 +1,63 @@
+"""Another test folder, predicted by a finished run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.records.paths import Paths
+from tests.conftest import Failure, Stage
+
+SET = ["--set", "epochs=4"]
+NAME = "tiny~epochs=4"
+
+
+@pytest.fixture
+def finished(split: Paths, stage: Stage) -> Paths:
+    """A run of two folds, up to its submission."""
+    for fold in ("0", "2"):
+        stage("train", "--fold", fold, *SET)
+    for name in ("predict", "ensemble", "submit"):
+        stage(name, "--folds", "0,2", *SET)
+    return split
+
+
+def content_of(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_same_images_give_the_same_rows_and_nothing_else_changes(
+    finished: Paths, stage: Stage, failure: Failure, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = content_of(finished.home) | content_of(finished.submissions)
+    elsewhere = tmp_path / "input" / "test images"
+    shutil.copytree(finished.raw / "test", elsewhere)
+    stage("tools.hidden", "--test", str(elsewhere), "--folds", "0,2", *SET)
+    made = finished.submissions / f"{NAME}~test=test-images~folds=0,2.csv"
+    assert made.read_bytes() == (finished.submissions / f"{NAME}~folds=0,2.csv").read_bytes()
+
+    # A longer test set, with the hidden sample, whose order is another one, and a file that cannot be read.
+    (elsewhere / "900.png").write_bytes((elsewhere / "3.png").read_bytes())
+    (elsewhere / "901.png").write_bytes(b"no image")
+    rows = "".join(f"{number},circle\n" for number in (901, 900, *range(1, 12)))
+    (tmp_path / "ids.csv").write_text("id,label\n" + rows)
+    stage("tools.hidden", "--test", str(elsewhere), "--ids", str(tmp_path / "ids.csv"), "--folds", "0,2", *SET)
+    assert "901" in capsys.readouterr().out
+    lines = dict(line.split(",") for line in made.read_text().splitlines())
+    assert len(lines) == 14 and lines["900"] == lines["3"] and lines["901"] in ("circle", "square")
+    about = json.loads(made.with_suffix(".json").read_text())
+    assert about["rows"] == 13 and about["test"] == str(elsewhere)
+    after = content_of(finished.home) | content_of(finished.submissions)
+    assert {path: after[path] for path in before} == before
+    older = [path for path in after if path not in before and path.suffix == ".csv" and path != made]
+    assert len(older) == 1  # the CSV of the shorter set is kept under its fingerprint
+
+    message = failure("tools.hidden", "--test", str(tmp_path / "nowhere"), *SET)
+    assert "there is no " in message and "nowhere" in message
+    assert "fold 1 of tiny~epochs=4 is not trained" in failure("tools.hidden", "--test", str(elsewhere), *SET)
+    (tmp_path / "ids.csv").write_text("id,label\n700,circle\n")
+    said = failure("tools.hidden", "--test", str(elsewhere), "--ids", str(tmp_path / "ids.csv"), "--folds", "0,2", *SET)
+    assert "1 of 1 test row has no image" in said
