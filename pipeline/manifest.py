@@ -122,7 +122,8 @@ def test_part(
     if source.ids is None:
         require_some(images, "test")
     table, problems = test_table(source, images, paths)
-    require_images(table, problems, source.max_missing, paths)
+    write_problems(paths, problems)  # for the case that there are too many
+    require_images(table, problems, source.max_missing, paths.problems)
     if source.images == competition.train.images:
         problems = [problem for problem in problems if problem.problem != "name does not match"]
     if paths.dry_run:

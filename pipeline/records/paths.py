@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.formats.listing import PARQUET, TABLES, is_pixel_table
+from pipeline.formats.listing import HDF5, PARQUET, TABLES, is_pixel_table
 from pipeline.records.names import name_with_folds
 from pipeline.system import places
 from pipeline.system.errors import InputError, suggestion
@@ -187,7 +187,7 @@ class Paths:
         if found is not None and found.is_dir():
             return found
         made = self.images / Path(name).name.split(".")[0]
-        return made if found is not None and "." in Path(name).name and made.is_dir() else None
+        return made if name.lower().endswith((*HDF5, PARQUET, ".csv")) and made.is_dir() else None
 
     def find(self, name: str) -> Path:
         """The file or folder that competition.toml names: absolute, or in the competition's folder, raw/ or images/.

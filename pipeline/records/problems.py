@@ -78,14 +78,19 @@ def write_problems(paths: Paths, problems: list[Problem]) -> None:
     write_csv(paths.problems, pd.DataFrame(problems, columns=list(Problem._fields)))
 
 
-def require_images(table: pd.DataFrame, problems: list[Problem], max_missing: float, paths: Paths) -> None:
-    """Raises FoldwiseError if too many test rows have no image, since they would get the same prediction."""
+def require_images(
+    table: pd.DataFrame, problems: list[Problem], max_missing: float, report: Path | None = None
+) -> None:
+    """Raises FoldwiseError if too many test rows have no image, since they would get the same prediction.
+
+    report: the file that lists all problems, for the message
+    """
     missing = [problem for problem in problems if problem.problem == "file missing"]
     if len(missing) > max_missing * len(table):
-        write_problems(paths, problems)
         rows = f"{len(missing):,} of {count_of(len(table), 'test row')}"
+        see = f"see all of them in {shown(report)}, " if report is not None else ""
         raise InputError(
             f"{rows} {'has' if len(missing) == 1 else 'have'} no image, more than max_missing = "
-            f"{max_missing} allows, such as '{missing[0].path}' ({missing[0].detail}); see all of them in "
-            f"{shown(paths.problems)}, correct [test] (images may be a list of folders), or raise max_missing"
+            f"{max_missing} allows, such as '{missing[0].path}' ({missing[0].detail}); {see}correct [test] (images may "
+            "be a list of folders), or raise max_missing"
         )

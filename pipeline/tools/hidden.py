@@ -89,7 +89,7 @@ def run(job: Job, folder: Path, ids: Path | None = None) -> pd.DataFrame:
     images = list_images(paths, source.images, "test")
     require_some(images, "test")
     table, problems = test_table(source, images, paths)
-    require_images(table, problems, source.max_missing, paths)
+    require_images(table, problems, source.max_missing)
     table, found = with_inspection(table, images.folder, "checking test images", {}, competition.max_pixels)
     for problem in problems + found:
         say("submit", f"note: {problem.path}: {problem.problem}: {problem.detail}")

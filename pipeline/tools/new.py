@@ -220,7 +220,7 @@ def try_submission(competition: Competition, task: Task, paths: Paths) -> None:
     assert competition.test is not None
     images = list_images(paths, competition.test.images, "test")
     table, problems = test_table(competition.test, images, paths)
-    require_images(table, problems, competition.test.max_missing, paths)
+    require_images(table, problems, competition.test.max_missing)
     check_submission(table["image_id"], task, competition, paths)
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from pipeline.records.paths import Paths
 from pipeline.records.tables import read_manifest
+from tests.archives import zip_of
 from tests.conftest import Failure, Stage, picture
 
 TOML = """
@@ -63,6 +64,19 @@ def skin(root: Path) -> Paths:
     (home / "raw" / "train.csv").write_text("isic_id,target\n" + "".join(f"ISIC_{n},{n % 2}\n" for n in range(20)))
     (home / "raw" / "test.csv").write_text("isic_id\nISIC_7\nISIC_1\n")
     return Paths("shapes")
+
+
+def test_a_file_from_an_archive_is_found_by_its_name(skin: Paths, stage: Stage) -> None:
+    for split, ids in (("train", range(20)), ("test", (1, 7))):
+        write(skin.home / "x.h5", [f"ISIC_{n}" for n in ids], "void")
+        (skin.raw / f"{split}.zip").write_bytes(zip_of({f"{split}-image.hdf5": (skin.home / "x.h5").read_bytes()}))
+    (skin.home / "x.h5").unlink()
+    stage("prepare")
+    stage("manifest")
+    assert set(read_manifest(skin.manifest)["path"].str.rsplit("/", n=1).str[0]) == {
+        "images/train-image",
+        "images/test-image",
+    }
 
 
 @pytest.mark.parametrize("form", [*FORMS, "variable"])

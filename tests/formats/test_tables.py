@@ -125,6 +125,37 @@ def test_shapes_that_are_not_square_and_colours(place: Paths, stage: Stage, fail
         np.testing.assert_array_equal(decode((place.images / "train" / f"{row}.png").read_bytes()), colours[row])
 
 
+def test_several_targets_that_are_classes_end_in_one_sentence(place: Paths, stage: Stage, failure: Failure) -> None:
+    """As bengali.ai has them: parquet tables of 137 x 236 pixels, here 8 x 12, and three labels for each image."""
+    images = RNG.integers(0, 256, (24, 8, 12), dtype=np.uint8)
+    names = pd.DataFrame({"image_id": [f"Train_{n}" for n in range(20)] + [f"Test_{n}" for n in range(4)]})
+    table = pd.concat([names, columns(images, "{}")], axis=1)
+    for number, rows in enumerate((table[:10], table[10:20], table[20:])):
+        name = "test_image_data_0" if number == 2 else f"train_image_data_{number}"
+        pyarrow.parquet.write_table(
+            pyarrow.Table.from_pandas(rows, preserve_index=False), place.raw / f"{name}.parquet"
+        )
+    parts = ["consonant_diacritic", "grapheme_root", "vowel_diacritic"]
+    labels = pd.DataFrame({part: np.arange(20) % (number + 2) for number, part in enumerate(parts)})
+    pd.concat([names[:20], labels], axis=1).to_csv(place.raw / "train.csv", index=False)
+    ids = [f"Test_{n}_{part}" for n in range(4) for part in parts]
+    pd.DataFrame({"row_id": ids, "target": 0}).to_csv(place.raw / "sample_submission.csv", index=False)
+    place.toml.write_text(
+        'title = "t"\npixel_shape = [8, 12]\n[train]\nlabels = "train.csv"\nlabel_column = "grapheme_root"\n'
+        'images = ["train_image_data_0.parquet", "train_image_data_1.parquet"]\n[test]\n'
+        'images = "test_image_data_0.parquet"\nids = "sample_submission.csv"\n[folds]\nn = 2\n'
+        '[submission]\nsample = "sample_submission.csv"\n'
+    )
+    stage("prepare")
+    assert "12 of 12 test rows have no image" in failure("manifest")
+    text = place.toml.read_text()
+    place.toml.write_text(text[: text.index("[test]")] + "[folds]\nn = 2\n")
+    stage("manifest")  # one of the targets can be trained
+    found, rows = images_of(place, "train")
+    order = [int(name.rpartition("_")[2]) for name in rows["image_id"]]
+    np.testing.assert_array_equal(found[..., 0], images[order])
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
