@@ -180,11 +180,11 @@ def report(score: dict[str, Any], test_images: int) -> None:
     if "accuracy" in score and score["metric"] != "accuracy":
         more.append(f"out-of-fold accuracy {score['accuracy']:.4f}")
     if score["decided_by"]:
-        learnt = {
-            f"{value:.3g}": None for value in next((v for v in score["rule"].values() if isinstance(v, list)), [])
-        }
-        values = f" ({', '.join([*learnt][:6])}{', ...' if len(learnt) > 6 else ''})" if learnt else ""
-        more.append(f"decided by {score['decided_by']}{values}; what was learnt for that was scored on other folds")
+        learnt = [f"{value:.3g}" for value in next((v for v in score["rule"].values() if isinstance(v, list)), [])]
+        learnt = learnt[:1] if len({*learnt}) == 1 else learnt
+        values = f" ({', '.join(learnt[:6])}{', ...' if len(learnt) > 6 else ''})" if learnt else ""
+        nested = "; what was learnt for that was scored on other folds" if len(score["fold_scores"]) > 1 else ""
+        more.append(f"decided by {score['decided_by']}{values}{nested}")
     if more:
         say("ensemble", "; ".join(more))
     if score["all_alike"]:

@@ -99,7 +99,7 @@ def train_part(
         raise InputError(
             f"{len(bad)} of {count_of(files, 'train file')} cannot be used ({listing}), more than "
             f"max_bad = {source.max_bad} allows, such as '{bad[0].path}' ({bad[0].detail}); see all of them in "
-            f"{shown(paths.problems)}, correct the pattern or the files, or raise [train] max_bad in competition.toml"
+            f"{shown(paths.problems)}, correct the labels or the files, or raise [train] max_bad in competition.toml"
         )
     task = task_of(kind, names_of_targets, table)
     require_variety(table["label"], task, competition)
@@ -123,7 +123,7 @@ def test_part(
         require_some(images, "test")
     table, problems = test_table(source, images, paths)
     write_problems(paths, problems)  # for the case that there are too many
-    require_images(table, problems, source.max_missing, paths.problems)
+    require_images(table, problems, source.max_missing, report=paths.problems)
     if source.images == competition.train.images:
         problems = [problem for problem in problems if problem.problem != "name does not match"]
     if paths.dry_run:

@@ -29,7 +29,8 @@ import numpy as np
 
 from pipeline.formats.archives import unpack_all
 from pipeline.formats.arrays import holds_images, write_images
-from pipeline.formats.listing import OTHER_ARCHIVES, is_archive, is_array_file, is_pixel_table, list_files
+from pipeline.formats.encoded import holds_files
+from pipeline.formats.listing import HDF5, OTHER_ARCHIVES, is_archive, is_array_file, is_pixel_table, list_files
 from pipeline.formats.tables import write_tables
 from pipeline.records.competition import Competition, several
 from pipeline.records.job import Job, job_of
@@ -97,7 +98,8 @@ def make_images(
         raise said_otherwise(fault) from fault
     for note in unopened:
         say("prepare", f"note: {note}")
-    tables = [path for path in folder.rglob("*") if is_pixel_table(path)]
+    made = [folder / name for name in list_files(folder)]  # without files of the operating system
+    tables = [path for path in made if is_pixel_table(path)]
     try:
         count += write_tables(tables, folder, with_progress, shape) - len(tables)
         count += write_tables([path for path in files if is_pixel_table(path)], folder, with_progress, shape)
@@ -105,8 +107,13 @@ def make_images(
         raise said_otherwise(fault) from fault
     for path in tables:
         path.unlink()
-    unpacked = [path for path in folder.rglob("*") if is_array_file(path) and holds_images(path)]
+    unpacked = [path for path in made if is_array_file(path) and holds_images(path)]
     arrays = [*unpacked, *(path for path in files if is_array_file(path))]
+    for path in [path for path in arrays if path.name.lower().endswith(HDF5) and holds_files(path)]:
+        stem = path.name.split(".")[0]
+        if stem in by_hand or (folder / stem).is_dir():
+            say("prepare", f"note: {path.name} is not unpacked, since there is a folder {stem}/ with its name")
+            arrays.remove(path)
     if not arrays:
         return count
     try:

@@ -25,8 +25,10 @@ from pipeline.formats.listing import (
 )
 from pipeline.formats.parts import MAX_GROWTH
 from pipeline.system.errors import InputError, MachineError
-from pipeline.system.places import shown
+from pipeline.system.places import is_not_utf8, shown
 
+#: Longest name of a file or folder in bytes, on all common file systems.
+MAX_NAME = 255
 #: How deep archives may lie in archives.
 MAX_DEPTH = 2
 
@@ -55,6 +57,11 @@ def _checked_names(path: Path, members: list[Member]) -> list[PurePosixPath]:
         name = PurePosixPath(member.name.replace("\\", "/"))
         if name.is_absolute() or ".." in name.parts or not name.parts or ":" in name.parts[0] or "\0" in member.name:
             raise InputError(f"{shown(path)} holds the unsafe name '{member.name}'; nothing was unpacked")
+        if is_not_utf8(member.name) or max(len(part.encode(errors="replace")) for part in name.parts) > MAX_NAME:
+            raise InputError(
+                f"{shown(path)} holds a name that is too long or not UTF-8 text, {member.name[:80]!a}; unpack it "
+                "yourself into raw/"
+            )
         key = unicodedata.normalize("NFC", str(name)).casefold()
         if key in seen:
             raise InputError(

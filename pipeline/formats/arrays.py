@@ -16,7 +16,7 @@ from pipeline.formats.cifar import cifar_parts
 from pipeline.formats.encoded import holds_files, write_files
 from pipeline.formats.hdf5 import hdf5_parts
 from pipeline.formats.listing import HDF5, NPZ, is_cifar_file
-from pipeline.formats.npz import npz_parts
+from pipeline.formats.npz import holds_npz_images, npz_parts
 from pipeline.formats.parts import Part, reading_file, require_space
 from pipeline.system.errors import InputError
 from pipeline.system.places import shown
@@ -25,9 +25,11 @@ BLOCK = 256  # rows in memory at once
 
 
 def holds_images(path: Path) -> bool:
-    """True if a file from an archive holds images; an HDF5 file without the expected keys may hold a model."""
+    """True if a file from an archive holds images; HDF5 and npz without the expected keys may hold anything."""
     import h5py
 
+    if path.name.lower().endswith(NPZ):
+        return holds_npz_images(path)
     if not path.name.lower().endswith(HDF5):
         return True
     if holds_files(path):

@@ -21,7 +21,7 @@ from pipeline.system.extras import imported
 from pipeline.system.places import shown
 
 #: Largest number of files in an archive, and of bytes that the tar reader may take into memory at once.
-MAX_MEMBERS, MAX_READ = 3_000_000, 64_000_000
+MAX_MEMBERS, MAX_READ = 3_000_000, 4_000_000
 
 
 #: Functions that open a compressed file, by the endings of the names of archives.
@@ -183,6 +183,7 @@ def tar_archive(path: Path, file: BinaryIO, name: str, opened: ExitStack) -> Arc
         if not entry.isdir():
             if not entry.isfile():
                 refuse(path, "a link or device", entry.name)
+            entry.pax_headers = {}  # they are not needed any more, and may be large
             entries.append(entry)
             require_few(path, len(entries))
 

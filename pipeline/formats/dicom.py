@@ -12,6 +12,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from pipeline.system.errors import FoldwiseError, InputError
 from pipeline.system.extras import imported
@@ -21,6 +22,9 @@ TRANSFER_SYNTAXES = {
     "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5",
     "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91",
 }  # fmt: skip
+
+
+RLE = "1.2.840.10008.1.2.5"
 
 
 def is_dicom(content: bytes) -> bool:
@@ -56,11 +60,40 @@ def dicom_pixels(content: bytes, max_pixels: int | None = None) -> np.ndarray:
             )
         if max_pixels is not None and dataset.Rows * dataset.Columns > max_pixels:
             raise InputError(too_large(dataset.Columns, dataset.Rows, max_pixels))
-        return displayed(pydicom, pydicom.dcmread(io.BytesIO(content)))
+        whole = pydicom.dcmread(io.BytesIO(content))
+        require_stated_size(pydicom, whole)
+        return displayed(pydicom, without_empty_tags(whole))
     except (FoldwiseError, MemoryError):
         raise
     except Exception as error:  # for a damaged file, pydicom may raise any exception, with text of the header
         raise InputError(f"a damaged DICOM file, or one without an image ({type(error).__name__})") from None
+
+
+def require_stated_size(pydicom: Any, dataset: Any) -> None:
+    """Raises FoldwiseError if a compressed frame is larger than the header says."""
+    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated or dataset.file_meta.TransferSyntaxUID == RLE:
+        return
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    frame = next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=frames))
+    with Image.open(io.BytesIO(frame), formats=["JPEG", "JPEG2000"]) as image:
+        if image.size != (dataset.Columns, dataset.Rows):
+            raise InputError("its DICOM header states another size than the image in it has")
+
+
+def without_empty_tags(dataset: Any) -> Any:
+    """The dataset without tags of the display that have no value, or no valid one: the standard allows empty tags."""
+    for name in ("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "VOILUTSequence"):
+        if name in dataset and (dataset.get(name) is None or str(dataset.get(name)) in ("", "[]")):
+            del dataset[name]
+    if ("RescaleSlope" in dataset) != ("RescaleIntercept" in dataset):
+        dataset.RescaleSlope = dataset.get("RescaleSlope", 1)
+        dataset.RescaleIntercept = dataset.get("RescaleIntercept", 0)
+    widths = np.ravel(dataset.get("WindowWidth", 0)).astype(float)
+    if not ("WindowCenter" in dataset and "WindowWidth" in dataset and widths[0] > 1):
+        for name in ("WindowCenter", "WindowWidth"):
+            if name in dataset:
+                del dataset[name]
+    return dataset
 
 
 def displayed(pydicom: Any, dataset: Any) -> np.ndarray:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.formats.hdf5 import dataset_of
+from pipeline.formats.listing import MAGIC
 from pipeline.formats.parts import MAX_GROWTH, reading_file, require_file_name
 from pipeline.system.errors import InputError, MachineError
 from pipeline.system.places import shown
 
-#: Extensions of image files by their first bytes, and the largest file.
-MAGIC = {b"\xff\xd8": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"BM": ".bmp", b"RIFF": ".webp", b"II*\0": ".tif"}
+#: The largest image file.
 MAX_BYTES = 500_000_000
 
 
@@ -67,5 +67,8 @@ def write_files(path: Path, folder: Path, with_progress: Callable[[list, str], I
                 raise InputError(f"{shown(path)} would unpack to more than {MAX_GROWTH} times its size")
             if free < 0:
                 raise MachineError(f"{shown(folder)} has too little space for {shown(path)}; free some space")
-            (target / f"{name}{ending}").write_bytes(content)
+            file_of_id = target / f"{name}{ending}"
+            if file_of_id.exists():
+                raise InputError(f"{shown(path)} and another file both hold '{target.name}/{file_of_id.name}'")
+            file_of_id.write_bytes(content)
     return len(names)

@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.system.errors import InputError
@@ -30,6 +31,8 @@ EXTENSIONS = {
 #: Extensions of images, also of DICOM files, which are converted.
 PICTURES = frozenset().union(*EXTENSIONS.values(), {".dcm", ".dicom"})
 
+#: Extensions of image files by their first bytes.
+MAGIC = {b"\xff\xd8": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"BM": ".bmp", b"RIFF": ".webp", b"II*\0": ".tif"}
 #: Archives that are unpacked; those of SEVEN_ZIP need an extra package.
 SEVEN_ZIP = (".7z",)
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", *SEVEN_ZIP)
@@ -49,6 +52,16 @@ TABLES = ".tables"
 PIXEL_NAME, MIN_PIXELS = re.compile(r"(?:pixel|pix|px|)_?\d+|\d+x\d+", re.IGNORECASE), 64
 #: How much of a CSV is looked at, in bytes.
 BEGINNING = 2_000_000
+
+
+def is_picture(path: Path) -> bool:
+    """True for the extension of an image; a file without extension is opened."""
+    if path.suffix:
+        return path.suffix.lower() in PICTURES
+    with suppress(OSError), path.open("rb") as file:
+        start = file.read(132)
+        return start.startswith(tuple(MAGIC)) or start[128:] == b"DICM"
+    return False
 
 
 def may_hold_images(name: str) -> bool:
@@ -85,11 +98,10 @@ def volumes_of(path: Path) -> list[Path]:
         numbers = [int(other.name[-3:]) for other in found]
     else:
         stem = path.name[: -len(".zip")].lower()
-        found = sorted(
-            other
-            for other in (path.parent.glob("*") if path.name.lower().endswith(".zip") else [])
-            if SPANNED.fullmatch(other.name) and other.name[: -len(".z01")].lower() == stem
-        )
+        others = path.parent.glob("*") if path.name.lower().endswith(".zip") else []
+        found = [other for other in others if SPANNED.fullmatch(other.name)]
+        found = [other for other in found if other.name[: -len(".z01")].lower() == stem]
+        found.sort(key=lambda other: int(other.name[-2:]))
         numbers = [int(other.name[-2:]) + 1 for other in found]
     expected = list(range(2, 2 + len(found)))
     if numbers != expected:
@@ -130,8 +142,12 @@ def pixel_columns(header: list[str], row: list[str] | None = None) -> list[str]:
     """The columns that hold one pixel each, by their names; [] if the first row, if given, has mostly other values."""
     found = [name for name in header if PIXEL_NAME.fullmatch(name.strip())]
     by_name = dict(zip(header, row, strict=True)) if row is not None else {}
-    fitting = [name for name in found if row is None or is_pixel(by_name[name])]
-    return found if len(found) >= MIN_PIXELS and len(fitting) > 0.9 * len(found) else []
+    values = [int(by_name[name]) for name in found if row is not None and is_pixel(by_name[name])]
+    if len(found) < MIN_PIXELS or (row is not None and len(values) <= 0.9 * len(found)):
+        return []
+    # Columns that are only numbered may be classes, whose cells are 0 and 1.
+    are_numbered = all(name.strip().isdecimal() for name in found)
+    return [] if are_numbered and row is not None and max(values, default=0) <= 1 else found
 
 
 def pixel_cell(header: list[str], row: list[str]) -> str:

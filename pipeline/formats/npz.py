@@ -47,6 +47,13 @@ class Rows:
         return np.frombuffer(bytes(content), self.dtype).reshape(shape)
 
 
+def holds_npz_images(path: Path) -> bool:
+    """True if a file has one of the arrays of images that are read."""
+    with reading_file(path), zipfile.ZipFile(path) as archive:
+        names = {name.removesuffix(".npy") for name in archive.namelist()}
+    return any(form.format(split) in names for form, _ in FORMS for split in ("train", "test"))
+
+
 def npz_parts(path: Path, opened: ExitStack) -> Iterator[Part]:
     """Yields the train and test images of a file; ``opened`` keeps the file open while its pixels are read."""
     with reading_file(path):

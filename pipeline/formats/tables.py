@@ -145,22 +145,32 @@ def csv_blocks(path: Path, layout: Layout) -> Iterator[tuple[pd.DataFrame, np.nd
     reader = pd.read_csv(path, dtype=as_text, keep_default_na=False, encoding="utf-8-sig", chunksize=BLOCK)
     for block in reader:
         if layout.in_one_cell:
-            cells = [cell.split() for cell in block[layout.pixels[0]]]
-            number = int(np.prod(layout.shape))
-            wrong = next((row for row, cell in enumerate(cells) if len(cell) != number), None)
-            if wrong is not None:
-                raise ValueError(f"row {block.index[wrong] + 2} has {len(cells[wrong])} pixels, not {number}")
-            values = np.array(cells).astype(np.float64)
+            yield block[layout.others], split_cells(block[layout.pixels[0]], layout)
         else:
-            values = block[layout.pixels].to_numpy()
-        yield block[layout.others], values
+            yield block[layout.others], block[layout.pixels].to_numpy()
+
+
+def split_cells(cells: pd.Series, layout: Layout) -> np.ndarray:
+    """The pixels (rows, pixels) of cells that hold all pixels of an image; raises ValueError for another number."""
+    values, number = [cell.split() for cell in cells], int(np.prod(layout.shape))
+    wrong = next((row for row, cell in enumerate(values) if len(cell) != number), None)
+    if wrong is not None:
+        raise ValueError(f"row {cells.index[wrong] + 2} has {len(values[wrong])} pixels, not {number}")
+    return np.array(values).astype(np.float64)
 
 
 def parquet_layout(path: Path, shape: list[int] | None) -> tuple[int, Layout]:
     """The number of rows of a parquet table, and its columns."""
     parquet = imported("pyarrow.parquet", f"{shown(path)} is a parquet table")
     with parquet.ParquetFile(path) as file:
-        return file.metadata.num_rows, layout_of(file.schema_arrow.names, None, path, shape)
+        names = file.schema_arrow.names
+        texts = [name for name in names if str(file.schema_arrow.field(name).type) in ("string", "large_string")]
+        row = None
+        if texts and not pixel_columns(names):
+            first = next(file.iter_batches(batch_size=1, columns=texts), None)
+            cells = first.to_pydict() if first is not None else {}
+            row = [str(cells[name][0]) if cells.get(name) else "" for name in names]
+        return file.metadata.num_rows, layout_of(names, row, path, shape)
 
 
 def parquet_blocks(path: Path, layout: Layout) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
@@ -169,8 +179,12 @@ def parquet_blocks(path: Path, layout: Layout) -> Iterator[tuple[pd.DataFrame, n
     with parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=BLOCK):
             others = {name: list(map(str, batch.column(name).to_pylist())) for name in layout.others}
+            table = pd.DataFrame(others, index=range(batch.num_rows))
+            if layout.in_one_cell:
+                yield table, split_cells(pd.Series(batch.column(layout.pixels[0]).to_pylist(), dtype=str), layout)
+                continue
             columns = [batch.column(name).to_numpy(zero_copy_only=False) for name in layout.pixels]
-            yield pd.DataFrame(others, index=range(batch.num_rows)), np.stack(columns, axis=1)
+            yield table, np.stack(columns, axis=1)
 
 
 def as_images(values: np.ndarray, layout: Layout, path: Path, start: int) -> np.ndarray:

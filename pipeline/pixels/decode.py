@@ -74,6 +74,8 @@ JPEG, PNG, TIFFS = b"\xff\xd8", b"\x89PNG", (b"II", b"MM")
 PILLOW_FORMATS = [name for name in EXTENSIONS if name != "MPO"]
 #: Tags of TIFF: bits of each channel.
 BITS_PER_SAMPLE = 258
+#: Floats of this size or more are no measured values.
+MISSING = 1e30
 #: Mean difference from which two pictures differ visibly, and the share of values that may differ by a quarter.
 VISIBLE, VISIBLE_SHARE = 3, 0.01
 
@@ -155,11 +157,16 @@ def as_uint8(values: np.ndarray) -> np.ndarray:
     """
     if values.dtype == np.uint8:
         return values
-    if values.dtype.kind == "f":
-        values = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
-    low, high = np.percentile(values, [0.1, 99.9])
+    known = values
+    if values.dtype.kind == "f":  # NaN, or a number such as -3.4e38, stands for a missing value
+        missing = ~(np.abs(values) < MISSING)
+        known = values[~missing].astype(np.float64)
+        if not known.size:
+            return np.zeros(values.shape, np.uint8)
+        values = np.where(missing, known.min(), values.astype(np.float64))
+    low, high = np.percentile(known, [0.1, 99.9])
     if low == high:
-        low, high = values.min(), values.max()
+        low, high = known.min(), known.max()
     if values.dtype.kind != "f" and high - low >= 2**15 and values.min() >= 0 and values.max() < 2**16:
         return (values >> 8).astype(np.uint8)
     scaled = (values.astype(np.float64) - low) * (255 / max(float(high) - float(low), 1e-12))
@@ -243,7 +250,7 @@ def inspect(path: Path, max_pixels: int = MAX_PIXELS) -> Inspection:
     pixels = read(content)
     height, width = pixels.shape[:2]
     if pixels.dtype != np.uint8:
-        span = f"{pixels.min():g} to {pixels.max():g}"
+        span = f"{np.nanmin(pixels):g} to {np.nanmax(pixels):g}" if not np.isnan(pixels).all() else "nothing"
         notes.append(("more than 8 bits", f"{pixels.dtype} from {span}, scaled to 8 bits"))
     if pixels.dtype in (np.uint8, np.uint16) and differ_visibly(pixels, reference):
         raise Unreadable("OpenCV and Pillow make different pictures of it; save it again, for example as PNG")

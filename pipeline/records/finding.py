@@ -118,21 +118,26 @@ def find_files(wanted: pd.Series, images: Images, path: Path) -> Found:
     chosen = dict.fromkeys(wanted, "")
     reasons: dict[str, str] = {}
     respelled = []
-    for number, (form, is_respelled) in enumerate(FORMS):
+    for form, is_respelled in FORMS:
         left = [name for name in chosen if not chosen[name] and name not in reasons]
         if not left:
             break
         index = index_of(images, form)
         matches = {name: index[key] for name in left if (key := form(name)) in index}
+        if form in BY_LAST_PART:  # the folder that an id names must be that of the file
+            matches = {name: files for name, files in matches.items() if fits_folder(name, files, images)}
         for name in left:
-            if name not in matches and (other := without_image_extension(name)) != name and form(other) in index:
-                matches[name] = index[form(other)]
+            other = without_image_extension(name)
+            if name in matches or other == name or (files := index.get(form(other))) is None:
+                continue
+            if form not in BY_LAST_PART or fits_folder(other, files, images):
+                matches[name] = files
         claims = Counter(files[0] for files in matches.values() if len(files) == 1)
         taken = {file for file in chosen.values() if file}
         for name, files in matches.items():
             if len(files) > 1:
                 reasons[name] = f"several files fit it, such as '{files[0]}' and '{files[1]}'"
-            elif number and (files[0] in taken or claims[files[0]] > 1):
+            elif files[0] in taken or claims[files[0]] > 1:
                 reasons[name] = f"the file '{files[0]}' fits another id too"
             else:
                 chosen[name] = files[0]
@@ -162,13 +167,30 @@ def last_part(name: str) -> str:
     return name.rpartition("/")[2]
 
 
+def last_part_in_spelling(name: str) -> str:
+    return last_part(spelling(name))
+
+
 #: The forms in which an id and a file are compared, in this order, and whether they differ in spelling.
 FORMS: list[tuple[Callable[[str], str], bool]] = [
     (same, False),
     (spelling, True),
     (last_part, False),
-    (lambda name: last_part(spelling(name)), True),
+    (last_part_in_spelling, True),
 ]
+BY_LAST_PART = (last_part, last_part_in_spelling)
+
+
+def fits_folder(name: str, files: list[str], images: Images) -> bool:
+    """True if an id without folder, or one whose folder is the end of the path of the file.
+
+    The id ``train/1.png`` is the file ``1.png`` in a folder ``train``, but ``cat/1.png`` is not ``dog/1.png``.
+    """
+    wanted = spelling(name)
+    if "/" not in wanted or len(files) > 1:
+        return True
+    path = spelling(f"{images.folder.as_posix()}/{files[0]}")
+    return any(f"/{text}".endswith(f"/{wanted}") for text in (path, without_extension(path)))
 
 
 def index_of(images: Images, form: Callable[[str], str]) -> dict[str, list[str]]:
@@ -190,28 +212,33 @@ def without_image_extension(name: str) -> str:
 
 
 def by_number(wanted: pd.Series, images: Images, path: Path) -> Found | None:
-    """The files (N,) if the ids are 1 to N and the files 0 to N - 1, or the reverse; else None.
+    """The files (N,) if the ids are counted from 1 and the files from 0, or the reverse; else None.
 
-    Then the two are counted from different numbers: looked up by name, almost every id would get its neighbour's image.
+    This is so if more ids have a file when they are counted so. Looked up by name, almost every id would get the image
+    of its neighbour.
     """
     stems = {last_part(without_extension(name)): name for name in images.names}
-    count = len(wanted)
-    if count < 2 or len(stems) != len(images.names) or count != len(stems) or wanted.nunique() < count:
+    files = {int(stem): name for stem, name in stems.items() if is_number(stem)}
+    if len(files) < 2 or len(files) < 0.9 * len(images.names) or not all(map(is_number, wanted)):
         return None
-    if not all(text.isascii() and text.isdecimal() for text in (*wanted, *stems)):
-        return None
-    files = {int(stem): name for stem, name in stems.items()}
     numbers = wanted.astype(int)
     first_id, first_file = int(numbers.min()), min(files)
-    if {first_id, first_file} != {0, 1} or numbers.max() != first_id + count - 1 or len(files) < count:
+    if {first_id, first_file} != {0, 1}:
         return None
-    if max(files) != first_file + count - 1:
+    shift = first_file - first_id
+    if (numbers + shift).isin(files).sum() <= numbers.isin(files).sum():
         return None
     note = (
         f"the ids of {path.name} are {first_id} to {numbers.max()}, but the files {first_file} to {max(files)}: they "
         f"are counted from different numbers, so that id {first_id} is the file '{files[first_file]}', and so on"
     )
-    return Found(numbers.map(lambda number: files[number - first_id + first_file]), {}, note)
+    names = numbers.map(lambda number: files.get(number + shift, ""))
+    return Found(names, dict.fromkeys(wanted[names == ""], "the ids and the files are counted differently"), note)
+
+
+def is_number(text: str) -> bool:
+    """True for digits only."""
+    return text.isascii() and text.isdecimal() and len(text) < 19
 
 
 def template_for(ids: list[str], images: Images) -> str:

@@ -55,7 +55,10 @@ def groups_of_csv(source: Train, images: Images, paths: Paths) -> dict[str, str]
         both = " and ".join(f"'{group}'" for group in groups[ids == twice][:2])
         raise InputError(f"{shown(path)} lists '{twice}' with two groups, {both}; correct the CSV")
     names = find_files(ids.reset_index(drop=True), images, path).names
-    found = {name: group for name, group in zip(names, groups, strict=True) if name}
+    found: dict[str, str] = {}
+    for name, group in zip(names, groups, strict=True):
+        if name and plain(found.setdefault(name, group)) != plain(group):
+            raise InputError(f"{shown(path)} lists the image '{name}' with two groups, '{found[name]}' and '{group}'")
     if not found:
         raise InputError(
             f"the column '{id_column}' of {shown(path)} names none of the train images, such as '{ids.iloc[0]}'; set "

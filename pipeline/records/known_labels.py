@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,24 +38,33 @@ NONE = pd.Series([], dtype=str)
 def read_known_labels(ids: pd.Series, task: Task, competition: Competition, paths: Paths) -> KnownLabels | None:
     """The labels of the test images ``ids`` (N,), as far as they are valid; None if competition.toml names none.
 
-    They are in the CSV ``[test] labels``, in columns with the names of the targets, else in the second column; or the
-    manifest stage found them in the names of the images.
+    They are in the CSV ``[test] labels``, in columns with the names of the targets, of the label column or of the
+    submission, else in the second column; or the manifest stage found them in the names of the images.
     """
     source = competition.test
     if source is None or (source.labels is None and not source.names_contain_labels):
         return None
     try:
         path = paths.test_labels if source.names_contain_labels else paths.find(str(source.labels))
-        return known_labels(read_csv(path), ids, task, path)
+        form, train = competition.submission, competition.train
+        submitted = form.columns[1:] if form is not None and form.columns else []
+        return known_labels(read_csv(path), ids, task, path, [str(train.label_column), *submitted])
     except FoldwiseError as fault:
         return KnownLabels(NONE, [str(fault)])
 
 
-def known_labels(table: pd.DataFrame, ids: pd.Series, task: Task, path: Path) -> KnownLabels:
-    """As ``read_known_labels``, from the table of a CSV; raises FoldwiseError if nothing of it can be used."""
+def known_labels(
+    table: pd.DataFrame, ids: pd.Series, task: Task, path: Path, likely: Sequence[str] = ()
+) -> KnownLabels:
+    """As ``read_known_labels``, from the table of a CSV; raises FoldwiseError if nothing of it can be used.
+
+    likely: names of columns that may hold the labels
+    """
     known, names = stripped(table), task.target_names
     key = known.columns[0]
-    chosen = names if len(names) > 1 and set(names) <= set(known.columns) else list(known.columns[1:2])
+    of_targets = names if len(names) > 1 or task.kind == "regression" else []
+    chosen = list(of_targets) if of_targets and {*of_targets} <= {*known.columns[1:]} else []
+    chosen = chosen or [name for name in likely if name in known.columns[1:]][:1] or list(known.columns[1:2])
     if not chosen:
         raise InputError(f"{shown(path)} needs an id and a label column, but has only '{key}'")
     known = known.drop_duplicates([key, *chosen])

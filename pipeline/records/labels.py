@@ -108,6 +108,7 @@ def require_variety(labels: pd.Series, task: Task, competition: Competition) -> 
     """Raises FoldwiseError if nothing can be learnt from the labels (N,), or if the grades have no order."""
     if labels.nunique() < 2:
         advice = "at least two classes are needed" if task.kind != "regression" else "there is nothing to learn"
+        advice += "; correct label_column, labels or pattern in [train]"
         raise InputError(f"all train images have the label '{labels.iloc[0]}'; {advice}")
     values = [number(name) for name in task.target_names]
     if task.kind == "ordinal" and competition.classes is None and None not in values and len({*values}) < len(values):

@@ -186,8 +186,10 @@ class Paths:
         found = self.find_optional(name)
         if found is not None and found.is_dir():
             return found
-        made = self.images / Path(name).name.split(".")[0]
-        return made if name.lower().endswith((*HDF5, PARQUET, ".csv")) and made.is_dir() else None
+        if not name.lower().endswith((*HDF5, PARQUET, ".csv")):
+            return None
+        made = self.find_optional(Path(name).name.split(".")[0])
+        return made if made is not None and made.is_dir() else None
 
     def find(self, name: str) -> Path:
         """The file or folder that competition.toml names: absolute, or in the competition's folder, raw/ or images/.

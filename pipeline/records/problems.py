@@ -79,10 +79,11 @@ def write_problems(paths: Paths, problems: list[Problem]) -> None:
 
 
 def require_images(
-    table: pd.DataFrame, problems: list[Problem], max_missing: float, report: Path | None = None
+    table: pd.DataFrame, problems: list[Problem], max_missing: float, advice: str = "", report: Path | None = None
 ) -> None:
     """Raises FoldwiseError if too many test rows have no image, since they would get the same prediction.
 
+    advice: what to correct, if it is not [test] of competition.toml
     report: the file that lists all problems, for the message
     """
     missing = [problem for problem in problems if problem.problem == "file missing"]
@@ -91,6 +92,6 @@ def require_images(
         see = f"see all of them in {shown(report)}, " if report is not None else ""
         raise InputError(
             f"{rows} {'has' if len(missing) == 1 else 'have'} no image, more than max_missing = "
-            f"{max_missing} allows, such as '{missing[0].path}' ({missing[0].detail}); {see}correct [test] (images may "
-            "be a list of folders), or raise max_missing"
+            f"{max_missing} allows, such as '{missing[0].path}' ({missing[0].detail}); {see}"
+            f"{advice or 'correct [test] (images may be a list of folders)'}, or raise max_missing"
         )

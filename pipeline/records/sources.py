@@ -123,6 +123,10 @@ def train_table(
     table = table.drop_duplicates([source.id_column or table.columns[0], *chosen, *group], ignore_index=True)
     _, found, problems = files_of_rows(table, source, images, path)
     has_file = (found != "").to_numpy()
+    twice = found[has_file & found.duplicated(keep=False).to_numpy()]
+    if len(twice):
+        both = " and ".join(f"'{name}'" for name in table.iloc[:, 0][twice.index[:2]])
+        raise InputError(f"{shown(path)} names the file '{twice.iloc[0]}' twice, by {both}; remove one of them")
     rows_of_csv = pd.DataFrame({"name": found}).assign(group=table[group[0]] if group else "")
     named = set(found)
     problems += [Problem(name, "no label", f"not listed in {path.name}") for name in names if name not in named]
@@ -144,6 +148,10 @@ def label_columns(source: Train, table: pd.DataFrame, path: Path, wanted: Sequen
     id_column = source.id_column or table.columns[0]
     group_column = source.group_column if source.groups is None else None
     others = [column for column in table.columns if column not in (id_column, group_column)]
+    if source.label_column == id_column:
+        raise InputError(
+            f"label_column = '{id_column}' is the column of the ids of {path.name}; name that of the labels"
+        )
     if given := source.label_columns or ([source.label_column] if source.label_column else []):
         require_columns(table, given, path)
         if (unused := [name for name in wanted if name in others and name not in given]) and len(wanted) == 1:

@@ -125,7 +125,8 @@ def check_sample(table: pd.DataFrame, path: Path, form: Submission) -> pd.DataFr
         sample[key],
         table[key],
         "the submission",
-        f"the test images and {shown(path)} must have the same ids; correct [test] in competition.toml",
+        f"the test images and {shown(path)} must have the same ids; correct [test] in competition.toml, for "
+        f"example with ids = '{path.name}'",
     )
     return table.set_index(key).loc[sample[key]].reset_index() if form.order == "sample" else table
 

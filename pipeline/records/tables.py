@@ -36,6 +36,10 @@ def read_csv(path: Path, columns: Iterable[str] = (), header: list[str] | None =
     short = table.index[table.isna().any(axis=1)]
     if len(short):
         raise InputError(f"{shown(path)} row {short[0] + 1} has fewer cells than the longest row; correct it")
+    only = str(table.iloc[0, 0]) if len(table.columns) == 1 else ""
+    if mark := next((mark for mark in (";", "\t") if mark in only), ""):
+        name = {"\t": "tabs"}.get(mark, f"'{mark}'")
+        raise InputError(f"the columns of {shown(path)} are separated by {name}; save it with commas")
     if header is None:
         header = list(table.iloc[0])
         table = table.iloc[1:].reset_index(drop=True)

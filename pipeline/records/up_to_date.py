@@ -150,6 +150,11 @@ def folders_in(facts: dict[str, Any], split: str) -> list[str]:
     return [name for name in (named if isinstance(named, list) else [named]) if isinstance(name, str)]
 
 
+def image_folders(paths: Paths, names: Iterable[str]) -> list[str]:
+    """The folders of images with these names from competition.toml, as paths."""
+    return [os.fspath(place) for name in names if (place := paths.find_folder(name)) is not None]
+
+
 def named_files(paths: Paths, names: Iterable[str | None]) -> list[str | Path]:
     """The files with these names from competition.toml; for a folder, all files in it.
 
@@ -157,7 +162,7 @@ def named_files(paths: Paths, names: Iterable[str | None]) -> list[str | Path]:
     """
     files: dict[str | Path, None] = {}
     for name in names:
-        place = (paths.find_folder(name) or paths.find_optional(name)) if name else None
+        place = paths.find_optional(name) if name else None
         if place is None:
             continue
         if place.is_dir():
@@ -206,10 +211,10 @@ def manifest_files(paths: Paths, facts: dict[str, Any]) -> StageFiles:
     """Images and labels -> manifest.csv."""
     labels = text_in(facts, "train", "labels")
     names = [
-        *folders_in(facts, "train"),
+        *image_folders(paths, folders_in(facts, "train")),
         None if labels == "folders" else labels,
         text_in(facts, "train", "groups"),
-        *(folders_in(facts, "test") if "test" in facts else []),
+        *(image_folders(paths, folders_in(facts, "test")) if "test" in facts else []),
         text_in(facts, "test", "ids"),
         text_in(facts, "submission", "sample"),
     ]

@@ -121,7 +121,7 @@ def run_stage(main: Callable[[], object]) -> None:
     except FoldwiseError as fault:
         if rank():  # all ranks find the same error; the first one prints it
             time.sleep(LATER_RANKS_WAIT)
-        sys.exit(f"error: {fault}")
+        sys.exit(printable(f"error: {fault}"))
     except Stopped as reason:
         note = f" (exit status {reason.status}, which make reports as an error)" if reason.status else ""
         print(f"\n{reason}; the same command continues{note}", file=sys.stderr)
@@ -158,9 +158,14 @@ def say(stage: str, message: str) -> None:
     if rank():
         return
     try:
-        print(f"[{stage}] {message}\n", end="", flush=True)  # one write, even if output is unbuffered
+        print(printable(f"[{stage}] {message}\n"), end="", flush=True)  # one write, even if output is unbuffered
     except BrokenPipeError:
         discard_output()
+
+
+def printable(text: str) -> str:
+    """The text with control characters written as Python does: a name could move the cursor of a terminal."""
+    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
 
 
 def discard_output() -> None:

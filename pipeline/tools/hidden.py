@@ -19,6 +19,7 @@ if __name__ == "__main__":  # before the imports that take seconds
     answer_early(PARSER)
 
 import re
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -27,14 +28,14 @@ import pandas as pd
 from pipeline.formats.listing import PICTURES
 from pipeline.learner.outside import Outside
 from pipeline.pixels.inspection import with_inspection
-from pipeline.records.competition import Test
-from pipeline.records.finding import list_images, require_some
+from pipeline.records.competition import several
+from pipeline.records.finding import Images, find_files, list_images, require_some, without_extension
 from pipeline.records.job import Job, job_of
 from pipeline.records.names import name_with_folds
-from pipeline.records.problems import require_images
+from pipeline.records.problems import Problem, require_images
 from pipeline.records.sources import test_table
 from pipeline.records.submission import check_sample, format_submission, keep_older, read_sample, submission_text
-from pipeline.records.tables import read_csv, read_folds, read_manifest
+from pipeline.records.tables import read_csv, read_folds, read_manifest, require_unique
 from pipeline.system.console import run_stage, say
 from pipeline.system.errors import InputError, StaleError, count_of
 from pipeline.system.files import fingerprint, read_record, write_json, write_text
@@ -42,22 +43,64 @@ from pipeline.system.places import shown
 from pipeline.system.provenance import provenance
 
 
-def source_of(job: Job, folder: Path, ids: Path | None) -> Test:
-    """[test] of competition.toml, for another folder and other ids."""
-    source = job.competition.test
+def by_name(name: str) -> str:
+    return PurePosixPath(name).name
+
+
+#: How ids may follow from the path of a file, in this order.
+FORMS: tuple[Callable[[str], str], ...] = (
+    lambda name: PurePosixPath(name).stem, by_name, without_extension, lambda name: name
+)  # fmt: skip
+
+
+def table_of(job: Job, folder: Path, ids: Path | None) -> tuple[pd.DataFrame, list[Problem], Images]:
+    """Rows (name, image_id) of the folder, its problems, and its files; raises FoldwiseError if ids are not known."""
+    source, paths = job.competition.test, job.paths
     if source is None:
-        raise InputError(f"{shown(job.paths.toml)} has no [test] and [submission], so there is nothing to submit")
-    changed = {"images": str(folder.absolute()), "labels": None}
+        raise InputError(f"{shown(paths.toml)} has no [test] and [submission], so there is nothing to submit")
+    images = list_images(paths, str(folder.absolute()), "test")
+    suffixes = {name: PurePosixPath(name).suffix.lower() for name in images.names}
+    images = images._replace(names=[name for name in images.names if suffixes[name] in {*PICTURES, ""}])
+    require_some(images, "test")
+    changed: dict[str, str | bool | None] = {"images": str(folder.absolute()), "labels": None}
     if ids is not None:
-        column = source.id_column if source.ids and source.id_column in read_csv(ids).columns else None
-        changed |= {"ids": str(ids.absolute()), "pattern": None, "id_column": column}
-    elif source.ids is not None:  # the ids are names of files, with or without extension as those of the test set
-        manifest = read_manifest(job.paths.manifest)
-        known = manifest["image_id"][manifest["split"] == "test"]
-        has_extension = known.map(lambda name: PurePosixPath(name).suffix.lower() in PICTURES).all()
-        pattern = r"(?P<id>[^/]+)$" if has_extension else r"(?P<id>[^/]+?)(\.[^./]+)?$"
-        changed |= {"ids": None, "pattern": pattern, "id_column": None, "header": None, "file_name": None}
-    return source.model_copy(update=changed)
+        header = list(read_csv(ids).columns)
+        column = source.id_column if source.ids and source.id_column in header else None
+        if find_files(pd.Series(header[:1]), images, ids).names[0]:
+            raise InputError(
+                f"the first line of IDS = {ids} names the image '{header[0]}'; add a header line to the CSV"
+            )
+        changed |= {"ids": str(ids.absolute()), "pattern": None, "id_column": column, "header": True}
+    elif source.ids is not None:
+        form = form_of_ids(job)
+        rows = pd.DataFrame({"name": images.names, "image_id": [form(name) for name in images.names]})
+        require_unique(rows["image_id"], f"{shown(folder)}")
+        return rows, [], images
+    return *test_table(source.model_copy(update=changed), images, paths), images
+
+
+def form_of_ids(job: Job) -> Callable[[str], str]:
+    """How the ids of the test images follow from their paths; raises FoldwiseError if they do not."""
+    manifest = read_manifest(job.paths.manifest)
+    test = manifest[(manifest["split"] == "test") & (manifest["path"] != "")]
+    folders = [folder.as_posix() for folder in places_of(job)]
+    for form in FORMS:
+        known = (
+            (form(inside), image_id)
+            for path, image_id in zip(test["path"], test["image_id"], strict=True)
+            for folder in folders
+            if (inside := (job.paths.home / path).as_posix().removeprefix(f"{folder}/")) != path
+        )
+        if all(found == image_id for found, image_id in known):
+            return form
+    raise InputError("the ids of the test images do not follow from the names of their files; give IDS=file.csv")
+
+
+def places_of(job: Job) -> list[Path]:
+    """The folders of the test images."""
+    assert job.competition.test is not None
+    names = several(job.competition.test.images)
+    return [place for name in names if (place := job.paths.find_folder(name)) is not None]
 
 
 def predict_rows(job: Job, rows: pd.DataFrame, outside: Outside) -> np.ndarray:
@@ -75,21 +118,19 @@ def predict_rows(job: Job, rows: pd.DataFrame, outside: Outside) -> np.ndarray:
 
 def run(job: Job, folder: Path, ids: Path | None = None) -> pd.DataFrame:
     """Writes the submission for the folder and returns its table."""
-    for path, is_there in ((folder, folder.is_dir()), (ids, ids is None or ids.is_file())):
-        if not is_there:
-            raise InputError(f"there is no {path}")
+    if not folder.is_dir():
+        raise InputError(f"TEST = {folder} is not a folder")
+    if ids is not None and not ids.is_file():
+        raise InputError(f"IDS = {ids} is not a file")
     competition, paths = job.competition, job.paths
-    source = source_of(job, folder, ids)
     form = competition.submission
-    assert form is not None  # the competition has [test]
     untrained = [fold for fold in job.folds if not (job.fold_folder(fold) / "trained.json").exists()]
     if untrained:
         raise StaleError(f"fold {untrained[0]} of {job.run.name} is not trained; type: {job.call.make_line('train')}")
+    table, problems, images = table_of(job, folder, ids)
+    assert form is not None and competition.test is not None  # else table_of has raised an error
+    require_images(table, problems, competition.test.max_missing, "check TEST and IDS")
     outside = Outside(job)
-    images = list_images(paths, source.images, "test")
-    require_some(images, "test")
-    table, problems = test_table(source, images, paths)
-    require_images(table, problems, source.max_missing)
     table, found = with_inspection(table, images.folder, "checking test images", {}, competition.max_pixels)
     for problem in problems + found:
         say("submit", f"note: {problem.path}: {problem.problem}: {problem.detail}")

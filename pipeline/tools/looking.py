@@ -8,26 +8,22 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 import pandas as pd
 
-from pipeline.formats.listing import PICTURES, TABLES, is_hidden_or_system, is_pixel_table, list_files
+from pipeline.formats.listing import TABLES, is_hidden_or_system, is_picture, is_pixel_table, list_files
 from pipeline.records.finding import Images, find_files, list_images, template_for
 from pipeline.records.paths import Paths
 from pipeline.records.tables import read_csv
 from pipeline.system.errors import FoldwiseError
+from pipeline.tools.found import Folder, Found, Ids, choose_columns, showing, words_of
 
 #: How many ids of a CSV are looked up, and the share that must have a file.
 TRIED, ENOUGH = 300, 0.8
 #: By how much the share must be greater for a later folder to be preferred.
 BETTER = 0.1
 SAMPLE = re.compile(r"sample|submission|submit", re.IGNORECASE)
-#: Names of columns: of labels, and of groups.
-LABEL = re.compile(r"label|class|target|species|breed|diagnosis|category|kind|type|grade|score|disease|tags", re.I)
-GROUP = re.compile(r"patient|subject|driver|person|group|study|site|scene|session|slide|lesion_id|volunteer", re.I)
 #: Patterns that are tried on the names of files, the most common ones first.
 PATTERNS = (
     r"^(?P<label>.+?)[._-](?P<id>\d+)\.[^.]+$",
@@ -37,73 +33,12 @@ PATTERNS = (
 MOST_CLASSES = 0.5  # the most classes, as a share of the images, that a pattern may find
 
 
-class Folder(NamedTuple):
-    """A folder with images in it or below.
-
-    base: "raw" or "images"
-    name: as competition.toml names it: the path below the base; that of the base itself for the base
-    images: number of images in it and below
-    depth: number of folders above it, 0 for the base
-    """
-
-    base: str
-    name: str
-    images: int
-    depth: int
-
-    def holds(self, other: Folder) -> bool:
-        """True if the other folder lies in this one."""
-        return self.base == other.base and (self.depth == 0 < other.depth or other.name.startswith(f"{self.name}/"))
-
-
-class Ids(NamedTuple):
-    """The column of a CSV that names image files.
-
-    table: name of the CSV
-    column: name of the column
-    file_name: how the files are named; "" if the ids are their names
-    share: share of the tried ids that have a file
-    """
-
-    table: str
-    column: str
-    file_name: str
-    share: float
-
-
-@dataclass
-class Found:
-    """What was found; "" or [] for nothing.
-
-    train, test: folders of the images
-    labels: "folders", the name of a CSV, or "" for the pattern
-    ids: where the CSV of labels has the ids
-    test_ids: where the ids to predict are
-    sample: name of the sample submission
-    label_column: the column with the labels, if it must be named
-    group_column: a column with groups
-    pattern: of the names of the train images
-    doubts: keys that are guesses, with the other possibilities
-    """
-
-    train: list[str] = field(default_factory=list)
-    test: list[str] = field(default_factory=list)
-    labels: str = ""
-    ids: Ids | None = None
-    test_ids: Ids | None = None
-    sample: str = ""
-    label_column: str = ""
-    group_column: str = ""
-    pattern: str = ""
-    doubts: dict[str, str] = field(default_factory=dict)
-
-
 def image_folders(paths: Paths) -> list[Folder]:
     """The folders with images in raw/ and images/, in the order of their depth."""
     counts: Counter[tuple[str, str, int]] = Counter()
     for base in (paths.raw, paths.images):
         for name in list_files(base) if base.is_dir() else []:
-            if PurePosixPath(name).suffix.lower() in PICTURES:
+            if is_picture(base / name):
                 for above in PurePosixPath(name).parents:
                     depth = len(above.parts)
                     counts[base.name, str(above) if depth else base.name, depth] += 1
@@ -178,10 +113,17 @@ def choose_train(found: Found, train: list[Folder], tables: dict[str, pd.DataFra
     if not candidates:
         return
     best: Ids | None = None
+    wanted = {*tables[found.sample].columns[1:]} if found.sample else set()
+    others = {name: table for name, table in tables.items() if name != found.sample and has_labels(name, table)}
+    words = words_of(tables.get(found.sample))
+    submitted = {
+        name: table
+        for name, table in others.items()
+        if (wanted and wanted <= {*table.columns}) or showing(table, words)
+    }
     for folder in candidates[:6]:
         images = images_in(paths, [folder.name])
-        others = {name: table for name, table in tables.items() if name != found.sample and has_labels(name, table)}
-        ids = best_ids(others, images, paths)
+        ids = best_ids(submitted, images, paths) or best_ids(others, images, paths)
         if ids is not None and (best is None or ids.share > best.share + BETTER):
             best, found.train = ids, [folder.name]
     if best is not None:
@@ -218,12 +160,16 @@ def best_ids(tables: dict[str, pd.DataFrame], images: Images, paths: Paths) -> I
 def ids_of(name: str, table: pd.DataFrame, images: Images, paths: Paths) -> Iterator[Ids]:
     """The columns of a CSV that may name files, with the share that does."""
     for column in table.columns[:12]:
+        if column == "" or column.startswith("Unnamed"):  # the row numbers that pandas writes
+            continue
         values = pd.Series(table[column].unique(), dtype=str)
         if len(values) < len(table) / 2:  # an id may stand in several rows
             continue
         # All ids, since only then it shows if they are counted from another number; but a few, if there are very many.
         tried = values if len(values) <= 50_000 else values.sample(TRIED, random_state=0).reset_index(drop=True)
-        share = float((find_files(tried, images, paths.find(name)).names != "").mean())
+        files = find_files(tried, images, paths.find(name))
+        share = float((files.names != "").mean())
+        share -= 0.05 if "counted from different numbers" in files.note else 0  # names that fit exactly are better
         template = template_for(tried.tolist(), images) if share < ENOUGH else ""
         yield Ids(name, column, template, 0.95 if template else share)
 
@@ -248,39 +194,13 @@ def choose_test(found: Found, test: list[Folder], tables: dict[str, pd.DataFrame
     options += [[one.name for one in test]] if len(test) > 1 else []
     options += [found.train] if found.train else []  # train and test images in one folder
     best: tuple[float, int, list[str], Ids] | None = None
-    for number, folders in enumerate(options):
+    for place, folders in enumerate(options):
         images = images_in(paths, folders)
         for name in names:
             ids = best_ids({name: tables[name]}, images, paths)
             if ids is not None and (best is None or ids.share > best[0] + BETTER):
-                best = (ids.share, number, folders, ids)
+                best = (ids.share, place, folders, ids)
     if best is not None:
         found.test, found.test_ids = best[2], best[3]
     elif ranked:
         found.test = [ranked[0].name]
-
-
-def choose_columns(found: Found, tables: dict[str, pd.DataFrame]) -> None:
-    """Chooses the columns of labels and of groups."""
-    assert found.ids is not None
-    table = tables[found.labels]
-    others = [name for name in table.columns if name != found.ids.column]
-    sample = tables.get(found.sample)
-    wanted = list(sample.columns[1:]) if sample is not None else []
-    repeated = [name for name in others if 2 < table[name].nunique() < len(table) and name not in wanted]
-    groups = [name for name in repeated if GROUP.search(name)]
-    if groups:
-        found.group_column = groups[0]
-        found.doubts["group_column"] = "remove this, if the test set shares them"
-        others = [name for name in others if name != groups[0]]
-    if wanted and {*wanted} <= {*others}:
-        found.label_column = wanted[0] if len(wanted) == 1 < len(others) else ""
-        return  # without it, the manifest stage takes the columns with the names of the submission's
-    as_classes = [name for name in others if len(wanted) > 1 and {*table[name]} <= {*wanted}]
-    same_case = [name for name in others if wanted and name.lower() == wanted[0].lower()]
-    named = [name for name in others if LABEL.search(name)]
-    choice = next((names[0] for names in (as_classes, same_case, named, others) if names), "")
-    if choice and len(others) > 1:
-        found.label_column = choice
-        if not as_classes and not same_case:
-            found.doubts["label_column"] = " or ".join(name for name in others if name != choice)[:80]

@@ -43,7 +43,8 @@ from pipeline.system.settings import validated
 from pipeline.system.toml import parse_toml
 from pipeline.tasks.regression import number
 from pipeline.tasks.task import Task
-from pipeline.tools.looking import Found, look
+from pipeline.tools.found import Found
+from pipeline.tools.looking import look
 
 #: Examples that are printed, and the largest width of a line.
 EXAMPLES, WIDTH = 5, 120
@@ -116,14 +117,18 @@ def forms_of(task: Task, sample: pd.DataFrame | None) -> Iterator[list[Line]]:
         return
     names = task.target_names
     positive = "1" if "1" in names else columns[0] if columns and columns[0] in names else names[-1]
-    several = 1 if sample is None else int(sample.iloc[:, 1].str.split().map(len).max())
+    words = [] if sample is None else [cell.split() for cell in sample.iloc[:, 1].unique()]
+    several = max(map(len, words), default=1)
+    if any(has_decimals(pd.Series(cell)) or "." in cell[-1] for cell in words if len(cell) > 1):
+        several = 1  # a class and its confidence
+    reason = "the sample has such values" if sample is not None else "? no sample shows it"
     likely = ""
     if task.kind == "classification" and several > 1 and not any(" " in name for name in names):
         likely = "topk"
     elif task.kind == "classification" and sample is not None and has_decimals(sample.iloc[:, 1]):
         likely = "probability"
     for value in sorted(task.forms, key=lambda value: value != likely):
-        lines = [("value", text(value), "the sample has such values")]
+        lines = [("value", text(value), reason)]
         if value == "class" and len(names) == 2 and all(number(name) is not None for name in names):
             lines = [("value", text(value), f'? else "probability" with positive = {text(positive)}')]
         if value == "probability":
@@ -143,13 +148,14 @@ def has_decimals(cells: pd.Series) -> bool:
     return None not in numbers and any(value % 1 for value in numbers if value is not None)
 
 
-def as_text(top: list[Line], tables: dict[str, list[Line]]) -> str:
-    """The content of competition.toml."""
+def as_text(top: list[Line], tables: dict[str, list[Line]], hint: str = "") -> str:
+    """The content of competition.toml; hint: a commented line that may be needed."""
     parts = ["\n".join(formatted(top))]
     parts[0] += (
         '\n# metric = "..."     # ? no file tells it: write that of the competition, else the default of the task\n'
         'symmetries = []      # which changes keep a label, such as "hflip"? See data/README.md'
     )
+    parts[0] += f"\n{hint}" if hint else ""
     for name, lines in tables.items():
         if lines:
             parts.append("\n".join([f"[{name}]", *formatted(lines)]))
@@ -160,8 +166,13 @@ def formatted(lines: list[Line]) -> list[str]:
     """The lines, with their columns aligned."""
     keys, values = (max(len(line[place]) for line in lines) for place in (0, 1))
     width = min(values, 40)
-    found = [f"{key:<{keys}} = {value:<{width}}   # {note}" for key, value, note in lines]
-    return [line if len(line) <= WIDTH else f"{line[: WIDTH - 3]}..." for line in found]
+    found = []
+    for key, value, note in lines:
+        line = f"{key:<{keys}} = {value:<{width}}   # "
+        text = " ".join(note.split())  # a name of a column may have line breaks
+        room = max(20, WIDTH - len(line))
+        found.append(line + (text if len(text) <= room else f"{text[: room - 3]}..."))
+    return found
 
 
 def competition_of(content: str, paths: Paths) -> Competition:
@@ -182,6 +193,7 @@ def compose(found: Found, paths: Paths) -> tuple[str, str, list[tuple[str, str]]
         top.append(("slug", text(slug), "? the name in Kaggle's URLs, by the archive"))
     tables = {"train": train_lines(found), "test": test_lines(found), "folds": [("n", "5", "the usual number")]}
     sample = read_csv(paths.find(found.sample)) if found.sample else None
+    sample = sample if sample is not None and len(sample.columns) > 1 else None
     layout: list[Line] = [("columns", '["id", "label"]', "?")]
     if found.sample:
         layout = [("sample", text(found.sample), guess("also gives the header", found.doubts.get("sample")))]
@@ -205,8 +217,11 @@ def compose(found: Found, paths: Paths) -> tuple[str, str, list[tuple[str, str]]
     if not found.test:
         return content, "", examples
     faults = []
+    are_numbers = task.kind == "classification" and len(task.target_names) > 2
+    are_numbers = are_numbers and all(number(name) is not None for name in task.target_names)
+    hint = '# task     = "ordinal"   # ? if the numbers are grades, with an order' if are_numbers else ""
     for lines in forms_of(task, sample):
-        content = as_text(top, tables | {"submission": [*lines, *layout]})
+        content = as_text(top, tables | {"submission": [*lines, *layout]}, hint)
         try:
             try_submission(competition_of(content, paths), task, paths)
             return content, "", examples

@@ -278,6 +278,29 @@ def test_a_tar_with_an_endless_header_is_refused_in_little_memory(shapes: Paths,
     tracemalloc.stop()
 
 
+def test_strange_names_and_files_of_the_system(shapes: Paths, stage: Stage, failure: Failure) -> None:
+    with tarfile.open(shapes.raw / "x.tar", "w", encoding="utf-8", errors="surrogateescape") as archive:
+        archive.addfile(tarfile.TarInfo("train/\udcff_1.png"))
+    assert "too long or not UTF-8 text" in failure("prepare")
+    (shapes.raw / "x.tar").unlink()
+    (shapes.raw / "x.zip").write_bytes(zip_of({f"train/{'x' * 300}.png": b"x"}))
+    assert "too long or not UTF-8 text" in failure("prepare")
+    (shapes.raw / "x.zip").write_bytes(zip_of({"../\x1b[2Jevil": b"x"}))
+    assert "\x1b" not in failure("prepare")
+    other = io.BytesIO()
+    np.savez(other, features=np.zeros(3))
+    files = {"__MACOSX/._meta.parquet": b"x", "features.npz": other.getvalue(), "a.csv": b"id\n"}
+    (shapes.raw / "x.zip").write_bytes(zip_of(files))
+    stage("prepare")
+    assert "features.npz" in made_of(shapes)
+
+
+def test_parts_are_sorted_by_their_numbers(shapes: Paths, failure: Failure) -> None:
+    for name in ("X.z02", "x.z01", "x.zip"):
+        (shapes.raw / name).write_bytes(b"no archive")
+    assert "x.zip is damaged" in failure("prepare")
+
+
 def test_what_cannot_be_opened_is_named_and_what_was_unpacked_by_hand_stays(
     shapes: Paths, stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:

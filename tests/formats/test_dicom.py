@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 
 from pipeline.pixels.decode import Unreadable, as_uint8, decode, inspect
 from pipeline.records.paths import Paths
@@ -57,6 +58,34 @@ def test_without_a_window_the_contrast_is_kept_and_monochrome1_is_inverted() -> 
     one = decode(dicom(WindowCenter=2000, WindowWidth=1000))
     other = decode(dicom(WindowCenter=2000, WindowWidth=1000, PhotometricInterpretation="MONOCHROME1"))
     np.testing.assert_array_equal(255 - one, other)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"WindowCenter": None, "WindowWidth": None},
+        {"WindowCenter": 2000},
+        {"WindowCenter": 2000, "WindowWidth": 0},
+        {"VOILUTSequence": pydicom.Sequence([])},
+        {"RescaleSlope": None, "RescaleIntercept": None},
+        {"RescaleIntercept": 0},
+    ],
+)
+def test_empty_tags_are_as_missing_ones(tags: dict) -> None:
+    assert np.abs(decode(dicom(VALUES, **tags)).astype(int) - decode(dicom())).max() <= 1
+
+
+def test_a_compressed_frame_that_is_larger_than_stated_is_not_decoded(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.new("L", (3000, 3000)).save(buffer, "JPEG")
+    dataset = pydicom.dcmread(io.BytesIO(dicom()))
+    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.PixelData = pydicom.encaps.encapsulate([buffer.getvalue()])
+    dataset["PixelData"].VR = "OB"
+    dataset.save_as(tmp_path / "x.dcm", enforce_file_format=True)
+    with pytest.raises(Unreadable, match="states another size than the image in it has"):
+        inspect(tmp_path / "x.dcm")
 
 
 def real(name: str) -> bytes:

@@ -91,6 +91,26 @@ def test_each_id_becomes_a_file_with_the_same_bytes(skin: Paths, stage: Stage, f
     assert list(manifest["image_id"][manifest["split"] == "test"]) == ["ISIC_1", "ISIC_7"]
 
 
+def test_two_files_with_one_name_and_a_folder_with_it(
+    skin: Paths, stage: Stage, failure: Failure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in "ab":
+        (skin.raw / folder).mkdir()
+        write(skin.raw / folder / "x.h5", ["1", "2"], "void")
+    assert "both hold 'x/1.jpg'" in failure("prepare")
+    for folder in "ab":
+        (skin.raw / folder / "x.h5").unlink()
+    write(skin.home / "x.h5", [f"ISIC_{n}" for n in range(20)], "void")  # as ISIC 2024 has both
+    files = {f"train-image/image/ISIC_{n}.jpg": jpeg(n) for n in range(20)}
+    files["train-image.hdf5"] = (skin.home / "x.h5").read_bytes()
+    (skin.raw / "isic.zip").write_bytes(zip_of(files))
+    write(skin.raw / "test-image.hdf5", ["ISIC_1", "ISIC_7"], "void")
+    stage("prepare")
+    assert "train-image.hdf5 is not unpacked, since there is a folder train-image/" in capsys.readouterr().out
+    stage("manifest")
+    assert (read_manifest(skin.manifest)["split"] == "train").sum() == 20
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [("x", b"text", "'x' is not the content of an image file"), (".x", jpeg(0), "cannot be part of a file's name")],

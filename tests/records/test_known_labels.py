@@ -32,6 +32,15 @@ def test_an_id_twice_is_left_out_unless_its_labels_agree() -> None:
     assert labels == {"2": "dog"} and "several labels for the id '1'" in faults[0]
 
 
+def test_the_column_with_the_name_of_the_target_holds_the_labels() -> None:
+    table = pd.DataFrame({"id": ["1"], "age": ["33"], "score": ["0.5"]})
+    task = TASKS["regression"](["score"], " ")
+    assert dict(known_labels(table, IDS, task, Paths("digits").test_labels).labels) == {"1": "0.5"}
+    table = pd.DataFrame({"id": ["1"], "other": ["dog"], "label": ["cat"]})
+    found = known_labels(table, IDS, TASK, Paths("digits").test_labels, ["label"])
+    assert dict(found.labels) == {"1": "cat"}
+
+
 def test_a_file_that_cannot_be_used_is_a_fault_and_no_error(root: object) -> None:
     for table, said in (
         (pd.DataFrame({"id": ["1"]}), "has only 'id'"),

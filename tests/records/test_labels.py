@@ -43,6 +43,23 @@ def test_numbers_that_are_none_are_problems() -> None:
     assert [problem.problem for problem in problems] == ["label is not a number", "no label"]
 
 
+def test_classes_that_look_alike_are_one_or_a_warning(
+    plain: Paths, stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def classes_of(labels: list[str]) -> tuple[list[str], str]:
+        csv_with(plain, " label ", lambda number: labels[number % len(labels)])
+        stage("manifest")
+        return read_task(plain, load_competition(plain)).target_names, capsys.readouterr().out
+
+    names, said = classes_of([" cat", "dog", "cat ", "Caf\u00e9", "cafe\u0301".capitalize()])
+    assert names == ["Caf\u00e9", "cat", "dog"] and "with blanks at an end, or in another form of Unicode" in said
+    names, said = classes_of(["cat", "Cat", "dog"])
+    assert names == ["Cat", "cat", "dog"] and "WARNING: 'Cat' and 'cat' are different classes" in said
+    plain.toml.write_text('classes = ["cat", "dog"]\n' + plain.toml.read_text())
+    names, said = classes_of(["cat", "Cat", "dog"])
+    assert names == ["cat", "dog"] and "WARNING" not in said and "label in different case" in said
+
+
 def csv_with(plain: Paths, header: str, row: Callable[[int], str]) -> None:
     rows = "".join(f"Train_{number},{row(number)}\n" for number in range(20))
     (plain.raw / "train.csv").write_text(f"image_id,{header}\n{rows}")

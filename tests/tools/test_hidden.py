@@ -56,8 +56,11 @@ def test_the_same_images_give_the_same_rows_and_nothing_else_changes(
     assert len(older) == 1  # the CSV of the shorter set is kept under its fingerprint
 
     message = failure("tools.hidden", "--test", str(tmp_path / "nowhere"), *SET)
-    assert "there is no " in message and "nowhere" in message
+    assert "TEST = " in message and "nowhere is not a folder" in message
     assert "fold 1 of tiny~epochs=4 is not trained" in failure("tools.hidden", "--test", str(elsewhere), *SET)
+    (tmp_path / "ids.csv").write_text("1\n2\n")
+    said = failure("tools.hidden", "--test", str(elsewhere), "--ids", str(tmp_path / "ids.csv"), "--folds", "0,2", *SET)
+    assert "names the image '1'; add a header" in said
     (tmp_path / "ids.csv").write_text("id,label\n700,circle\n")
     said = failure("tools.hidden", "--test", str(elsewhere), "--ids", str(tmp_path / "ids.csv"), "--folds", "0,2", *SET)
     assert "1 of 1 test row has no image" in said

@@ -35,11 +35,17 @@ def test_a_csv_that_names_few_of_the_images_is_not_the_one(root: Path) -> None:
     assert seen.labels == "" and seen.pattern == r"^(?P<id>\d+)[._-](?P<label>.+?)\.[^.]+$"
 
 
-def test_the_label_column_is_named_where_others_are_possible(root: Path) -> None:
+def test_the_sample_shows_the_columns_of_labels_and_their_csv(root: Path) -> None:
     files = pictures(f"train/{n}.jpg" for n in range(12))
-    files["train.csv"] = csv(
-        "id,age,weight,species,site", ((n, n % 5, n, "ab"[n % 2], f"s{n // 3}") for n in range(12))
-    )
+    files["a_cameras.csv"] = csv("Image,camera", ((n, "c1") for n in range(12)))
+    files["b_labels.csv"] = csv(",Image,species,individual", ((n, n, "whale", f"w{n % 3}") for n in range(12)))
+    files["sample_submission.csv"] = csv("Image,predictions", ((n, "w0 w1 w2") for n in (50, 51)))
     seen = look(found(root, files))
-    assert (seen.label_column, seen.group_column) == ("species", "site")
-    assert "age or weight" in seen.doubts["label_column"]
+    assert (seen.labels, seen.label_column) == ("b_labels.csv", "individual")
+    assert seen.ids is not None and seen.ids.column == "Image"
+
+
+def test_images_without_extension_are_found(root: Path) -> None:
+    files = pictures(f"train/{kind}/{n}" for kind in "ab" for n in range(4))
+    files["train/LICENSE"] = b"text"
+    assert (look(found(root, files)).train, look(Paths("x")).labels) == (["train"], "folders")

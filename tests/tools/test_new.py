@@ -15,7 +15,7 @@ from pipeline.records.tables import read_manifest
 from pipeline.records.task import read_task
 from pipeline.system.console import run_stage
 from tests.conftest import Failure, Stage, run
-from tests.shapes import SHAPES, Files, pictures, put
+from tests.shapes import SHAPES, Files, csv, pictures, put
 
 KINDS = {
     "plant-pathology-2021": "multilabel", "planet-understanding-the-amazon-from-space": "multilabel",
@@ -70,6 +70,18 @@ def test_what_it_writes_passes_the_manifest_stage_unchanged(
     sample = pd.read_csv(paths.find(str(competition.submission.sample)), dtype=str)
     assert sorted(test["image_id"]) == sorted(sample.iloc[:, 0])
     assert not (manifest["label"][manifest["split"] == "train"] == "").all()
+
+
+def test_headers_cannot_become_toml(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = pictures(f"train/{n}.jpg" for n in range(12))
+    files["train.csv"] = csv('id,label,"other\n[folds]\nseed = 7"', ((n, "ab"[n % 2], "x") for n in range(12)))
+    folders = [f"test_images_of_the_stage_number_{n}_final" for n in range(5)]
+    files |= pictures(f"{folder}/{n}.jpg" for n, folder in enumerate(folders, start=20))
+    files["sample_submission.csv"] = csv("id,label", ((n, "a") for n in range(20, 25)))
+    paths = with_files(root, "long", files)
+    make_new(monkeypatch, "long")
+    competition = load_competition(paths)
+    assert competition.folds.seed == 42 and competition.test is not None and competition.test.images == folders
 
 
 def test_names_of_files_and_no_test_set(shapes: Paths, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
