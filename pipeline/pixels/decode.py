@@ -136,7 +136,7 @@ def read_with_pillow(content: bytes) -> np.ndarray:
             return pixels_of(image)
     except (Unreadable, MemoryError):
         raise
-    except Exception as error:
+    except Exception as error:  # for a damaged file, Pillow may raise any exception
         raise Unreadable(f"damaged: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 

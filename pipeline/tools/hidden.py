@@ -42,15 +42,13 @@ from pipeline.system.files import fingerprint, read_record, write_json, write_te
 from pipeline.system.places import shown
 from pipeline.system.provenance import provenance
 
-
-def by_name(name: str) -> str:
-    return PurePosixPath(name).name
-
-
-#: How ids may follow from the path of a file, in this order.
+#: How ids may follow from the path of a file in its folder, in this order.
 FORMS: tuple[Callable[[str], str], ...] = (
-    lambda name: PurePosixPath(name).stem, by_name, without_extension, lambda name: name
-)  # fmt: skip
+    lambda name: PurePosixPath(name).stem,
+    lambda name: PurePosixPath(name).name,
+    without_extension,
+    lambda name: name,
+)
 
 
 def table_of(job: Job, folder: Path, ids: Path | None) -> tuple[pd.DataFrame, list[Problem], Images]:
@@ -83,24 +81,18 @@ def form_of_ids(job: Job) -> Callable[[str], str]:
     """How the ids of the test images follow from their paths; raises FoldwiseError if they do not."""
     manifest = read_manifest(job.paths.manifest)
     test = manifest[(manifest["split"] == "test") & (manifest["path"] != "")]
-    folders = [folder.as_posix() for folder in places_of(job)]
+    assert job.competition.test is not None
+    named = several(job.competition.test.images)
+    folders = [place for name in named if (place := job.paths.find_folder(name)) is not None]
+    files = [job.paths.home / path for path in test["path"]]
+    insides = [
+        next((file.relative_to(folder).as_posix() for folder in folders if file.is_relative_to(folder)), "")
+        for file in files
+    ]
     for form in FORMS:
-        known = (
-            (form(inside), image_id)
-            for path, image_id in zip(test["path"], test["image_id"], strict=True)
-            for folder in folders
-            if (inside := (job.paths.home / path).as_posix().removeprefix(f"{folder}/")) != path
-        )
-        if all(found == image_id for found, image_id in known):
+        if [form(inside) for inside in insides] == test["image_id"].tolist():
             return form
     raise InputError("the ids of the test images do not follow from the names of their files; give IDS=file.csv")
-
-
-def places_of(job: Job) -> list[Path]:
-    """The folders of the test images."""
-    assert job.competition.test is not None
-    names = several(job.competition.test.images)
-    return [place for name in names if (place := job.paths.find_folder(name)) is not None]
 
 
 def predict_rows(job: Job, rows: pd.DataFrame, outside: Outside) -> np.ndarray:

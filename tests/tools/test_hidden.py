@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.records.job import make_job
 from pipeline.records.paths import Paths
-from tests.conftest import Failure, Stage
+from pipeline.system.errors import InputError
+from pipeline.tools.hidden import table_of
+from tests.conftest import Edit, Failure, Stage
 
 SET = ["--set", "epochs=4"]
 NAME = "tiny~epochs=4"
@@ -27,6 +30,29 @@ def finished(split: Paths, stage: Stage) -> Paths:
 
 def content_of(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_ids_without_a_csv_follow_from_the_names_as_in_the_manifest(
+    split: Paths, stage: Stage, tmp_path: Path, edit: Edit
+) -> None:
+    edit("pattern = '^(?P<id>\\d+)\\.png$'", 'ids = "sample_submission.csv"\nfile_name = "x{id}.png"')
+    for path in sorted((split.raw / "test").iterdir()):
+        path.rename(path.with_name(f"x{path.name}"))
+    stage("manifest")
+    job = make_job("shapes")
+    with pytest.raises(InputError, match="do not follow from the names of their files; give IDS"):
+        table_of(job, split.raw / "test", None)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x900.png").write_bytes((split.raw / "test" / "x3.png").read_bytes())
+    (tmp_path / "a" / "notes.txt").write_text("no image")
+    (tmp_path / "ids.csv").write_text("id\n900\n")
+    rows, problems, _ = table_of(job, tmp_path / "a", tmp_path / "ids.csv")
+    assert rows[["name", "image_id"]].to_numpy().tolist() == [["x900.png", "900"]] and not problems
+    edit('file_name = "x{id}.png"', "")
+    (split.raw / "sample_submission.csv").write_text("id,label\n" + "".join(f"x{n}.png,circle\n" for n in range(1, 12)))
+    stage("manifest")
+    rows, _, _ = table_of(make_job("shapes"), tmp_path / "a", None)
+    assert list(rows["image_id"]) == ["x900.png"]
 
 
 def test_the_same_images_give_the_same_rows_and_nothing_else_changes(
