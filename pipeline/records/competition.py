@@ -116,6 +116,8 @@ class Test(Settings):
         for key in ("id_column", "header", "file_name"):
             if getattr(self, key) is not None and self.ids is None:
                 raise ValueError(f"{key} needs ids = the path of a CSV")
+        if self.ids is None and "max_missing" in self.model_fields_set:
+            raise ValueError("max_missing needs ids = the path of a CSV: without it, each row has an image")
         if self.file_name is not None:
             checked_file_name(self.file_name)
         return self

@@ -57,6 +57,7 @@ class Found:
     labels: "folders", the name of a CSV, or "" for the pattern
     ids: where the CSV of labels has the ids
     test_ids: where the ids to predict are
+    test_has_classes: True if the test images are in the same class folders, so that their labels are known
     sample: name of the sample submission
     label_column: the column with the labels, if it must be named
     group_column: a column with groups
@@ -69,6 +70,7 @@ class Found:
     labels: str = ""
     ids: Ids | None = None
     test_ids: Ids | None = None
+    test_has_classes: bool = False
     sample: str = ""
     label_column: str = ""
     group_column: str = ""

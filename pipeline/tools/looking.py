@@ -131,13 +131,17 @@ def choose_train(found: Found, train: list[Folder], tables: dict[str, pd.DataFra
     else:
         found.train = [candidates[0].name]
         images = images_in(paths, found.train)
-        classes = {name.split("/")[0] for name in map(images.inside, images.names) if "/" in name}
-        if len(classes) > 1:
+        if len(class_folders(images)) > 1:
             found.labels = "folders"
         else:
             found.pattern = pattern_for(images)
     if len(candidates) > 1:
         found.doubts["train"] = " or ".join(one.name for one in candidates if one.name not in found.train)
+
+
+def class_folders(images: Images) -> set[str]:
+    """The names of the folders directly in an images folder."""
+    return {name.split("/")[0] for name in map(images.inside, images.names) if "/" in name}
 
 
 def rank(name: str) -> int:
@@ -204,3 +208,6 @@ def choose_test(found: Found, test: list[Folder], tables: dict[str, pd.DataFrame
         found.test, found.test_ids = best[2], best[3]
     elif ranked:
         found.test = [ranked[0].name]
+        if found.labels == "folders":
+            of_test, of_train = (class_folders(images_in(paths, names)) for names in (found.test, found.train))
+            found.test_has_classes = bool(of_test) and of_test <= of_train

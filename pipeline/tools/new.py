@@ -93,6 +93,8 @@ def test_lines(found: Found) -> list[Line]:
     if not found.test:
         return []
     lines = [("images", text(found.test), "the images to predict")]
+    if found.test_has_classes:
+        return [*lines, ("labels", text("folders"), "in class folders, so that their labels are known")]
     if found.test_ids is None:
         return [*lines, ("pattern", r"'^(?P<id>.+)\.[^.]+$'", "? the id of an image is its name without extension")]
     lines.append(("ids", text(found.test_ids.table), "a CSV whose ids are names of test images"))

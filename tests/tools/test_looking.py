@@ -26,6 +26,12 @@ def test_class_folders_beside_a_test_folder(root: Path) -> None:
     names = [f"pets/{kind}/{n}.jpg" for kind in ("cat", "dog") for n in range(6)]
     seen = look(found(root, pictures([*names, "pets/unknown_test/9.jpg"])))
     assert (seen.train, seen.labels, seen.test) == (["pets"], "folders", ["pets/unknown_test"])
+    assert not seen.test_has_classes
+
+
+def test_test_images_in_the_same_class_folders(root: Path) -> None:
+    names = [f"{split}/{kind}/{n}.jpg" for split in ("train", "test") for kind in ("cat", "dog") for n in range(4)]
+    assert look(found(root, pictures(names))).test_has_classes
 
 
 def test_a_csv_that_names_few_of_the_images_is_not_the_one(root: Path) -> None:
