@@ -39,7 +39,8 @@ columns = ["id", "label"]
 
 
 def record(target: StageFiles, *made: Path) -> None:
-    """As if a stage had made these files."""
+    """As if a stage had made its outputs and these files."""
+    made = (*target.outputs, *made)
     for path in made:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(path.name)
@@ -50,16 +51,16 @@ def record(target: StageFiles, *made: Path) -> None:
 def finish(plan: Plan) -> None:
     """As if all stages had run."""
     record(files_of_stage(plan, "prepare"))
-    record(files_of_stage(plan, "manifest"), plan.paths.manifest)
-    record(files_of_stage(plan, "folds"), plan.paths.folds)
+    record(files_of_stage(plan, "manifest"))
+    record(files_of_stage(plan, "folds"))
     for fold in plan.chosen:
         folder = plan.paths.fold(plan.run, fold)
         folder.mkdir(parents=True)
         (folder / "trained.json").write_text("{}")
         (folder / "weights.safetensors").write_bytes(bytes(45_000_000))
-        record(predict_files(plan.paths, run_of(plan), fold), folder / "oof.npz", folder / "test.npz")
-    record(files_of_stage(plan, "ensemble"), *(plan.paths.run(plan.run) / name for name in ("oof.csv", "test.csv")))
-    record(files_of_stage(plan, "submit"), plan.submission)
+        record(predict_files(plan.paths, run_of(plan), fold), folder / "test.npz")
+    record(files_of_stage(plan, "ensemble"))
+    record(files_of_stage(plan, "submit"))
 
 
 def timed(words: list[str], folder: Path) -> list[float]:
