@@ -236,12 +236,15 @@ def with_header_checksum(content: bytes) -> bytes:
     return content[:8] + struct.pack("<I", zlib.crc32(start)) + start + content[32:]
 
 
-def test_links_and_bombs_in_a_7z(tmp_path: Path, shapes: Paths, failure: Failure) -> None:
+def test_links_and_bombs_in_a_7z(
+    tmp_path: Path, shapes: Paths, failure: Failure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.formats.archives.MAX_GROWTH", 50)  # so that a small bomb is enough
     (tmp_path / "link.png").symlink_to("/etc/passwd")
     with py7zr.SevenZipFile(shapes.raw / "x.7z", "w") as archive:
         archive.write(tmp_path / "link.png", "link.png")
     assert "holds a link or device, 'link.png'" in failure("prepare")
-    seven_zip(shapes.raw / "x.7z", {"bomb.png": bytes(1_100_000_000)})
+    seven_zip(shapes.raw / "x.7z", {"bomb.png": bytes(55_000_000)})
     assert (shapes.raw / "x.7z").stat().st_size < 1_000_000
     assert "times its size" in failure("prepare")
     (shapes.raw / "x.7z").write_bytes(bytes.fromhex("377abcaf271c0004") + bytes(200))
@@ -252,9 +255,12 @@ def test_links_and_bombs_in_a_7z(tmp_path: Path, shapes: Paths, failure: Failure
     assert not shapes.images.exists()
 
 
-def test_nested_bombs_share_one_budget_and_the_depth_is_limited(shapes: Paths, failure: Failure) -> None:
+def test_nested_bombs_share_one_budget_and_the_depth_is_limited(
+    shapes: Paths, failure: Failure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.formats.archives.MAX_GROWTH", 50)
     # Each of them alone would be allowed.
-    nested = {f"{number}.zip": zip_of({f"{number}.bin": bytes(90_000_000)}) for number in range(12)}
+    nested = {f"{number}.zip": zip_of({f"{number}.bin": bytes(4_500_000)}) for number in range(12)}
     (shapes.raw / "x.zip").write_bytes(zip_of(nested))
     assert "times its size" in failure("prepare")
     deep = zip_of({"a.png": b"x"})
