@@ -109,11 +109,16 @@ def make_images(
         path.unlink()
     unpacked = [path for path in made if is_array_file(path) and holds_images(path)]
     arrays = [*unpacked, *(path for path in files if is_array_file(path))]
-    for path in [path for path in arrays if path.name.lower().endswith(HDF5) and holds_files(path)]:
+    files_inside = [path for path in arrays if path.name.lower().endswith(HDF5) and holds_files(path)]
+    for path in files_inside:
         stem = path.name.split(".")[0]
         if stem in by_hand or (folder / stem).is_dir():
             say("prepare", f"note: {path.name} is not unpacked, since there is a folder {stem}/ with its name")
             arrays.remove(path)
+            if path in unpacked:
+                unpacked.remove(path)
+                path.unlink()
+                count -= 1
     if not arrays:
         return count
     try:

@@ -145,9 +145,7 @@ def pixels_of(image: Image.Image) -> np.ndarray:
     upright = ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
     if upright.mode.startswith(("I", "F")):  # one channel with more than 8 bits
         return np.repeat(np.asarray(upright)[..., None], 3, axis=2)
-    return np.asarray(
-        upright if upright.mode == "RGB" and "transparency" not in upright.info else upright.convert("RGB")
-    )
+    return np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
 
 
 def as_uint8(values: np.ndarray) -> np.ndarray:

@@ -104,6 +104,8 @@ def test_two_files_with_one_name_and_a_folder_with_it(
     files = {f"train-image/image/ISIC_{n}.jpg": jpeg(n) for n in range(20)}
     files["train-image.hdf5"] = (skin.home / "x.h5").read_bytes()
     (skin.raw / "isic.zip").write_bytes(zip_of(files))
+    stage("prepare")
+    assert not list(skin.images.rglob("*.hdf5")) and "20 files from isic.zip" in capsys.readouterr().out
     write(skin.raw / "test-image.hdf5", ["ISIC_1", "ISIC_7"], "void")
     stage("prepare")
     assert "train-image.hdf5 is not unpacked, since there is a folder train-image/" in capsys.readouterr().out
