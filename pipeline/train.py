@@ -205,11 +205,15 @@ def train(job: Job, fold: int, stop: Stop) -> None:
             return
         seed_torch(recipe.seed, fold)
         network = build_model(recipe, len(tables.task.target_names), recipe.pretrained)
+        if network.weights:
+            say("train", f"fold {fold}: {network.described}")
+            if not network.weights.is_open:
+                say("train", "note: check that the licence of these weights allows your use")
         if recipe.freeze and not recipe.pretrained:
             say("train", "note: freeze = true freezes a backbone with random weights; set pretrained too")
         data = load_data(job, tables, fold, network, compute)
         with ranks.first_rank_first():
-            start_run(job, tables.identity, network.pretrained_sha256)
+            start_run(job, tables.identity, network.weights.as_dict() if network.weights else None)
             settled = settle_arrangement(
                 folder / "arrangement.json", compute.arrangement, recipe, num_images, device, network.module
             )
@@ -230,7 +234,7 @@ def train(job: Job, fold: int, stop: Stop) -> None:
         checkpoints = Checkpoints(folder / "checkpoints", {**tables.identity, "fold": fold}, ranks.is_first)
         store = FoldStore(fold, folder, checkpoints, stop, data.train_rows["image_id"].tolist())
         about = {"made_of": tables.identity, "fold": fold, "preprocessing": network.preprocessing._asdict()}
-        about["pretrained_sha256"] = network.pretrained_sha256
+        about["pretrained"] = network.weights.as_dict() if network.weights else None
         about |= {"task": data.task.fitted_to} if data.task.fitted_to else {}
         with stop:
             trained = train_fold(job, module, normalize, data, compute, store)

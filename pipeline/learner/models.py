@@ -17,13 +17,13 @@ from torch import nn
 
 import pipeline.learner.resnet  # noqa: F401 (registers its networks)
 from pipeline.learner.networks import REGISTERED
-from pipeline.learner.transfer import fetch_timm, fetch_torchvision, load_weights_file
+from pipeline.learner.transfer import load_backbone, renew_head
+from pipeline.learner.weights import TORCHVISION, Weights, find_weights, read_weights, reading_weights
 from pipeline.pixels.preprocessing import IMAGENET, Preprocessing
 from pipeline.records.recipe import Recipe
 from pipeline.system.errors import InputError, suggestion
 from pipeline.system.files import fingerprint
-
-TORCHVISION = "torchvision/"
+from pipeline.system.places import shown
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,24 @@ class Network:
 
     module: the network
     preprocessing: what its input must look like
-    pretrained_sha256: sha256 of the file with its pretrained weights; None if they are not from a file
+    weights: its pretrained weights; None for random weights
     """
 
     module: nn.Module
     preprocessing: Preprocessing
-    pretrained_sha256: str | None = None
+    weights: Weights | None = None
+
+    @property
+    def described(self) -> str:
+        """Which pretrained weights it has, and what they expect, in words."""
+        if self.weights is None:
+            return "random weights"
+        mean, std = (" ".join(f"{value:.3g}" for value in dict.fromkeys(values)) for values in self.preprocessing[:2])
+        licence = f", licence: {self.weights.licence}" if self.weights.licence else ""
+        return (
+            f"pretrained weights from {self.weights.origin}{licence}, sha256 {self.weights.sha256[:12]}; their input: "
+            f"mean {mean}, std {std}, {self.preprocessing.interpolation}, crop {self.preprocessing.crop_share:.3g}"
+        )
 
 
 def build_model(recipe: Recipe, num_classes: int, pretrained: bool | str = False) -> Network:
@@ -50,19 +62,53 @@ def build_model(recipe: Recipe, num_classes: int, pretrained: bool | str = False
     """
     name = recipe.model
     module, preprocessing = build_from_scratch(recipe, num_classes)
-    if isinstance(pretrained, str):
-        expected = load_weights_file(Path(pretrained), name, module)
-        if expected is None:
-            expected = timm_preprocessing(module) if hasattr(module, "pretrained_cfg") else preprocessing
-        return Network(module, expected, fingerprint(Path(pretrained)))
     if not pretrained:
-        return Network(module, preprocessing)
-    if name in REGISTERED:
+        return Network(module, overridden(preprocessing, recipe))
+    if pretrained is True and name in REGISTERED:
         raise InputError(f"there are no pretrained weights of '{name}'; set pretrained to false or to a file's path")
-    if name.startswith(TORCHVISION):
-        return Network(module, fetch_torchvision(name, module))
-    module = fetch_timm(name, num_classes, timm_arguments(recipe))
-    return Network(module, timm_preprocessing(module))
+    found = own_file(Path(pretrained)) if isinstance(pretrained, str) else find_weights(name)
+    expected = None
+    if pretrained is True and not found.in_order and not name.startswith(TORCHVISION):
+        module = load_by_timm(recipe, num_classes, found)
+    else:
+        state, expected = read_weights(found.file)
+        if found.in_order:
+            state = dict(zip(module.state_dict(), state.values(), strict=False))
+        load_backbone(state, module, name, f"the weights {shown(found.file)}")
+    renew_head(module)
+    if expected is None:
+        expected = timm_preprocessing(module) if hasattr(module, "pretrained_cfg") else preprocessing
+        if pretrained is True and name.startswith(TORCHVISION) and not found.in_order:
+            expected = torchvision_preprocessing(name)
+    return Network(module, overridden(expected, recipe), found)
+
+
+def own_file(path: Path) -> Weights:
+    """The weights in a file that the recipe names."""
+    return Weights(path, shown(path), fingerprint(path) if path.is_file() else "")
+
+
+def load_by_timm(recipe: Recipe, num_classes: int, found: Weights) -> nn.Module:
+    """timm's network with the weights of a file, which timm adapts to the network's classes, channels and size."""
+    overlay = {"file": str(found.file), "custom_load": found.file.suffix == ".npz"}
+    arguments = timm_arguments(recipe)
+    with reading_weights(found.file):
+        return timm.create_model(
+            recipe.model, pretrained=True, num_classes=num_classes, pretrained_cfg_overlay=overlay, **arguments
+        )
+
+
+def torchvision_preprocessing(name: str) -> Preprocessing:
+    """The preprocessing of torchvision's default weights of a model."""
+    transforms = torchvision.models.get_model_weights(name.removeprefix(TORCHVISION)).DEFAULT.transforms()
+    share = transforms.crop_size[0] / transforms.resize_size[0]
+    return Preprocessing(tuple(transforms.mean), tuple(transforms.std), transforms.interpolation.value, share)
+
+
+def overridden(preprocessing: Preprocessing, recipe: Recipe) -> Preprocessing:
+    """The preprocessing with what the recipe sets itself: mean, std, interpolation, crop_share."""
+    chosen = {name: getattr(recipe, name) for name in Preprocessing._fields}
+    return preprocessing._replace(**{name: value for name, value in chosen.items() if value is not None})
 
 
 def build_from_scratch(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Preprocessing]:

@@ -17,7 +17,10 @@ from pipeline.system.toml import check_settings, parse_toml, read_toml
 from pipeline.tasks.objective import LossName, Objective
 
 #: Keys that older runs do not have. They count only if they are set, so that such a run stays valid.
-LATER_KEYS = ("loss", "focal_gamma", "soft_grades", "clip")
+LATER_KEYS = ("loss", "focal_gamma", "soft_grades", "clip", "mean", "std", "interpolation")
+
+
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Recipe(Settings):
@@ -26,7 +29,7 @@ class Recipe(Settings):
     # model
     model: str  # a name of timm, torchvision/<name>, or a name in pipeline/learner/networks.py
     model_args: dict[str, Any] = {}  # keyword arguments of the model, such as drop_path_rate
-    pretrained: bool | str = False  # true: weights from the hub; a path: weights from a .safetensors or .pth file
+    pretrained: bool | str = False  # true: from data/weights/, a package or the hub; else the path of a file
     freeze: bool = False  # only the head learns; the backbone and the statistics of its BatchNorm do not change
     unfreeze_after: int | None = Field(None, ge=0)  # with freeze: number of epochs after which all weights learn
     # pixels
@@ -37,6 +40,10 @@ class Recipe(Settings):
     resize: Literal["squash", "crop", "letterbox"] = "squash"
     # For "crop": side of the centre crop / shorter side; None: the value of the pretrained weights, or 0.875.
     crop_share: float | None = Field(None, gt=0, le=1)
+    # None: what the pretrained weights expect, or the model's default. Mean and std are for pixels in 0..1.
+    mean: tuple[float, float, float] | None = None
+    std: tuple[Positive, Positive, Positive] | None = None
+    interpolation: Literal["bilinear", "bicubic", "nearest"] | None = None
     symmetries: bool = True  # augment with the symmetries of competition.toml
     alternating_flip: bool = False  # mirror each image in every other epoch instead of at random; needs hflip
     augment: dict[str, dict[str, Any]] = {}  # functions of pipeline/pixels/augment.py with their arguments
@@ -63,7 +70,7 @@ class Recipe(Settings):
     label_smoothing: float = Field(0, ge=0, lt=1)
     soft_grades: float = Field(0, ge=0, le=10)  # ordinal: standard deviation of the targets around the grade, in grades
     # "balanced", "effective" (number of images: Cui et al., 2019), or a weight for each class: {cat = 1, dog = 2}.
-    class_weights: Literal["none", "balanced", "effective"] | dict[str, Annotated[float, Field(gt=0)]] = "none"
+    class_weights: Literal["none", "balanced", "effective"] | dict[str, Positive] = "none"
     clip: bool = True  # limit predicted numbers to the range of the train labels
     mixup: float = Field(0, ge=0)  # alpha of the Beta distribution; 0 = off
     cutmix: float = Field(0, ge=0)

@@ -110,8 +110,10 @@ def check_run(paths: Paths, run: str, wanted: dict[str, Any]) -> None:
         raise StaleError(f"{shown(paths.run(run))} was made from something else ({differing}); {advice}")
 
 
-def start_run(job: Job, wanted: dict[str, Any], pretrained_sha256: str | None) -> None:
+def start_run(job: Job, wanted: dict[str, Any], pretrained: dict[str, str] | None) -> None:
     """Writes recipe.toml and run.json before the first fold of the run starts.
+
+    pretrained: origin, licence and sha256 of the pretrained weights; None for random weights
 
     Raises FoldwiseError if the run was made from something else, or from other pretrained weights.
     """
@@ -119,10 +121,15 @@ def start_run(job: Job, wanted: dict[str, Any], pretrained_sha256: str | None) -
     record = job.run_folder / "run.json"
     if not has_started(job.paths, job.run.name) or not record.exists():
         write_text(record.with_name("recipe.toml"), tomli_w.dumps(job.recipe.model_dump(exclude_none=True)))
-        weights = {"pretrained_sha256": pretrained_sha256}
-        write_record(record, {"run": job.run.name, "made_of": wanted, **weights, **provenance()})
-    elif read_record(record).get("pretrained_sha256") != pretrained_sha256:
+        write_record(record, {"run": job.run.name, "made_of": wanted, "pretrained": pretrained, **provenance()})
+    elif pretrained and sha256_before(read_record(record)) not in (None, pretrained["sha256"]):
         raise StaleError(
-            f"{job.recipe.pretrained} has changed since {shown(record)} was written, and all folds of a run must start "
-            f"from the same weights; restore the old file, or delete {shown(record.parent)} to train all folds again"
+            f"the pretrained weights from {pretrained['origin']} are not those that the run started from, and all "
+            f"folds of a run must start from the same weights; restore the old file, or delete {shown(record.parent)} "
+            "to train all folds again"
         )
+
+
+def sha256_before(record: dict[str, Any]) -> str | None:
+    """The sha256 of the pretrained weights in run.json; None if it has none, as for weights of a hub before 2026-12."""
+    return (record.get("pretrained") or {}).get("sha256") or record.get("pretrained_sha256")
