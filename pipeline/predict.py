@@ -26,7 +26,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline.learner.arrangement import Compute, computing
-from pipeline.learner.inference import Model, fuse_batchnorm, predict, tta_views
+from pipeline.learner.feature_head import HeadOnFeatures
+from pipeline.learner.features import FeatureBank
+from pipeline.learner.inference import Model, fuse_batchnorm, predict, views_of
 from pipeline.learner.trained import load_folds
 from pipeline.pixels.augment import eval_transforms
 from pipeline.pixels.cache import open_pixels, readable_rows
@@ -71,6 +73,13 @@ def predictor(job: Job, tables: RunTables, compute: Compute) -> Callable[[pd.Dat
     recipe, device = job.recipe, compute.device
     pixels = open_pixels(job.paths, readable_rows(tables.manifest), recipe.cache_side, "predict")
     trained, preprocessing = load_folds(job, job.folds, tables.identity, tables.task)
+    if recipe.kind == "features":
+        readable = readable_rows(tables.manifest)
+        heads = {
+            fold: HeadOnFeatures(model, FeatureBank(job, model.module, preprocessing, pixels, compute), readable)
+            for fold, model in trained.items()
+        }
+        return lambda rows, folds, doing: [heads[fold].predict(rows["position"].to_numpy()) for fold in folds]
     models = {fold: Model(compute.place(fuse_batchnorm(module)), task) for fold, (module, task) in trained.items()}
     transforms = eval_transforms(recipe, preprocessing)
     workers = compute.workers(job.machine.workers, pixels.cached is not None)
@@ -83,11 +92,6 @@ def predictor(job: Job, tables: RunTables, compute: Compute) -> Callable[[pd.Dat
         return predict([models[fold] for fold in folds], normalize, with_progress, views_of(job), compute)
 
     return of_rows
-
-
-def views_of(job: Job) -> list[tuple[str, ...]]:
-    """The views of test-time augmentation that recipe and competition allow."""
-    return tta_views(job.competition.symmetries if job.recipe.tta else [])
 
 
 def predict_all(job: Job, tables: RunTables, compute: Compute) -> dict[int, ByKind]:

@@ -35,10 +35,12 @@ from torch import nn
 
 from pipeline.learner.arrangement import Compute, computing, settle_arrangement
 from pipeline.learner.checkpoint import Checkpoints, require_disk_space, save_weights
+from pipeline.learner.feature_head import HeadLog, fit_fold
+from pipeline.learner.features import FeatureBank
 from pipeline.learner.fold_data import FoldData, load_data
 from pipeline.learner.inference import Model, predict
 from pipeline.learner.inputs import Mixer
-from pipeline.learner.models import build_model
+from pipeline.learner.models import Network, build_model
 from pipeline.learner.optimizer import build_optimizer, lr_at, set_lr
 from pipeline.learner.resident import on_device
 from pipeline.learner.saving import FoldStore, Saver
@@ -48,11 +50,11 @@ from pipeline.learner.training_pictures import draw_augmented, draw_validation
 from pipeline.learner.transfer import set_frozen
 from pipeline.pixels.dataset import Interruptible
 from pipeline.records.job import Job, job_of
-from pipeline.records.runs import open_run, start_run
+from pipeline.records.runs import RunTables, open_run, start_run
 from pipeline.records.tables import read_csv
 from pipeline.records.task import metric_sha256
 from pipeline.system.console import duration, folds_at_once, run_stage, say, side_by_side_note
-from pipeline.system.errors import count_of
+from pipeline.system.errors import InputError, count_of
 from pipeline.system.files import fingerprint, write_json
 from pipeline.system.locks import owned
 from pipeline.system.places import shown
@@ -74,11 +76,13 @@ class Trained(NamedTuple):
     module: the module to keep, with the weights of the last step or their moving average
     predictions: (M, C), its predictions of the validation rows
     log: the log of all epochs
+    facts: what trained.json also records: the train score and, for a head on features, its penalty
     """
 
     module: nn.Module
     predictions: np.ndarray
-    log: TrainingLog
+    log: TrainingLog | HeadLog
+    facts: dict[str, Any] = {}
 
 
 def train_fold(
@@ -167,15 +171,37 @@ def train_fold(
     return Trained(training.kept, predictions, log)
 
 
+def train_head(
+    job: Job, tables: RunTables, data: FoldData, network: Network, compute: Compute, store: FoldStore
+) -> Trained:
+    """Fits the head to the features of the frozen backbone, which are computed first unless they are there."""
+    if compute.ranks.size > 1:
+        raise InputError("kind = 'features' needs no more than one process for each fold; leave out GPUS")
+
+    def check() -> None:
+        store.stop.leave("the features that were computed are kept")
+
+    pixels = data.val_images.pixels
+    bank = FeatureBank(job, network.module, network.preprocessing, pixels, compute, check)
+    fitted = fit_fold(job, tables, data, network.module, bank)
+    say(
+        "train",
+        f"fold {store.fold}: penalty {fitted.facts['penalty']:.0e}, the best for other train rows; with the labels of "
+        f"the nearest neighbours instead of the head, {data.metric.name} {fitted.facts['neighbours_score']:.4f}",
+    )
+    return Trained(network.module, fitted.predictions, fitted.log(store.folder), fitted.facts)
+
+
 def finish(
     job: Job, store: FoldStore, data: FoldData, trained: Trained, about: dict[str, Any], facts: dict[str, Any]
 ) -> None:
     """Draws the pictures, writes the weights and, last, trained.json; then deletes the checkpoints.
 
     about: metadata of the weights: what they were made from, and their preprocessing
-    facts: the metric and the train score, and how the fold was computed
+    facts: the metric's file, and how the fold was computed
     """
     log, fold, folder = trained.log, store.fold, store.folder
+    facts = {"metric": data.metric.name, **facts, **trained.facts}
     heading = f"{job.paths.competition}, {job.run.name}, fold {fold}"
     log.close(heading)
     draw_validation(folder, data, trained.predictions, heading)
@@ -228,7 +254,7 @@ def train(job: Job, fold: int, stop: Stop) -> None:
             f"fold {fold} of {job.run.name}: {recipe.model} on {num_images:,} images, {len(data.val_rows):,} to "
             f"validate; {device}, {count_of(settled.threads, 'thread')}{share}",
         )
-        if ranks.is_first:
+        if ranks.is_first and (recipe.kind == "network" or recipe.augment):
             draw_augmented(folder / "augmented.png", data.train_images, data.train_rows["label"].tolist())
 
         checkpoints = Checkpoints(folder / "checkpoints", {**tables.identity, "fold": fold}, ranks.is_first)
@@ -236,15 +262,18 @@ def train(job: Job, fold: int, stop: Stop) -> None:
         about = {"made_of": tables.identity, "fold": fold, "preprocessing": network.preprocessing._asdict()}
         about["pretrained"] = network.weights.as_dict() if network.weights else None
         about |= {"task": data.task.fitted_to} if data.task.fitted_to else {}
-        with stop:
-            trained = train_fold(job, module, normalize, data, compute, store)
-        sample = predict([Model(trained.module, data.task)], normalize, data.train_sample, [()], compute)[0]
-        train_score = data.task.score(data.metric, data.train_sample_targets, sample)
+        if recipe.kind == "features":
+            trained = train_head(job, tables, data, network, compute, store)
+        else:
+            with stop:
+                trained = train_fold(job, module, normalize, data, compute, store)
+            sample = predict([Model(trained.module, data.task)], normalize, data.train_sample, [()], compute)[0]
+            train_score = data.task.score(data.metric, data.train_sample_targets, sample)
+            trained = trained._replace(facts={"train_score": train_score})
         if ranks.is_first:
             machine = {"device": str(device), "beside": folds_at_once(), **settled.as_dict()}
             sha256 = metric_sha256(job.competition, job.paths)
-            score = {"metric": data.metric.name, "metric_sha256": sha256, "train_score": train_score}
-            finish(job, store, data, trained, about, {**score, **machine})
+            finish(job, store, data, trained, about, {"metric_sha256": sha256, **machine})
 
 
 def train_folds(job: Job) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.learner.arrangement import Compute
-from pipeline.learner.inference import tta_views
+from pipeline.learner.inference import views_of
 from pipeline.learner.models import Network
 from pipeline.learner.resident import train_batches, val_batches
 from pipeline.pixels.augment import eval_transforms, has_alternating_flip, train_transforms
@@ -69,7 +69,6 @@ def load_data(job: Job, tables: RunTables, fold: int, network: Network, compute:
     )
     ranks.require_divisible(order.batch_size)
     train_targets = task.targets(train_rows["label"])
-    views = len(tta_views(competition.symmetries if recipe.tta else []))
     test_rows = int((readable["split"] == "test").sum())
     return FoldData(
         train=train_batches(train_images, order, workers, device),
@@ -84,5 +83,5 @@ def load_data(job: Job, tables: RunTables, fold: int, network: Network, compute:
         train_sample_targets=task.targets(sample_rows["label"]),
         task=task.fitted(train_targets, recipe.objective),
         metric=tables.metric,
-        to_predict=views * (len(table) + competition.folds.n * test_rows),
+        to_predict=len(views_of(job)) * (len(table) + competition.folds.n * test_rows),
     )

@@ -5,17 +5,20 @@ Legend: N rows, C targets, B batch, S image side.
 
 from __future__ import annotations
 
+import copy
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import fx, nn
-from torch.fx.experimental.optimization import fuse
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pipeline.learner.arrangement import Compute
 from pipeline.learner.resident import on_device
 from pipeline.pixels.dataset import Batches
+from pipeline.records.job import Job
 from pipeline.tasks.task import Task
 
 #: The symmetries of competition.toml, as functions of inputs (B, 3, S, S).
@@ -51,6 +54,11 @@ def tta_views(symmetries: Sequence[str]) -> list[View]:
     return views
 
 
+def views_of(job: Job) -> list[View]:
+    """The views of test-time augmentation that recipe and competition allow."""
+    return tta_views(job.competition.symmetries if job.recipe.tta else [])
+
+
 def apply_view(inputs: torch.Tensor, view: View) -> torch.Tensor:
     """Applies a view to inputs (B, 3, S, S)."""
     for name in view:
@@ -58,16 +66,39 @@ def apply_view(inputs: torch.Tensor, view: View) -> torch.Tensor:
     return inputs
 
 
+class LayerTracer(fx.Tracer):
+    """Traces a module down to its layers: also those of timm that are subclasses of torch's."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, nn.Conv2d | nn.BatchNorm2d) or super().is_leaf_module(m, module_qualified_name)
+
+
 def fuse_batchnorm(module: nn.Module) -> nn.Module:
     """The module in eval mode, with each BatchNorm merged into the convolution before it (Jacob et al., 2018).
 
-    The probabilities are the same up to rounding. A module that torch.fx cannot trace is returned without this change.
+    The probabilities are the same up to rounding. The module itself does not change. A module that torch.fx cannot
+    trace is returned as it is.
     """
     module.eval()
     try:
-        return fuse(module)
-    except fx.proxy.TraceError:
+        graph = LayerTracer().trace(module)
+    except (fx.proxy.TraceError, TypeError):
         return module
+    fused = copy.deepcopy(module)
+    layers = dict(fused.named_modules())
+    calls = [node for node in graph.nodes if node.op == "call_module"]
+    times = Counter(node.target for node in calls)
+    for node in calls:
+        before = node.args[0]
+        if before not in calls or len(before.users) > 1 or times[node.target] > 1 or times[before.target] > 1:
+            continue
+        convolution, norm = layers[before.target], layers[node.target]
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            fused.set_submodule(before.target, fuse_conv_bn_eval(convolution, norm))
+            # timm's BatchNormAct2d has an activation of its own.
+            rest = [part for part in (getattr(norm, "drop", None), getattr(norm, "act", None)) if part is not None]
+            fused.set_submodule(node.target, nn.Sequential(*rest))
+    return fused
 
 
 @torch.inference_mode()

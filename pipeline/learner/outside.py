@@ -12,7 +12,7 @@ import pandas as pd
 
 from pipeline.learner.arrangement import Compute, choose_arrangement
 from pipeline.learner.device import find_device
-from pipeline.learner.inference import Model, fuse_batchnorm, predict, tta_views
+from pipeline.learner.inference import Model, fuse_batchnorm, predict, views_of
 from pipeline.learner.trained import load_folds
 from pipeline.pixels.augment import eval_transforms
 from pipeline.pixels.cache import Pixels
@@ -76,6 +76,7 @@ class Outside:
         workers = compute.workers(job.machine.workers, False)
         order = EpochBatches(len(dataset), job.recipe.batch_size)
         loader = Loader(dataset, order, workers, compute.device.type == "cuda")
-        views = tta_views(job.competition.symmetries if job.recipe.tta else [])
         models = [Model(fuse_batchnorm(module), task) for module, task in self.models] if fused else self.models
-        return np.stack(predict(models, self.normalize, WithProgress(loader, stage, "predicting"), views, compute))
+        return np.stack(
+            predict(models, self.normalize, WithProgress(loader, stage, "predicting"), views_of(job), compute)
+        )

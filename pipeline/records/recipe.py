@@ -17,8 +17,15 @@ from pipeline.system.toml import check_settings, parse_toml, read_toml
 from pipeline.tasks.objective import LossName, Objective
 
 #: Keys that older runs do not have. They count only if they are set, so that such a run stays valid.
-LATER_KEYS = ("loss", "focal_gamma", "soft_grades", "clip", "mean", "std", "interpolation")
+LATER_KEYS = ("loss", "focal_gamma", "soft_grades", "clip", "mean", "std", "interpolation", "kind", "augmented_views")
 
+
+#: The keys that have an effect with ``kind = "features"``.
+FEATURE_KEYS = {
+    "kind", "augmented_views", "model", "model_args", "pretrained", "image_size", "resize", "crop_share", "mean", "std",
+    "interpolation", "symmetries", "augment", "tta", "amp", "loss", "focal_gamma", "label_smoothing", "soft_grades",
+    "class_weights", "clip", "seed",
+}  # fmt: skip
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -26,6 +33,10 @@ Positive = Annotated[float, Field(gt=0)]
 class Recipe(Settings):
     """The keys of a recipe. Sizes are in pixels; rates and decays apply to each step; warm-up is in epochs."""
 
+    # "network": all weights learn by gradient steps. "features": the backbone is frozen, and the head is fitted to its
+    # features, exactly; only the keys of FEATURE_KEYS have an effect.
+    kind: Literal["network", "features"] = "network"
+    augmented_views: int = Field(0, ge=0, le=100)  # features: augmented views of each train image, beside the plain
     # model
     model: str  # a name of timm, torchvision/<name>, or a name in pipeline/learner/networks.py
     model_args: dict[str, Any] = {}  # keyword arguments of the model, such as drop_path_rate
@@ -77,8 +88,25 @@ class Recipe(Settings):
     mix_probability: float = Field(1, ge=0, le=1)  # probability that a batch is mixed
     seed: int = Field(0, ge=0, lt=2**32)
 
+    @model_validator(mode="before")
+    @classmethod
+    def check_feature_keys(cls, content: dict[str, Any]) -> dict[str, Any]:
+        if content.get("kind") != "features":
+            return content
+        if unused := sorted((content.keys() - FEATURE_KEYS) & cls.model_fields.keys()):
+            raise ValueError(f"{', '.join(unused)} have no effect with kind = 'features'; leave them out")
+        return {"epochs": 1, "lr": 1, **content}
+
     @model_validator(mode="after")
     def check_consistency(self) -> Recipe:
+        if self.kind == "features" and not self.pretrained:
+            raise ValueError("kind = 'features' needs pretrained weights: set pretrained = true, or to a file's path")
+        if self.kind == "features" and self.loss == "l1":
+            raise ValueError("kind = 'features' needs a smooth loss: choose loss = 'huber' or 'mse' instead of 'l1'")
+        if self.augmented_views and self.kind != "features":
+            raise ValueError("augmented_views has an effect only with kind = 'features'")
+        if self.kind == "features" and bool(self.augment) != bool(self.augmented_views):
+            raise ValueError("with kind = 'features', augment and augmented_views have an effect only together")
         if self.accumulate > self.batch_size:
             raise ValueError(f"accumulate = {self.accumulate} is more than batch_size = {self.batch_size}; lower it")
         if self.unfreeze_after is not None and not self.freeze:

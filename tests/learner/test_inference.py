@@ -60,7 +60,7 @@ def test_predictions_are_means_over_views_by_row() -> None:
     assert np.abs(of_other - probs).max() > 0.01
 
 
-@pytest.mark.parametrize("name", ["small_cnn", "resnet18", "torchvision/resnet50", "efficientnet_b0"])
+@pytest.mark.parametrize("name", ["small_cnn", "resnet18", "torchvision/resnet50", "tf_efficientnet_lite0"])
 def test_folding_batchnorm_changes_no_probability(name: str) -> None:
     torch.manual_seed(0)
     module = network(name, 3).module.eval()
@@ -82,8 +82,23 @@ def test_folding_batchnorm_changes_no_probability(name: str) -> None:
         quick = fuse_batchnorm(module)
         torch.testing.assert_close(quick(inputs).softmax(1), expected, atol=1e-5, rtol=0)
     assert expected.std(dim=0).max() > 0.01
-    if name != "efficientnet_b0":  # whose norms hold their activations
-        assert not any(isinstance(part, nn.BatchNorm2d) for part in quick.modules())
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in quick.modules())
+    assert any(isinstance(part, nn.BatchNorm2d) for part in module.modules())
+
+
+def test_a_layer_that_is_used_twice_is_left_as_it_is() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm, self.other = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+            for norm in (self.norm, self.other):
+                nn.init.uniform_(norm.weight)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.norm(self.conv(x)) + self.other(self.conv(x))
+
+    module, inputs = Twice().eval(), torch.randn(2, 3, 4, 4)
+    torch.testing.assert_close(fuse_batchnorm(module)(inputs), module(inputs))
 
 
 def test_a_module_that_cannot_be_traced_is_left_as_it_is() -> None:

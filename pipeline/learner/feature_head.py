@@ -1,0 +1,143 @@
+"""Trains the head of a fold on the features of a frozen backbone, and predicts with such heads.
+
+Legend: V views, N rows, D features, C targets.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.neighbors import KNeighborsRegressor
+from torch import nn
+
+from pipeline.learner.features import FeatureBank, linear_head
+from pipeline.learner.fold_data import FoldData
+from pipeline.learner.inference import Model, views_of
+from pipeline.learner.linear import Head, Problem, fit_with_chosen_penalty, quick_products
+from pipeline.pixels.cache import readable_rows
+from pipeline.records.job import Job
+from pipeline.records.runs import RunTables
+from pipeline.records.tables import write_csv
+from pipeline.tasks.decisions import parts_of
+from pipeline.tasks.task import Task
+
+#: Number of nearest neighbours whose labels are averaged, to compare the head with.
+NEIGHBOURS = 10
+
+
+class HeadLog:
+    """The log of a head that was fitted at once: one epoch. Like TrainingLog, it is written when it is closed."""
+
+    def __init__(self, folder: Path, row: dict[str, Any], penalties: pd.DataFrame) -> None:
+        self.folder, self.history, self.penalties = folder, [row], penalties
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The log, one row."""
+        return pd.DataFrame(self.history)
+
+    def close(self, heading: str) -> None:
+        """Writes log.csv and penalties.csv."""
+        write_csv(self.folder / "log.csv", self.table)
+        write_csv(self.folder / "penalties.csv", self.penalties)
+
+
+@dataclass(frozen=True)
+class FittedHead:
+    """A head that was fitted to the train rows of a fold.
+
+    predictions: (M, C), of the validation rows
+    row: the row of log.csv
+    penalties: penalty, and the validation loss with it, of each penalty that was tried
+    facts: penalty, train_score, and neighbours_score: that of the nearest neighbours on the validation rows
+    """
+
+    predictions: np.ndarray
+    row: dict[str, Any]
+    penalties: pd.DataFrame
+    facts: dict[str, float]
+
+    def log(self, folder: Path) -> HeadLog:
+        """The log, in the folder of a fold."""
+        return HeadLog(folder, self.row, self.penalties)
+
+
+@torch.inference_mode()
+def predict_features(head: nn.Module, task: Task, features: np.ndarray) -> np.ndarray:
+    """Predictions (N, C) float32 of a head for features (V, N, D), averaged over the views."""
+    by_view = [task.predictions(head(torch.from_numpy(of_view))) for of_view in features]
+    return torch.stack(by_view).mean(dim=0).numpy()
+
+
+class HeadOnFeatures:
+    """The head of a trained fold, with the features of all readable images."""
+
+    def __init__(self, model: Model, bank: FeatureBank, readable: pd.DataFrame) -> None:
+        self.task, self.head = model.task, linear_head(model.module, bank.job.recipe.model)
+        self.features = bank.of_views(readable, views_of(bank.job))
+
+    def predict(self, positions: np.ndarray) -> np.ndarray:
+        """Predictions (M, C) float32 of the images at these positions (M,), averaged over the views."""
+        return predict_features(self.head, self.task, self.features[:, positions])
+
+
+def fit_fold(job: Job, tables: RunTables, data: FoldData, module: nn.Module, bank: FeatureBank) -> FittedHead:
+    """Fits the head of ``module``, in place, to the train rows of a fold."""
+    began, task, recipe = time.monotonic(), data.task, job.recipe
+    readable = readable_rows(tables.manifest)
+    features = bank.of_views(readable, views_of(job))
+    train, val = (features[:, rows["position"].to_numpy()] for rows in (data.train_rows, data.val_rows))
+    seen = [*train]
+    if recipe.augmented_views:
+        in_train = readable[readable["split"] == "train"]
+        more = bank.augmented(in_train, list(job.competition.symmetries), recipe.augmented_views)
+        seen += [*more[:, pd.Index(in_train["position"]).get_indexer(data.train_rows["position"])]]
+
+    groups = data.train_rows["group"].where(data.train_rows["group"] != "", data.train_rows["image_id"])
+    parts = parts_of(data.train_rows["fold"].to_numpy(), pd.factorize(groups)[0])
+
+    def loss_of_part(part: int, head: Head) -> float:
+        here = parts == part
+        by_view = [task.predictions(head.logits(of_view[here])) for of_view in train]
+        return task.val_loss(data.train_targets[here], torch.stack(by_view).mean(dim=0).numpy())
+
+    repeated = np.tile(data.train_targets, (len(seen), 1))
+    loss = task.loss(data.train_targets, recipe.objective)
+    with quick_products(bank.compute.arrangement.threads):
+        problem = Problem(np.concatenate(seen), repeated, loss, np.tile(parts, len(seen)), loss_of_part)
+        head, tried = fit_with_chosen_penalty(problem)
+        neighbours = KNeighborsRegressor(min(NEIGHBOURS, len(data.train_rows)), metric="cosine", algorithm="brute")
+        centre = train.mean(axis=(0, 1))
+        neighbours.fit(train.mean(axis=0) - centre, data.train_targets)
+        of_neighbours = neighbours.predict(val.mean(axis=0) - centre).reshape(len(data.val_rows), -1)
+
+    layer = linear_head(module, recipe.model)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(head.weight.T))
+        layer.bias.copy_(torch.from_numpy(head.bias))
+    layer = layer.cpu()
+    of_train, of_val = (predict_features(layer, task, of_rows) for of_rows in (train, val))
+    train_score, val_score, neighbours_score = (
+        task.score(data.metric, targets, predictions)
+        for targets, predictions in (
+            (data.train_targets, of_train), (data.val_targets, of_val), (data.val_targets, of_neighbours)
+        )
+    )  # fmt: skip
+    row = {
+        "epoch": 1,
+        "train_loss": task.val_loss(data.train_targets, of_train),
+        "train_score": train_score,
+        "val_loss": task.val_loss(data.val_targets, of_val),
+        "val_score": val_score,
+        "seconds": time.monotonic() - began,
+    }
+    penalties = pd.DataFrame(tried, columns=["penalty", "val_loss"])
+    penalty = float(penalties["penalty"][penalties["val_loss"].idxmin()])
+    facts = {"penalty": penalty, "train_score": train_score, "neighbours_score": neighbours_score}
+    return FittedHead(of_val, row, penalties, facts)
