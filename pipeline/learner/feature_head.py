@@ -111,7 +111,7 @@ def fit_fold(job: Job, tables: RunTables, data: FoldData, module: nn.Module, ban
     loss = task.loss(data.train_targets, recipe.objective)
     with quick_products(bank.compute.arrangement.threads):
         problem = Problem(np.concatenate(seen), repeated, loss, np.tile(parts, len(seen)), loss_of_part)
-        head, tried = fit_with_chosen_penalty(problem)
+        head, penalty, tried = fit_with_chosen_penalty(problem)
         neighbours = KNeighborsRegressor(min(NEIGHBOURS, len(data.train_rows)), metric="cosine", algorithm="brute")
         centre = train.mean(axis=(0, 1))
         neighbours.fit(train.mean(axis=0) - centre, data.train_targets)
@@ -138,6 +138,5 @@ def fit_fold(job: Job, tables: RunTables, data: FoldData, module: nn.Module, ban
         "seconds": time.monotonic() - began,
     }
     penalties = pd.DataFrame(tried, columns=["penalty", "val_loss"])
-    penalty = float(penalties["penalty"][penalties["val_loss"].idxmin()])
     facts = {"penalty": penalty, "train_score": train_score, "neighbours_score": neighbours_score}
     return FittedHead(of_val, row, penalties, facts)

@@ -22,9 +22,12 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 #: The penalties that are tried.
-PENALTIES = tuple(10.0**exponent for exponent in range(1, -7, -1))
-#: Length of the gradient at which a fit to choose the penalty ends.
-ROUGH = 1e-3
+PENALTIES = tuple(10.0**exponent for exponent in range(1, -6, -1))
+#: Length of the gradient at which a fit ends: one to choose the penalty, and the last one, whose probabilities are then
+#: within 1e-4 of the solution.
+ROUGH, EXACT = 1e-3, 1e-5
+#: Smallest relative gain for which a weaker penalty is chosen.
+MIN_GAIN = 0.05
 #: Largest number of features in all rows, times the number of classes, for which each part of the rows is left out.
 MAX_FOR_ALL_PARTS = 5e7
 #: Above this number of features in all rows together, they are kept in float32: 1 GiB in float64.
@@ -141,7 +144,7 @@ class Objective:
         return self.slope_of(bent, step.weight)
 
 
-def fit(objective: Objective, tolerance: float = 1e-6) -> Head:
+def fit(objective: Objective, tolerance: float = EXACT) -> Head:
     """The best head, by Newton's method with conjugate gradients in a trust region (Steihaug, 1983).
 
     tolerance: length of the gradient at the end
@@ -187,28 +190,30 @@ class Problem:
     val_loss: Callable[[int, Head], float]
 
 
-def fit_with_chosen_penalty(problem: Problem) -> tuple[Head, list[tuple[float, float]]]:
+def fit_with_chosen_penalty(problem: Problem) -> tuple[Head, float, list[tuple[float, float]]]:
     """Fits a head to all rows with the penalty that is best for parts of the rows that were left out.
 
-    The penalties are tried from the strongest one, until the loss rises. If many classes would make this slow, only
-    the first part is left out.
+    The penalties are tried from the strongest one, as long as each lowers this loss by at least MIN_GAIN. If many
+    classes would make this slow, only the first part is left out.
 
-    Returns the head, and (penalty, mean loss of the parts) of each penalty that was tried.
+    Returns the head, its penalty, and (penalty, mean loss of the parts) of each penalty that was tried.
     """
     design = Design(problem.rows)
+    quick = design.rows.astype(np.float32)
     parts = np.unique(problem.parts)
     if design.rows.size * problem.targets.shape[1] > MAX_FOR_ALL_PARTS:
         parts = parts[:1]
-    inside = [problem.parts != part for part in parts]
-    heads: list[Head | None] = [None] * len(parts)
-    tried: list[tuple[float, float]] = []
+    fitted_to = [np.full(len(quick), True), *(problem.parts != part for part in parts)]
+    heads: list[Head | None] = [None] * len(fitted_to)
+    begun, tried = None, []
     for penalty in PENALTIES:
-        for place, others in enumerate(inside):
-            rows, targets = design.rows[others], problem.targets[others]
-            heads[place] = fit(Objective(rows, targets, problem.loss, penalty, heads[place]), ROUGH)
-        losses = [problem.val_loss(part, design.head(head)) for part, head in zip(parts, heads, strict=True) if head]
+        for place, rows in enumerate(fitted_to):
+            objective = Objective(quick[rows], problem.targets[rows], problem.loss, penalty, heads[place])
+            heads[place] = fit(objective, ROUGH)
+        first, *others = (head for head in heads if head is not None)
+        losses = [problem.val_loss(part, design.head(head)) for part, head in zip(parts, others, strict=True)]
         tried.append((penalty, float(np.mean(losses))))
-        if len(tried) > 1 and tried[-1][1] > tried[-2][1]:
+        if len(tried) > 1 and tried[-1][1] > (1 - MIN_GAIN) * tried[-2][1]:
             break
-    best = min(tried, key=lambda pair: pair[1])[0]
-    return design.head(fit(Objective(design.rows, problem.targets, problem.loss, best))), tried
+        begun, best = first, penalty
+    return design.head(fit(Objective(design.rows, problem.targets, problem.loss, best, begun))), best, tried
