@@ -29,6 +29,7 @@ from pipeline.learner.arrangement import Compute, computing
 from pipeline.learner.feature_head import HeadOnFeatures
 from pipeline.learner.features import FeatureBank
 from pipeline.learner.inference import Model, fuse_batchnorm, predict, views_of
+from pipeline.learner.review import review
 from pipeline.learner.trained import load_folds
 from pipeline.pixels.augment import eval_transforms
 from pipeline.pixels.cache import open_pixels, readable_rows
@@ -129,6 +130,8 @@ def run(job: Job) -> dict[int, ByKind]:
     with computing(job, num_images=0) as compute:
         compute.arrangement.set_up()
         found = predict_all(job, tables, compute)
+        if job.recipe.kind == "features" and compute.ranks.is_first:
+            review(job, tables, [by_kind["oof"] for by_kind in found.values()], compute)
     if not compute.ranks.is_first:
         return {}
 
