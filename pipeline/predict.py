@@ -29,6 +29,7 @@ from pipeline.learner.arrangement import Compute, computing
 from pipeline.learner.feature_head import HeadOnFeatures
 from pipeline.learner.features import FeatureBank
 from pipeline.learner.inference import Model, fuse_batchnorm, predict, views_of
+from pipeline.learner.models import Network
 from pipeline.learner.review import review
 from pipeline.learner.trained import load_folds
 from pipeline.pixels.augment import eval_transforms
@@ -77,7 +78,9 @@ def predictor(job: Job, tables: RunTables, compute: Compute) -> Callable[[pd.Dat
     if recipe.kind == "features":
         readable = readable_rows(tables.manifest)
         heads = {
-            fold: HeadOnFeatures(model, FeatureBank(job, model.module, preprocessing, pixels, compute), readable)
+            fold: HeadOnFeatures(
+                model, FeatureBank(job, Network(model.module, preprocessing), pixels, compute), readable
+            )
             for fold, model in trained.items()
         }
         return lambda rows, folds, doing: [heads[fold].predict(rows["position"].to_numpy()) for fold in folds]

@@ -35,12 +35,11 @@ from torch import nn
 
 from pipeline.learner.arrangement import Compute, computing, settle_arrangement
 from pipeline.learner.checkpoint import Checkpoints, require_disk_space, save_weights
-from pipeline.learner.feature_head import HeadLog, fit_fold
-from pipeline.learner.features import FeatureBank
+from pipeline.learner.feature_head import HeadLog, train_head
 from pipeline.learner.fold_data import FoldData, load_data
 from pipeline.learner.inference import Model, predict
 from pipeline.learner.inputs import Mixer
-from pipeline.learner.models import Network, build_model
+from pipeline.learner.models import build_model
 from pipeline.learner.optimizer import build_optimizer, lr_at, set_lr
 from pipeline.learner.resident import on_device
 from pipeline.learner.saving import FoldStore, Saver
@@ -50,11 +49,11 @@ from pipeline.learner.training_pictures import draw_augmented, draw_validation
 from pipeline.learner.transfer import set_frozen
 from pipeline.pixels.dataset import Interruptible
 from pipeline.records.job import Job, job_of
-from pipeline.records.runs import RunTables, open_run, start_run
+from pipeline.records.runs import open_run, start_run
 from pipeline.records.tables import read_csv
 from pipeline.records.task import metric_sha256
 from pipeline.system.console import duration, folds_at_once, run_stage, say, side_by_side_note
-from pipeline.system.errors import InputError, count_of
+from pipeline.system.errors import count_of
 from pipeline.system.files import fingerprint, write_json
 from pipeline.system.locks import owned
 from pipeline.system.places import shown
@@ -171,27 +170,6 @@ def train_fold(
     return Trained(training.kept, predictions, log)
 
 
-def train_head(
-    job: Job, tables: RunTables, data: FoldData, network: Network, compute: Compute, store: FoldStore
-) -> Trained:
-    """Fits the head to the features of the frozen backbone, which are computed first unless they are there."""
-    if compute.ranks.size > 1:
-        raise InputError("kind = 'features' needs no more than one process for each fold; leave out GPUS")
-
-    def check() -> None:
-        store.stop.leave("the features that were computed are kept")
-
-    pixels = data.val_images.pixels
-    bank = FeatureBank(job, network.module, network.preprocessing, pixels, compute, check)
-    fitted = fit_fold(job, tables, data, network.module, bank)
-    say(
-        "train",
-        f"fold {store.fold}: penalty {fitted.facts['penalty']:.0e}, the best for other train rows; with the labels of "
-        f"the nearest neighbours instead of the head, {data.metric.name} {fitted.facts['neighbours_score']:.4f}",
-    )
-    return Trained(network.module, fitted.predictions, fitted.log(store.folder), fitted.facts)
-
-
 def finish(
     job: Job, store: FoldStore, data: FoldData, trained: Trained, about: dict[str, Any], facts: dict[str, Any]
 ) -> None:
@@ -263,7 +241,8 @@ def train(job: Job, fold: int, stop: Stop) -> None:
         about["pretrained"] = network.weights.as_dict() if network.weights else None
         about |= {"task": data.task.fitted_to} if data.task.fitted_to else {}
         if recipe.kind == "features":
-            trained = train_head(job, tables, data, network, compute, store)
+            head = train_head(job, tables, data, network, compute, store)
+            trained = Trained(network.module, head.predictions, head.log, head.facts)
         else:
             with stop:
                 trained = train_fold(job, module, normalize, data, compute, store)

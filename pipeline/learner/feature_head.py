@@ -16,14 +16,19 @@ import torch
 from sklearn.neighbors import KNeighborsRegressor
 from torch import nn
 
+from pipeline.learner.arrangement import Compute
 from pipeline.learner.features import FeatureBank, linear_head
 from pipeline.learner.fold_data import FoldData
 from pipeline.learner.inference import Model, views_of
 from pipeline.learner.linear import Head, Problem, fit_with_chosen_penalty, quick_products
+from pipeline.learner.models import Network
+from pipeline.learner.saving import FoldStore
 from pipeline.pixels.cache import readable_rows
 from pipeline.records.job import Job
 from pipeline.records.runs import RunTables
 from pipeline.records.tables import write_csv
+from pipeline.system.console import say
+from pipeline.system.errors import InputError
 from pipeline.tasks.decisions import parts_of
 from pipeline.tasks.task import Task
 
@@ -53,19 +58,13 @@ class FittedHead:
     """A head that was fitted to the train rows of a fold.
 
     predictions: (M, C), of the validation rows
-    row: the row of log.csv
-    penalties: penalty, and the validation loss with it, of each penalty that was tried
+    log: its log, not yet written
     facts: penalty, train_score, and neighbours_score: that of the nearest neighbours on the validation rows
     """
 
     predictions: np.ndarray
-    row: dict[str, Any]
-    penalties: pd.DataFrame
+    log: HeadLog
     facts: dict[str, float]
-
-    def log(self, folder: Path) -> HeadLog:
-        """The log, in the folder of a fold."""
-        return HeadLog(folder, self.row, self.penalties)
 
 
 @torch.inference_mode()
@@ -87,8 +86,22 @@ class HeadOnFeatures:
         return predict_features(self.head, self.task, self.features[:, positions])
 
 
-def fit_fold(job: Job, tables: RunTables, data: FoldData, module: nn.Module, bank: FeatureBank) -> FittedHead:
-    """Fits the head of ``module``, in place, to the train rows of a fold."""
+def train_head(
+    job: Job, tables: RunTables, data: FoldData, network: Network, compute: Compute, store: FoldStore
+) -> FittedHead:
+    """Fits the head of the network, in place, to the train rows of a fold, with the penalty that suits them.
+
+    The features are computed first, unless they are there. If a signal or the clock stops that, those that were
+    computed are kept.
+    """
+    if compute.ranks.size > 1:
+        raise InputError("kind = 'features' needs only one process for each fold; leave out GPUS")
+
+    def check() -> None:
+        store.stop.leave("the features that were computed are kept")
+
+    module, pixels = network.module, data.val_images.pixels
+    bank = FeatureBank(job, network, pixels, compute, check)
     began, task, recipe = time.monotonic(), data.task, job.recipe
     readable = readable_rows(tables.manifest)
     features = bank.of_views(readable, views_of(job))
@@ -139,4 +152,9 @@ def fit_fold(job: Job, tables: RunTables, data: FoldData, module: nn.Module, ban
     }
     penalties = pd.DataFrame(tried, columns=["penalty", "val_loss"])
     facts = {"penalty": penalty, "train_score": train_score, "neighbours_score": neighbours_score}
-    return FittedHead(of_val, row, penalties, facts)
+    say(
+        "train",
+        f"fold {store.fold}: penalty {penalty:.0e}, the best for other train rows; with the labels of the nearest "
+        f"neighbours instead of the head, {data.metric.name} {neighbours_score:.4f}",
+    )
+    return FittedHead(of_val, HeadLog(store.folder, row, penalties), facts)

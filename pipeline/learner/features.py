@@ -20,12 +20,12 @@ from torch import nn
 
 from pipeline.learner.arrangement import Compute
 from pipeline.learner.inference import View, apply_view, fuse_batchnorm
+from pipeline.learner.models import Network
 from pipeline.learner.transfer import head_of, in_head
 from pipeline.pixels.augment import eval_transforms, train_transforms
 from pipeline.pixels.cache import Pixels
 from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader
 from pipeline.pixels.decode import DECODER
-from pipeline.pixels.preprocessing import Preprocessing
 from pipeline.records.job import Job
 from pipeline.system.console import duration, progress, say
 from pipeline.system.errors import InputError
@@ -68,23 +68,23 @@ class FeatureBank:
     """The features of a competition's images by one backbone.
 
     job: recipe, machine and folders
-    module, preprocessing: the network with the backbone, and the input that it expects
+    network: the network with the backbone
     pixels: the decoded images
     compute: where the backbone runs
     check: called before each batch; it may raise an exception to stop
     """
 
     def __init__(
-        self, job: Job, module: nn.Module, preprocessing: Preprocessing, pixels: Pixels, compute: Compute,
+        self, job: Job, network: Network, pixels: Pixels, compute: Compute,
         check: Callable[[], object] = lambda: None,
     ) -> None:  # fmt: skip
-        self.job, self.module, self.preprocessing = job, module, preprocessing
+        self.job, self.module, self.preprocessing = job, network.module, network.preprocessing
         self.pixels, self.compute, self.check = pixels, compute, check
         recipe = job.recipe
-        linear_head(module, recipe.model)
+        linear_head(self.module, recipe.model)
         made_of = [
-            DECODER, weights_sha256(module), recipe.model, recipe.model_args, recipe.image_size, recipe.resize,
-            recipe.cache_side, preprocessing, compute.device.type, compute.arrangement.dtype,
+            DECODER, weights_sha256(self.module), recipe.model, recipe.model_args, recipe.image_size, recipe.resize,
+            recipe.cache_side, self.preprocessing, compute.device.type, compute.arrangement.dtype,
         ]  # fmt: skip
         self.folder = job.paths.cache / f"features-{fingerprint(made_of)[:12]}"
 

@@ -13,6 +13,7 @@ import pandas as pd
 from pipeline.learner.arrangement import Compute
 from pipeline.learner.features import FeatureBank
 from pipeline.learner.inference import views_of
+from pipeline.learner.models import Network
 from pipeline.learner.trained import load_folds
 from pipeline.learner.twins import Twins, find_twins
 from pipeline.pixels.augment import eval_transforms
@@ -48,7 +49,7 @@ def review(job: Job, tables: RunTables, oof: list[Predictions], compute: Compute
     )
     rows = readable[is_train & readable["image_id"].isin(predictions.index)]
     list_mislabelled(job.run_folder, rows, predictions.loc[rows["image_id"]].to_numpy(), tables.task, images)
-    bank = FeatureBank(job, by_fold[job.folds[0]].module, preprocessing, pixels, compute)
+    bank = FeatureBank(job, Network(by_fold[job.folds[0]].module, preprocessing), pixels, compute)
     list_near_duplicates(job.run_folder, readable, bank.of_views(readable, views_of(job)).mean(axis=0), images)
 
 
@@ -86,12 +87,10 @@ def list_mislabelled(
         say("predict", "no label looks wrong")
         return
     first = order[:SHOWN]
-    titles = [
-        f"{rows['image_id'].iloc[row]}\nlabel: {rows['label'].iloc[row]}\n{task.describe(predictions[row], rule)}"
-        for row in first
-    ]
+    given = rows["image_id"] + "\nlabel: " + rows["label"] + "\npredicted: "
+    titles = [given.iloc[row] + task.describe(predictions[row], rule) for row in first]
     shots = [images[0, int(position)] for position in rows["position"].iloc[first]]
-    heading = f"labels that look wrong: the first {len(first)} of {len(order):,}, each with the out-of-fold prediction"
+    heading = f"labels that look wrong: {len(first)} of {len(order):,}"
     save_grid(picture, shots, titles, 5, heading)
     say("predict", f"{count_of(len(table), 'label')} may be wrong: look at them in {shown(picture)} and .csv")
 
@@ -117,8 +116,8 @@ def list_near_duplicates(folder: Path, readable: pd.DataFrame, features: np.ndar
             shots.append(images[0, position])
             name = row[f"label_{side}"] or row[f"split_{side}"]
             titles.append(f"{row[f'image_id_{side}']}\n{name}, {agreement:.2f}")
-    heading = f"near-duplicates: the first {min(SHOWN, len(twins))} of {len(twins):,} pairs, side by side"
-    save_grid(picture, shots, titles, 8, heading)
+    heading = f"near-duplicates: {min(SHOWN, len(twins))} of {count_of(len(twins), 'pair')}"
+    save_grid(picture, shots, titles, min(8, max(4, len(shots))), heading)
     in_train = table[(table["split_1"] == "train") & (table["split_2"] == "train")]
     across = int((table["split_1"] != table["split_2"]).sum())
     unequal = int((in_train["label_1"] != in_train["label_2"]).sum())

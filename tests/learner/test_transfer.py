@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import urllib.error
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,15 +14,14 @@ import torch
 import torchvision
 from torch import nn
 
-from pipeline.learner import transfer
 from pipeline.learner.models import Network, build_model
 from pipeline.learner.optimizer import build_optimizer, set_lr
-from pipeline.learner.transfer import head_of, set_frozen
+from pipeline.learner.transfer import head_of, renew_head, set_frozen
 from pipeline.pixels.preprocessing import MINUS_ONE_TO_ONE
 from pipeline.records.paths import Paths
 from pipeline.records.recipe import Recipe
 from pipeline.system.errors import FoldwiseError
-from tests.conftest import Failure, Stage, start_stage
+from tests.conftest import Stage
 
 
 def recipe(model: str = "resnet18", **changes: object) -> Recipe:
@@ -107,35 +106,23 @@ def test_files_that_do_not_serve(weights: Path, model: str, file: str, said: str
     assert "\n" not in str(fault.value) and file in str(fault.value)
 
 
-@pytest.mark.parametrize(
-    ("model", "fetched", "named"),
-    [
-        ("resnet18", "timm.create_model", "resnet18.a1_in1k.safetensors"),
-        ("torchvision/resnet18", "torchvision.models.WeightsEnum.get_state_dict", "resnet18-f37072fd.pth"),
-    ],
-)
-def test_a_hub_that_cannot_be_reached_names_the_file_and_its_place(
-    model: str, fetched: str, named: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(transfer, "WEIGHTS", tmp_path)
-    create = timm.create_model
+#: A model of each family, small.
+FAMILIES = [
+    "resnet10t", "tf_efficientnet_lite0", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224",
+    "regnetx_002", "swin_tiny_patch4_window7_224", "densenet121", "torchvision/mobilenet_v2",
+    "torchvision/squeezenet1_1", "foldwise/resnet18", "small_cnn",
+]  # fmt: skip
 
-    def unreachable(*args: object, **options: object) -> nn.Module:
-        if options.get("pretrained") is False or (fetched.startswith("timm") and "pretrained" not in options):
-            return create(*args, **options)
-        if "pretrained_cfg_overlay" in options:
-            return create(*args, **options)
-        raise urllib.error.URLError("no route to host")
 
-    monkeypatch.setattr(fetched, unreachable)
-    with pytest.raises(FoldwiseError, match=r"no route to host.*download https://") as fault:
-        network(model, True)
-    assert named in str(fault.value) and "\n" not in str(fault.value)
-    source = weights / ("resnet18.pth" if named.endswith("pth") else "resnet18.safetensors")
-    (tmp_path / named).write_bytes(source.read_bytes())  # where the sentence says
-    module = network(model, True).module
-    state = safetensors.torch.load_file(weights / "resnet18.safetensors")
-    assert torch.equal(module.state_dict()["layer4.1.conv2.weight"], state["layer4.1.conv2.weight"])
+@pytest.mark.parametrize("model", FAMILIES)
+def test_the_first_loss_of_a_new_head_is_that_of_equal_predictions(model: str) -> None:
+    torch.manual_seed(0)
+    module = build_model(recipe(model, image_size=64), 7).module.train()  # so that BatchNorm sees these images
+    renew_head(module)
+    with torch.inference_mode():
+        logits = module(torch.randn(8, 3, 64, 64))
+    loss = nn.functional.cross_entropy(logits, torch.arange(8) % 7)
+    assert float(loss) == pytest.approx(math.log(7), rel=0.05) and float(logits.std()) > 0
 
 
 def steps(module: nn.Module, options: Recipe, number: int = 3) -> None:
@@ -213,23 +200,3 @@ def test_a_fold_trained_from_the_checkpoint_of_another(split: Paths, stage: Stag
     other[-1] ^= 1
     source.write_bytes(other)  # weights, but others: the folds of one run would not be alike
     assert "start from the same weights" in failure("train", "--fold", "2", "--set", *settings)
-
-
-def test_no_network(
-    split: Paths, failure: Failure, root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    for name, value in {
-        "HF_HUB_OFFLINE": "1",
-        "HF_HOME": "hf",
-        "TORCH_HOME": "torch",
-        "https_proxy": "nowhere:1",
-    }.items():
-        monkeypatch.setenv(name, str(tmp_path / value) if name.endswith("HOME") else value)
-    for model in ("resnet18", "torchvision/resnet18"):
-        process = start_stage(
-            root, "train", "--fold", "0", "--set", f"model={model}", "pretrained=true", "model_args={}"
-        )
-        _, err = process.communicate(timeout=90)
-        assert process.returncode == 1, err
-        assert f"the pretrained weights of '{model}' cannot be downloaded" in err and "Traceback" not in err
-        assert 'SET="pretrained=false"' in err

@@ -1,0 +1,53 @@
+"""Which labels look wrong, and which images are nearly the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.learner.review import doubts
+from pipeline.records.paths import Paths
+from pipeline.tasks.classification import Classification
+from pipeline.tasks.multilabel import Multilabel
+from pipeline.tasks.regression import Regression
+from tests.conftest import Stage, write_image
+from tests.learner.test_feature_head import RUN
+
+
+def decode_file(path: Path) -> np.ndarray:
+    image = cv2.imread(str(path))
+    assert image is not None
+    return np.asarray(image)
+
+
+def test_doubt_of_each_kind_of_task() -> None:
+    classes = np.array([[0.9, 0.1], [0.3, 0.7]])
+    np.testing.assert_allclose(doubts(Classification(["a", "b"]), np.eye(2)[[0, 0]], classes), [0.1, 0.7])
+    np.testing.assert_allclose(doubts(Multilabel(["a", "b"]), np.array([[1, 0], [1, 1]]), classes), [0.1, 0.7])
+    np.testing.assert_allclose(doubts(Regression(["n"]), np.array([[0.0], [10]]), np.array([[2.0], [10]])), [0.2, 0])
+
+
+def test_a_wrong_label_and_a_copy_in_test_are_listed(
+    root: Path, shapes: Paths, stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = shapes.home / "raw"
+    wrong = raw / "train" / "square_101.png"  # a circle
+    write_image(wrong, decode_file(raw / "train" / "circle_2.png")[:, ::-1])
+    write_image(raw / "test" / "7.png", decode_file(raw / "train" / "square_5.png")[:, ::-1])
+    for name in ("prepare", "manifest", "folds"):
+        stage(name)
+    for fold in "012":
+        stage("train", "--fold", fold, "--threads", "1", *RUN)
+    stage("predict", *RUN)
+    folder = next(shapes.runs.glob("features*"))
+    listed = pd.read_csv(folder / "mislabelled.csv", dtype=str)
+    assert "square_101" in listed["image_id"].tolist() or "101" in listed["image_id"].tolist()
+    assert (folder / "mislabelled.png").exists() and (folder / "near_duplicates.png").exists()
+    pairs = pd.read_csv(folder / "near_duplicates.csv", dtype=str, keep_default_na=False)
+    across = pairs[pairs["split_1"] != pairs["split_2"]]
+    assert ("5", "7") in set(zip(across["image_id_1"], across["image_id_2"], strict=True))
+    assert "across train and test" in capsys.readouterr().out
