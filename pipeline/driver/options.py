@@ -32,7 +32,7 @@ VERBS = {
     "classify": "classify an image (IMAGE=photo.jpg) or a folder with the trained folds, and draw the result",
     "results": "update the table of the five tutorials in tests/benchmarks/README.md",
     "doctor": "check this machine and this project; print what is wrong and what to do",
-    "clean": "delete pixel caches and dry runs; runs and submissions stay",
+    "clean": "delete caches of pixels and features, and dry runs; runs and submissions stay",
     "help": "print this page",
 }
 VARIABLES = (

@@ -208,10 +208,12 @@ Without make: python -m pipeline submit COMPETITION=digits"""
 
 
 def clean(plan_only: bool) -> None:
-    """Deletes pixel caches and dry runs, which it finds by the names that Foldwise gives them."""
+    """Deletes caches of pixels and features, and dry runs, which it finds by the names that Foldwise gives them."""
     for name in known_competitions():
         dry = Paths(name, dry_run=True)
-        doomed = [*Paths(name).cache.glob("side*.u8"), *dry.cache.glob("side*.u8"), *dry.runs.glob("*")]
+        caches = [Paths(name).cache, dry.cache]
+        doomed = [path for cache in caches for kind in ("side*.u8", "features-*") for path in cache.glob(kind)]
+        doomed += dry.runs.glob("*")
         doomed += [dry.manifest, dry.manifest_record, dry.problems, dry.contact_sheet, dry.test_labels]
         doomed += [dry.folds, dry.folds_record, *dry.submissions.glob("*.csv"), *dry.submissions.glob("*.json")]
         for path in (path for path in doomed if path.exists()):

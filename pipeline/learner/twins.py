@@ -137,4 +137,7 @@ def least_agreement(twins: list[Twins]) -> float:
         for row in pair[:2]:
             best[row] = max(best.get(row, -1), pair.agreement)
     different = [pair.agreement for pair in twins if pair.agreement < min(best[pair.one], best[pair.other])]
-    return max(LEAST, float(np.quantile(different, 0.995)) + MARGIN) if different else LEAST
+    if not different:
+        return LEAST
+    high = float(np.quantile(different, 0.995))
+    return max(LEAST, high + min(MARGIN, (1 - high) / 2))
