@@ -34,6 +34,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from pipeline.learner.arrangement import Compute, computing, settle_arrangement
+from pipeline.learner.blocks import frozen_in
 from pipeline.learner.checkpoint import Checkpoints, require_disk_space, save_weights
 from pipeline.learner.feature_head import HeadLog, train_head
 from pipeline.learner.fold_data import FoldData, load_data
@@ -117,7 +118,7 @@ def train_fold(
 
     first_epoch = len(training.history)
     for epoch in range(first_epoch, recipe.epochs):
-        set_frozen(module, recipe.is_frozen(epoch))
+        set_frozen(module, frozen_in(module, recipe, epoch))
         if epoch in (first_epoch, recipe.unfreeze_after):
             replica = ranks.replicate(module)
         done = len(training.losses)  # steps of this epoch before it was interrupted
@@ -244,6 +245,8 @@ def train(job: Job, fold: int, stop: Stop) -> None:
             head = train_head(job, tables, data, network, compute, store)
             trained = Trained(network.module, head.predictions, head.log, head.facts)
         else:
+            if recipe.head_first:
+                train_head(job, tables, data, network, compute, store)
             with stop:
                 trained = train_fold(job, module, normalize, data, compute, store)
             sample = predict([Model(trained.module, data.task)], normalize, data.train_sample, [()], compute)[0]

@@ -5,6 +5,7 @@ Legend: V views, N rows, D features, C targets.
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,7 @@ def train_head(
     computed are kept.
     """
     if compute.ranks.size > 1:
-        raise InputError("kind = 'features' needs only one process for each fold; leave out GPUS")
+        raise InputError("features need only one process for each fold; leave out GPUS")
 
     def check() -> None:
         store.stop.leave("the features that were computed are kept")
@@ -134,7 +135,7 @@ def train_head(
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(head.weight.T))
         layer.bias.copy_(torch.from_numpy(head.bias))
-    layer = layer.cpu()
+    layer = copy.deepcopy(layer).cpu()
     of_train, of_val = (predict_features(layer, task, of_rows) for of_rows in (train, val))
     train_score, val_score, neighbours_score = (
         task.score(data.metric, targets, predictions)

@@ -60,6 +60,17 @@ def build_model(recipe: Recipe, num_classes: int, pretrained: bool | str = False
     Raises FoldwiseError for an unknown name (with the nearest known name), for an argument that the builder does not
     take, and for weights that cannot be downloaded, are damaged, or have another architecture.
     """
+    network = build_network(recipe, num_classes, pretrained)
+    if recipe.grad_checkpointing:
+        switch: Any = getattr(network.module, "set_grad_checkpointing", None)
+        if switch is None:
+            raise InputError(f"grad_checkpointing needs a model of timm, which '{recipe.model}' is not; leave it out")
+        switch(True)
+    return network
+
+
+def build_network(recipe: Recipe, num_classes: int, pretrained: bool | str) -> Network:
+    """As ``build_model``, but always without gradient checkpointing."""
     name = recipe.model
     module, preprocessing = build_from_scratch(recipe, num_classes)
     if not pretrained:

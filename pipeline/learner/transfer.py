@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,17 +25,17 @@ def in_head(name: str, head: list[str]) -> bool:
     return any(name == layer or name.startswith(f"{layer}.") for layer in head)
 
 
-def set_frozen(module: nn.Module, frozen: bool) -> None:
-    """Sets train mode; if ``frozen``, only the head learns, else all weights do.
+def set_frozen(module: nn.Module, frozen: Callable[[str], bool]) -> None:
+    """Sets train mode; the parameters for whose names ``frozen`` is true do not learn.
 
-    A frozen backbone has no gradients and keeps its BatchNorm statistics, so that it stays bit-identical.
+    They have no gradients, and BatchNorms of which all parameters are frozen keep their statistics, so that a frozen
+    part of the network stays bit-identical.
     """
     module.train()
-    head = head_of(module)
     for name, parameter in module.named_parameters():
-        parameter.requires_grad_(not frozen or in_head(name, head))
+        parameter.requires_grad_(not frozen(name))
     for name, part in module.named_modules():
-        if frozen and isinstance(part, _NormBase) and not in_head(name, head):
+        if isinstance(part, _NormBase) and frozen(f"{name}.weight"):
             part.eval()
 
 

@@ -17,7 +17,20 @@ from pipeline.system.toml import check_settings, parse_toml, read_toml
 from pipeline.tasks.objective import LossName, Objective
 
 #: Keys that older runs do not have. They count only if they are set, so that such a run stays valid.
-LATER_KEYS = ("loss", "focal_gamma", "soft_grades", "clip", "mean", "std", "interpolation", "kind", "augmented_views")
+LATER_KEYS = (
+    "loss",
+    "focal_gamma",
+    "soft_grades",
+    "clip",
+    "mean",
+    "std",
+    "interpolation",
+    "kind",
+    "augmented_views",
+    "freeze_blocks",
+    "head_first",
+    "grad_checkpointing",
+)
 
 
 #: The keys that have an effect with ``kind = "features"``.
@@ -42,6 +55,10 @@ class Recipe(Settings):
     model_args: dict[str, Any] = {}  # keyword arguments of the model, such as drop_path_rate
     pretrained: bool | str = False  # true: from data/weights/, a package or the hub; else the path of a file
     freeze: bool = False  # only the head learns; the backbone and the statistics of its BatchNorm do not change
+    freeze_blocks: int = Field(0, ge=0)  # number of blocks, from the input on, that never change
+    # The head starts as if kind = "features" had fitted it, so as not to spoil the backbone (Kumar et al., 2022).
+    head_first: bool = False
+    grad_checkpointing: bool = False  # timm's models: less memory for more time; the result is the same
     unfreeze_after: int | None = Field(None, ge=0)  # with freeze: number of epochs after which all weights learn
     # pixels
     image_size: int = Field(ge=4, le=2048)  # side of the square images for validation and prediction
@@ -63,7 +80,9 @@ class Recipe(Settings):
     epochs: int = Field(ge=1)
     batch_size: int = Field(64, ge=1)  # images per optimizer step
     accumulate: int = Field(1, ge=1)  # number of parts in which a batch passes through the model
-    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    optimizer: Literal["adam", "adamw", "sgd"] | Annotated[str, Field(pattern="^timm/")] = (
+        "adamw"  # such as "timm/lion"
+    )
     lr: float = Field(gt=0)
     head_lr_scale: float = Field(1, gt=0)  # learning rate of the head / lr
     layer_decay: float = Field(1, gt=0, le=1)  # learning rate of a layer / that of the next (Clark et al., 2020)
@@ -103,6 +122,12 @@ class Recipe(Settings):
             raise ValueError("kind = 'features' needs pretrained weights: set pretrained = true, or to a file's path")
         if self.kind == "features" and self.loss == "l1":
             raise ValueError("kind = 'features' needs a smooth loss: choose loss = 'huber' or 'mse' instead of 'l1'")
+        if self.head_first and not self.pretrained:
+            raise ValueError("head_first needs pretrained weights: set pretrained = true, or to the path of a file")
+        if self.head_first and self.loss == "l1":
+            raise ValueError("head_first needs a smooth loss: choose loss = 'huber' or 'mse' instead of 'l1'")
+        if self.freeze_blocks and self.freeze and self.unfreeze_after is None:
+            raise ValueError("freeze_blocks has no effect with freeze = true, which freezes all blocks but the head")
         if self.augmented_views and self.kind != "features":
             raise ValueError("augmented_views has an effect only with kind = 'features'")
         if self.kind == "features" and bool(self.augment) != bool(self.augmented_views):

@@ -14,6 +14,7 @@ import torch
 import torchvision
 from torch import nn
 
+from pipeline.learner.blocks import frozen_in
 from pipeline.learner.models import Network, build_model
 from pipeline.learner.optimizer import build_optimizer, set_lr
 from pipeline.learner.transfer import head_of, renew_head, set_frozen
@@ -141,15 +142,15 @@ def steps(module: nn.Module, options: Recipe, number: int = 3) -> None:
 )
 def test_a_frozen_backbone_changes_by_no_bit(model: str, optimizer: str) -> None:
     torch.manual_seed(0)
-    options = recipe(model, optimizer=optimizer, lr=1e-2, weight_decay=0.1)
+    options = recipe(model, optimizer=optimizer, lr=1e-2, weight_decay=0.1, freeze=True)
     module = build_model(options, 3).module
     before = {key: value.clone() for key, value in module.state_dict().items()}
-    set_frozen(module, True)
+    set_frozen(module, frozen_in(module, options, 0))
     steps(module, options)
     changed = {key for key, value in module.state_dict().items() if not torch.equal(value, before[key])}
     head = head_of(module)[0]
     assert changed == {f"{head}.weight", f"{head}.bias"}
-    set_frozen(module, False)
+    set_frozen(module, lambda _: False)
     steps(module, options)
     after = module.state_dict()
     assert all(not torch.equal(after[key], before[key]) for key in before if key.endswith(("weight", "running_mean")))
@@ -175,8 +176,10 @@ def test_layers_further_down_learn_more_slowly_as_timm_has_it() -> None:
         for parameter in group["params"]
     }
     assert scales == expected and len(set(scales.values())) > 4 and scales[id(module.get_parameter("fc.bias"))] == 1
-    with pytest.raises(FoldwiseError, match="layer_decay needs a timm model"):
-        build_optimizer(network("lenet").module, recipe("lenet", layer_decay=0.5), torch.device("cpu"))
+    lenet = network("lenet").module
+    optimizer = build_optimizer(lenet, recipe("lenet", layer_decay=0.5), torch.device("cpu"))
+    scales = {id(parameter): group["lr_scale"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert [scales[id(part.weight)] for part in lenet.children() if hasattr(part, "weight")] == [1 / 16, 1 / 8, 1 / 4, 1 / 2, 1]
 
 
 def test_a_fold_trained_from_the_checkpoint_of_another(split: Paths, stage: Stage, failure: Callable[..., str]) -> None:
