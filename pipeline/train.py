@@ -118,7 +118,7 @@ def train_fold(
 
     first_epoch = len(training.history)
     for epoch in range(first_epoch, recipe.epochs):
-        set_frozen(module, frozen_in(module, recipe, epoch))
+        set_frozen(module, frozen_in(module, recipe, epoch), recipe.freeze_statistics)
         if epoch in (first_epoch, recipe.unfreeze_after):
             replica = ranks.replicate(module)
         done = len(training.losses)  # steps of this epoch before it was interrupted

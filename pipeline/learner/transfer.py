@@ -25,17 +25,17 @@ def in_head(name: str, head: list[str]) -> bool:
     return any(name == layer or name.startswith(f"{layer}.") for layer in head)
 
 
-def set_frozen(module: nn.Module, frozen: Callable[[str], bool]) -> None:
+def set_frozen(module: nn.Module, frozen: Callable[[str], bool], statistics: bool = False) -> None:
     """Sets train mode; the parameters for whose names ``frozen`` is true do not learn.
 
-    They have no gradients, and BatchNorms of which all parameters are frozen keep their statistics, so that a frozen
-    part of the network stays bit-identical.
+    They have no gradients, and their BatchNorms keep their statistics, so that a frozen part of the network stays
+    bit-identical. With ``statistics``, all BatchNorms do.
     """
     module.train()
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(not frozen(name))
     for name, part in module.named_modules():
-        if isinstance(part, _NormBase) and frozen(f"{name}.weight"):
+        if isinstance(part, _NormBase) and (statistics or frozen(f"{name}.weight")):
             part.eval()
 
 

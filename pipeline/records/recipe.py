@@ -18,19 +18,9 @@ from pipeline.tasks.objective import LossName, Objective
 
 #: Keys that older runs do not have. They count only if they are set, so that such a run stays valid.
 LATER_KEYS = (
-    "loss",
-    "focal_gamma",
-    "soft_grades",
-    "clip",
-    "mean",
-    "std",
-    "interpolation",
-    "kind",
-    "augmented_views",
-    "freeze_blocks",
-    "head_first",
-    "grad_checkpointing",
-)
+    "loss", "focal_gamma", "soft_grades", "clip", "mean", "std", "interpolation", "kind", "augmented_views",
+    "freeze_blocks", "freeze_statistics", "head_first", "grad_checkpointing",
+)  # fmt: skip
 
 
 #: The keys that have an effect with ``kind = "features"``.
@@ -56,6 +46,7 @@ class Recipe(Settings):
     pretrained: bool | str = False  # true: from data/weights/, a package or the hub; else the path of a file
     freeze: bool = False  # only the head learns; the backbone and the statistics of its BatchNorm do not change
     freeze_blocks: int = Field(0, ge=0)  # number of blocks, from the input on, that never change
+    freeze_statistics: bool = False  # all BatchNorms keep their statistics, as with small batches or few images
     # The head starts as if kind = "features" had fitted it, so as not to spoil the backbone (Kumar et al., 2022).
     head_first: bool = False
     grad_checkpointing: bool = False  # timm's models: less memory for more time; the result is the same

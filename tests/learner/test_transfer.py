@@ -179,7 +179,13 @@ def test_layers_further_down_learn_more_slowly_as_timm_has_it() -> None:
     lenet = network("lenet").module
     optimizer = build_optimizer(lenet, recipe("lenet", layer_decay=0.5), torch.device("cpu"))
     scales = {id(parameter): group["lr_scale"] for group in optimizer.param_groups for parameter in group["params"]}
-    assert [scales[id(part.weight)] for part in lenet.children() if hasattr(part, "weight")] == [1 / 16, 1 / 8, 1 / 4, 1 / 2, 1]
+    assert [scales[id(part.weight)] for part in lenet.children() if hasattr(part, "weight")] == [
+        1 / 16,
+        1 / 8,
+        1 / 4,
+        1 / 2,
+        1,
+    ]
 
 
 def test_a_fold_trained_from_the_checkpoint_of_another(split: Paths, stage: Stage, failure: Callable[..., str]) -> None:

