@@ -30,10 +30,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from timm.utils import ModelEmaV3
 from torch import nn
 
 from pipeline.learner.arrangement import Compute, computing, settle_arrangement
+from pipeline.learner.averages import average_of
 from pipeline.learner.blocks import frozen_in
 from pipeline.learner.checkpoint import Checkpoints, require_disk_space, save_weights
 from pipeline.learner.feature_head import HeadLog, train_head
@@ -100,11 +100,11 @@ def train_fold(
     loss_of, mix = task.loss(data.train_targets, recipe.objective).to(compute.device), Mixer(recipe)
     targets_of = torch.from_numpy(data.train_targets).to(compute.device)
     lr_of = partial(lr_at, steps_per_epoch=steps, recipe=recipe)
-    ema = ModelEmaV3(module, decay=recipe.ema_decay, use_warmup=True) if recipe.ema_decay else None
+    average = average_of(module, recipe, steps)
     optimizer, scaler = build_optimizer(module, recipe, compute.device), precision.scaler
 
     scored = rows_to_score(len(data.train_targets), len(task.target_names), recipe.seed)
-    training = Training(module, ema.module if ema else module, optimizer, scaler, scored)
+    training = Training(module, average.module if average else module, optimizer, scaler, scored)
     require_disk_space(store.folder, training)
     with ranks.first_rank_first():
         store.checkpoints.restore(training, compute.device)
@@ -146,8 +146,8 @@ def train_fold(
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
-            if ema:
-                ema.update(module, step=step)
+            if average:
+                average.update(module, step=step)
 
             # Save if a checkpoint is due; if asked to stop, save and stop.
             training.add(*ranks.gather_step(torch.stack(losses).sum(), torch.cat(logits), rows, batch_size))

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.neighbors import KNeighborsRegressor
 from torch import nn
 
 from pipeline.learner.arrangement import Compute
@@ -95,6 +94,8 @@ def train_head(
     The features are computed first, unless they are there. If a signal or the clock stops that, those that were
     computed are kept.
     """
+    from sklearn.neighbors import KNeighborsRegressor  # here, since its import takes a second
+
     if compute.ranks.size > 1:
         raise InputError("features need only one process for each fold; leave out GPUS")
 

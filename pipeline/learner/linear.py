@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 from torch import nn
 
@@ -149,6 +148,8 @@ def fit(objective: Objective, tolerance: float = EXACT) -> Head:
 
     tolerance: length of the gradient at the end
     """
+    from scipy.optimize import minimize  # here, since its import takes time that other runs do not need
+
     found = minimize(
         objective.value_and_gradient, objective.flat(objective.start), jac=True, hessp=objective.curvature,
         method="trust-ncg",

@@ -19,7 +19,8 @@ from pipeline.tasks.objective import LossName, Objective
 #: Keys that older runs do not have. They count only if they are set, so that such a run stays valid.
 LATER_KEYS = (
     "loss", "focal_gamma", "soft_grades", "clip", "mean", "std", "interpolation", "kind", "augmented_views",
-    "freeze_blocks", "freeze_statistics", "head_first", "grad_checkpointing",
+    "freeze_blocks", "freeze_statistics", "head_first", "grad_checkpointing", "average_last",
+    "average_spacing",
 )  # fmt: skip
 
 
@@ -83,6 +84,8 @@ class Recipe(Settings):
     warmup_epochs: float = Field(0, ge=0)  # limited to half of the epochs
     clip_grad: float = Field(0, ge=0)  # maximum norm of the gradient; 0 = off
     ema_decay: float = Field(0, ge=0, lt=1)  # decay of the exponential moving average of the weights; 0 = off
+    average_last: int = Field(0, ge=0, le=1000)  # number of checkpoints, up to the last, whose mean is kept; 0 = off
+    average_spacing: float = Field(1, gt=0)  # epochs between these checkpoints
     sync_batchnorm: bool = False  # if a fold uses several GPUs: statistics of the whole batch, not of each GPU's part
     amp: Literal["auto", "bf16", "fp16", "off"] = "auto"  # autocast on CUDA; auto: bf16 if the GPU has it, else fp16
     # loss
@@ -119,6 +122,10 @@ class Recipe(Settings):
             raise ValueError("head_first needs a smooth loss: choose loss = 'huber' or 'mse' instead of 'l1'")
         if self.freeze_blocks and self.freeze and self.unfreeze_after is None:
             raise ValueError("freeze_blocks has no effect with freeze = true, which freezes all blocks but the head")
+        if self.average_last and self.ema_decay:
+            raise ValueError("average_last and ema_decay are two averages of the weights; set one of them to 0")
+        if self.average_spacing != 1 and not self.average_last:
+            raise ValueError("average_spacing has an effect only with average_last")
         if self.augmented_views and self.kind != "features":
             raise ValueError("augmented_views has an effect only with kind = 'features'")
         if self.kind == "features" and bool(self.augment) != bool(self.augmented_views):

@@ -70,6 +70,7 @@ NEEDS_HUB = "needs the hub's weights; not run here"
 NEEDS_GPU = "needs a GPU; none was available"
 ROWS = [
     Row("0 cats/dogs in folders", "–", "ResNet-50, pretrained", "cats-dogs", "resnet50_transfer", missing=NEEDS_HUB),
+    Row("", "", "EfficientNet-Lite0 instead, frozen, head fitted", "cats-dogs", "features"),
     Row("1 hand signs", "94 to 96.7 % (public)", "ResNet-34 from blocks, fold 0", "signs", "resnet34_scratch", "0"),
     Row("", "", "recommended: small CNN, five folds", "signs"),
     Row("2 cats/dogs by regex", "–", "LeNet, fold 0", "dogs-vs-cats", "lenet", "0"),
@@ -80,9 +81,12 @@ ROWS = [
     Row("", "", "with BatchNorm", "cifar-10", "cnn_batchnorm", "0"),
     Row("", "", "recommended: fast CNN, fold 0", "cifar-10", "", "0"),
     Row("", "", "frozen ResNet-18, pretrained", "cifar-10", "resnet18_frozen", "0", missing=NEEDS_HUB),
+    Row("", "", "frozen EfficientNet-Lite0 instead, fold 0", "cifar-10", "features", "0", ["image_size=112"]),
     Row("4 hotdog", "–", "small CNN from scratch, five folds", "hotdog"),
     Row("", "", "fine-tuned from CIFAR-10, head x10", "hotdog", settings=["lr=3e-4", "head_lr_scale=10", FROM_CIFAR]),
     Row("", "", "fine-tuned from ImageNet, head x10", "hotdog", "resnet18_finetune", missing=NEEDS_HUB),
+    Row("", "", "EfficientNet-Lite0 instead, frozen, head fitted", "hotdog", "features"),
+    Row("", "", "EfficientNet-Lite0 instead, fine-tuned", "hotdog", "finetune"),
     Row("on a GPU", "–", "CIFAR-10, 30,000 images, fold 0", "cifar-10", "gpu_strong", "0", missing=NEEDS_GPU),
     Row("", "", "dogs-vs-cats, five folds", "dogs-vs-cats", "gpu_strong", missing=NEEDS_GPU),
 ]  # fmt: skip

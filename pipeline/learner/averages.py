@@ -1,0 +1,53 @@
+"""Averages of a network's weights over the steps of its training: the weights to keep.
+
+None of them is chosen by a score, so that the out-of-fold score stays honest.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from pipeline.records.recipe import Recipe
+
+
+class LastAverage(nn.Module):
+    """The mean of the weights and buffers at a few fixed steps at the end of the training (LAWA, Kaddour, 2022).
+
+    Before the first of these steps, it is the module at the end of the last epoch.
+
+    module: the mean so far
+    """
+
+    def __init__(self, module: nn.Module, recipe: Recipe, steps: int) -> None:
+        """steps: number of steps of an epoch"""
+        super().__init__()
+        self.module = copy.deepcopy(module).eval()
+        self.steps, total = steps, recipe.epochs * steps
+        gap = max(1, round(recipe.average_spacing * steps))
+        self.averaged = [step for step in range(total - 1, -1, -gap)][: recipe.average_last][::-1]
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Includes the module after a step, if its turn has come."""
+        if step in self.averaged:
+            share = 1 / (self.averaged.index(step) + 1)
+        elif step < self.averaged[0] and (step + 1) % self.steps == 0:
+            share = 1.0
+        else:
+            return
+        for mean, value in zip(self.module.state_dict().values(), module.state_dict().values(), strict=True):
+            if mean.is_floating_point() and share < 1:
+                mean.lerp_(value, share)
+            else:
+                mean.copy_(value)
+
+
+def average_of(module: nn.Module, recipe: Recipe, steps: int) -> ModelEmaV3 | LastAverage | None:
+    """The average that the recipe asks for, with ``update(module, step)`` and ``module``; None for no average."""
+    if recipe.average_last:
+        return LastAverage(module, recipe, steps)
+    return ModelEmaV3(module, decay=recipe.ema_decay, use_warmup=True) if recipe.ema_decay else None
