@@ -26,10 +26,8 @@ import numpy as np
 import pandas as pd
 
 from pipeline.learner.arrangement import Compute, computing
-from pipeline.learner.feature_head import HeadOnFeatures
-from pipeline.learner.features import FeatureBank
+from pipeline.learner.feature_head import HeadsOnFeatures
 from pipeline.learner.inference import Model, fuse_batchnorm, predict, views_of
-from pipeline.learner.models import Network
 from pipeline.learner.review import review
 from pipeline.learner.trained import load_folds
 from pipeline.pixels.augment import eval_transforms
@@ -76,14 +74,9 @@ def predictor(job: Job, tables: RunTables, compute: Compute) -> Callable[[pd.Dat
     pixels = open_pixels(job.paths, readable_rows(tables.manifest), recipe.cache_side, "predict")
     trained, preprocessing = load_folds(job, job.folds, tables.identity, tables.task)
     if recipe.kind == "features":
-        readable = readable_rows(tables.manifest)
-        heads = {
-            fold: HeadOnFeatures(
-                model, FeatureBank(job, Network(model.module, preprocessing), pixels, compute), readable
-            )
-            for fold, model in trained.items()
-        }
-        return lambda rows, folds, doing: [heads[fold].predict(rows["position"].to_numpy()) for fold in folds]
+        heads = HeadsOnFeatures(job, trained, preprocessing, pixels, compute)
+        features = heads.features(readable_rows(tables.manifest))
+        return lambda rows, folds, doing: heads.predict(features, rows["position"].to_numpy(), folds)
     models = {fold: Model(compute.place(fuse_batchnorm(module)), task) for fold, (module, task) in trained.items()}
     transforms = eval_transforms(recipe, preprocessing)
     workers = compute.workers(job.machine.workers, pixels.cached is not None)
@@ -133,8 +126,6 @@ def run(job: Job) -> dict[int, ByKind]:
     with computing(job, num_images=0) as compute:
         compute.arrangement.set_up()
         found = predict_all(job, tables, compute)
-        if job.recipe.kind == "features" and compute.ranks.is_first:
-            review(job, tables, [by_kind["oof"] for by_kind in found.values()], compute)
     if not compute.ranks.is_first:
         return {}
 
@@ -145,6 +136,8 @@ def run(job: Job) -> dict[int, ByKind]:
         of_fold = {"fold": fold, "weights_sha256": weights[fold], "sha256": sha256s}
         up_to_date = targets[fold].new_record(read[fold], files.values())
         write_record(targets[fold].record, {**of_fold, **up_to_date, "views": views, **provenance()})
+    if job.recipe.kind == "features":
+        review(job, tables, compute)
     num_test = int((tables.manifest["split"] == "test").sum())
     say(
         "predict",

@@ -245,7 +245,7 @@ def train(job: Job, fold: int, stop: Stop) -> None:
             head = train_head(job, tables, data, network, compute, store)
             trained = Trained(network.module, head.predictions, head.log, head.facts)
         else:
-            if recipe.head_first:
+            if recipe.head_first and not any(store.checkpoints.folder.glob("*")):
                 train_head(job, tables, data, network, compute, store)
             with stop:
                 trained = train_fold(job, module, normalize, data, compute, store)

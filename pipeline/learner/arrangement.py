@@ -109,7 +109,7 @@ def settle_arrangement(
             return Arrangement(**begun)
         now = f"{count_of(chosen.ranks, 'process')} on {device.type}"
         say("train", f"note: the fold was not started with {now}; the last bits of its result may differ")
-    if device.type in SPLIT_BATCH_ON:
+    if device.type in SPLIT_BATCH_ON and recipe.kind == "network":
         batch_size = -(-min(recipe.batch_size, num_images) // chosen.ranks)
         attempt = partial(try_step, module.to(device), recipe, Precision(chosen, device), batch_size)
         chosen = replace(chosen, parts=parts_that_fit(attempt, chosen.parts, batch_size))

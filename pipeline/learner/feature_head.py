@@ -23,12 +23,14 @@ from pipeline.learner.inference import Model, views_of
 from pipeline.learner.linear import Head, Problem, fit_with_chosen_penalty, quick_products
 from pipeline.learner.models import Network
 from pipeline.learner.saving import FoldStore
-from pipeline.pixels.cache import readable_rows
+from pipeline.pixels.cache import Pixels, readable_rows
+from pipeline.pixels.preprocessing import Preprocessing
 from pipeline.records.job import Job
 from pipeline.records.runs import RunTables
 from pipeline.records.tables import write_csv
 from pipeline.system.console import say
-from pipeline.system.errors import InputError
+from pipeline.system.errors import InputError, StaleError
+from pipeline.system.places import shown
 from pipeline.tasks.decisions import parts_of
 from pipeline.tasks.task import Task
 
@@ -74,16 +76,30 @@ def predict_features(head: nn.Module, task: Task, features: np.ndarray) -> np.nd
     return torch.stack(by_view).mean(dim=0).numpy()
 
 
-class HeadOnFeatures:
-    """The head of a trained fold, with the features of all readable images."""
+class HeadsOnFeatures:
+    """The heads of trained folds, which share one backbone."""
 
-    def __init__(self, model: Model, bank: FeatureBank, readable: pd.DataFrame) -> None:
-        self.task, self.head = model.task, linear_head(model.module, bank.job.recipe.model)
-        self.features = bank.of_views(readable, views_of(bank.job))
+    def __init__(
+        self, job: Job, models: dict[int, Model], preprocessing: Preprocessing, pixels: Pixels, compute: Compute
+    ) -> None:
+        """models: by fold"""
+        banks = [FeatureBank(job, Network(model.module, preprocessing), pixels, compute) for model in models.values()]
+        if len({bank.folder for bank in banks}) > 1:
+            raise StaleError(
+                f"the folds of {job.run.name} have different backbones; delete {shown(job.run_folder)} and train again"
+            )
+        self.models, self.bank, self.views = models, banks[0], views_of(job)
 
-    def predict(self, positions: np.ndarray) -> np.ndarray:
-        """Predictions (M, C) float32 of the images at these positions (M,), averaged over the views."""
-        return predict_features(self.head, self.task, self.features[:, positions])
+    def features(self, readable: pd.DataFrame) -> np.ndarray:
+        """The features (V, N, D) of all readable images."""
+        return self.bank.of_views(readable, self.views)
+
+    def predict(self, features: np.ndarray, positions: np.ndarray, folds: list[int]) -> list[np.ndarray]:
+        """Predictions (M, C) float32 of each fold for the images at these positions (M,), averaged over the views."""
+        heads = [
+            (linear_head(self.models[fold].module, self.bank.job.recipe), self.models[fold].task) for fold in folds
+        ]
+        return [predict_features(head, task, features[:, positions]) for head, task in heads]
 
 
 def train_head(
@@ -97,7 +113,8 @@ def train_head(
     from sklearn.neighbors import KNeighborsRegressor  # here, since its import takes a second
 
     if compute.ranks.size > 1:
-        raise InputError("features need only one process for each fold; leave out GPUS")
+        wanted = "kind = 'features'" if job.recipe.kind == "features" else "head_first = true"
+        raise InputError(f"{wanted} in the recipe needs only one process for each fold; leave out GPUS")
 
     def check() -> None:
         store.stop.leave("the features that were computed are kept")
@@ -116,6 +133,8 @@ def train_head(
 
     groups = data.train_rows["group"].where(data.train_rows["group"] != "", data.train_rows["image_id"])
     parts = parts_of(data.train_rows["fold"].to_numpy(), pd.factorize(groups)[0])
+    if len(np.unique(parts)) < 2:  # all rows of the other folds are of one group
+        parts = np.arange(len(parts)) % 2
 
     def loss_of_part(part: int, head: Head) -> float:
         here = parts == part
@@ -132,7 +151,7 @@ def train_head(
         neighbours.fit(train.mean(axis=0) - centre, data.train_targets)
         of_neighbours = neighbours.predict(val.mean(axis=0) - centre).reshape(len(data.val_rows), -1)
 
-    layer = linear_head(module, recipe.model)
+    layer = linear_head(module, recipe)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(head.weight.T))
         layer.bias.copy_(torch.from_numpy(head.bias))

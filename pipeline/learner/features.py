@@ -27,8 +27,9 @@ from pipeline.pixels.cache import Pixels
 from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader
 from pipeline.pixels.decode import DECODER
 from pipeline.records.job import Job
+from pipeline.records.recipe import Recipe
 from pipeline.system.console import duration, progress, say
-from pipeline.system.errors import InputError
+from pipeline.system.errors import InputError, MachineError
 from pipeline.system.files import atomic_path, fingerprint
 from pipeline.system.locks import held
 from pipeline.system.places import shown
@@ -38,15 +39,16 @@ from pipeline.system.threads import cores
 BATCH, BATCHES = 32, 32
 
 
-def linear_head(module: nn.Module, name: str) -> nn.Linear:
-    """The head of a network; raises FoldwiseError if it is not a single linear layer."""
+def linear_head(module: nn.Module, recipe: Recipe) -> nn.Linear:
+    """The head of a network; raises FoldwiseError if it is not a single linear layer with a bias."""
     heads = [module.get_submodule(part) for part in head_of(module)]
-    if len(heads) != 1 or not isinstance(heads[0], nn.Linear):
-        raise InputError(
-            f"kind = 'features' needs a model whose head is one linear layer, which '{name}' does not have; choose "
-            "another model"
-        )
-    return heads[0]
+    if len(heads) == 1 and isinstance(heads[0], nn.Linear) and heads[0].bias is not None:
+        return heads[0]
+    wanted = "kind = 'features'" if recipe.kind == "features" else "head_first = true"
+    raise InputError(
+        f"{wanted} in the recipe needs a model whose head is one linear layer with a bias, which '{recipe.model}' does "
+        "not have; choose another model"
+    )
 
 
 def backbone_of(module: nn.Module) -> nn.Module:
@@ -62,6 +64,19 @@ def weights_sha256(module: nn.Module) -> str:
     head = head_of(module)
     state = {name: value.cpu().contiguous() for name, value in module.state_dict().items() if not in_head(name, head)}
     return fingerprint({name: fingerprint(value.numpy().tobytes()) for name, value in state.items()})
+
+
+def in_parts(backbone: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    """The output of the backbone; if a batch does not fit the memory of a GPU, of one half after the other."""
+    try:
+        return backbone(inputs)
+    except torch.OutOfMemoryError as error:
+        if len(inputs) == 1:
+            raise MachineError(
+                "the memory of the GPU is too small for one image; use a smaller image_size or model, or stop other "
+                "programs on the GPU"
+            ) from error
+    return torch.cat([in_parts(backbone, half) for half in inputs.chunk(2)])
 
 
 class FeatureBank:
@@ -81,7 +96,7 @@ class FeatureBank:
         self.job, self.module, self.preprocessing = job, network.module, network.preprocessing
         self.pixels, self.compute, self.check = pixels, compute, check
         recipe = job.recipe
-        linear_head(self.module, recipe.model)
+        linear_head(self.module, recipe)
         made_of = [
             DECODER, weights_sha256(self.module), recipe.model, recipe.model_args, recipe.image_size, recipe.resize,
             recipe.cache_side, self.preprocessing, compute.device.type, compute.arrangement.dtype,
@@ -126,9 +141,11 @@ class FeatureBank:
                     for path in of_view:
                         found.append(np.load(path))
                 return np.concatenate(found).reshape(len(files), len(dataset), -1)
+            except FileNotFoundError:  # another process has found it damaged
+                continue
             except (ValueError, EOFError) as error:
                 say("train", f"note: {shown(path)} is damaged and is made again: {error}")
-                path.unlink()
+                path.unlink(missing_ok=True)
 
     def first_missing(self, files: dict[View, list[Path]]) -> int | None:
         """Number of the first file that is not there for every view; None if all are there."""
@@ -153,10 +170,12 @@ class FeatureBank:
                 inputs = normalize(images.to(compute.device, non_blocking=True))
                 for view, of_view in files.items():
                     with compute.precision.autocast():
-                        features = backbone(apply_view(inputs, view)).flatten(1).float()
+                        features = in_parts(backbone, apply_view(inputs, view)).flatten(1).float()
                     found.setdefault(of_view[number // BATCHES], []).append(features.cpu().numpy())
                 if (number + 1) % BATCHES == 0 or number + 1 == len(loader):
                     for path, parts in found.items():
+                        if path.exists():  # for this view it was there before, and another process may read it
+                            continue
                         with atomic_path(path) as temporary, temporary.open("wb") as file:
                             np.save(file, np.concatenate(parts))
                     found = {}

@@ -86,14 +86,14 @@ def fuse_batchnorm(module: nn.Module) -> nn.Module:
         return module
     fused = copy.deepcopy(module)
     layers = dict(fused.named_modules())
-    calls = [node for node in graph.nodes if node.op == "call_module"]
+    calls = [node for node in graph.nodes if node.op == "call_module" and node.args]
     times = Counter(node.target for node in calls)
     for node in calls:
         before = node.args[0]
         if before not in calls or len(before.users) > 1 or times[node.target] > 1 or times[before.target] > 1:
             continue
         convolution, norm = layers[before.target], layers[node.target]
-        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats:
             fused.set_submodule(before.target, fuse_conv_bn_eval(convolution, norm))
             # timm's BatchNormAct2d has an activation of its own.
             rest = [part for part in (getattr(norm, "drop", None), getattr(norm, "act", None)) if part is not None]

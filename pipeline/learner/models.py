@@ -63,9 +63,11 @@ def build_model(recipe: Recipe, num_classes: int, pretrained: bool | str = False
     network = build_network(recipe, num_classes, pretrained)
     if recipe.grad_checkpointing:
         switch: Any = getattr(network.module, "set_grad_checkpointing", None)
-        if switch is None:
-            raise InputError(f"grad_checkpointing needs a model of timm, which '{recipe.model}' is not; leave it out")
-        switch(True)
+        try:
+            assert switch is not None
+            switch(True)
+        except AssertionError as error:  # some of timm's models raise it too
+            raise InputError(f"model '{recipe.model}' does not support grad_checkpointing; leave it out") from error
     return network
 
 

@@ -11,9 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.learner.arrangement import Compute
-from pipeline.learner.features import FeatureBank
-from pipeline.learner.inference import views_of
-from pipeline.learner.models import Network
+from pipeline.learner.feature_head import HeadsOnFeatures
 from pipeline.learner.trained import load_folds
 from pipeline.learner.twins import Twins, find_twins
 from pipeline.pixels.augment import eval_transforms
@@ -26,8 +24,9 @@ from pipeline.records.runs import RunTables
 from pipeline.records.tables import write_csv
 from pipeline.system.console import say
 from pipeline.system.errors import count_of
+from pipeline.system.files import read_record
 from pipeline.system.places import shown
-from pipeline.tasks.task import Rule, Task
+from pipeline.tasks.task import Task
 
 #: Number of images, or pairs of images, in the pictures.
 SHOWN = 20
@@ -35,9 +34,17 @@ SHOWN = 20
 LEAST_DOUBT = 0.5
 
 
-def review(job: Job, tables: RunTables, oof: list[Predictions], compute: Compute) -> None:
-    """Writes both lists into the folder of a run on features, from the out-of-fold predictions of its folds."""
-    by_fold, preprocessing = load_folds(job, job.folds[:1], tables.identity, tables.task)
+def review(job: Job, tables: RunTables, compute: Compute) -> None:
+    """Writes both lists into the folder of a run on features, from all folds that are predicted."""
+    records = {fold: job.fold_folder(fold) / "predicted.json" for fold in range(job.num_folds)}
+    oof = [
+        Predictions.load(
+            record.with_name("oof.npz"), read_record(record)["sha256"]["oof"], f"type: {job.call.make_line('predict')}"
+        )
+        for record in records.values()
+        if record.exists()
+    ]
+    trained, preprocessing = load_folds(job, job.folds[:1], tables.identity, tables.task)
     fold_of = tables.folds.set_index("image_id")["fold"].astype(str)
     readable = readable_rows(tables.manifest)
     is_train = readable["split"] == "train"
@@ -48,9 +55,9 @@ def review(job: Job, tables: RunTables, oof: list[Predictions], compute: Compute
         np.concatenate([each.predictions for each in oof]), np.concatenate([each.image_ids for each in oof])
     )
     rows = readable[is_train & readable["image_id"].isin(predictions.index)]
-    list_mislabelled(job.run_folder, rows, predictions.loc[rows["image_id"]].to_numpy(), tables.task, images)
-    bank = FeatureBank(job, Network(by_fold[job.folds[0]].module, preprocessing), pixels, compute)
-    list_near_duplicates(job.run_folder, readable, bank.of_views(readable, views_of(job)).mean(axis=0), images)
+    list_mislabelled(job.run_folder, rows, predictions.loc[rows["image_id"]].to_numpy(), tables, images)
+    features = HeadsOnFeatures(job, trained, preprocessing, pixels, compute).features(readable).mean(axis=0)
+    list_near_duplicates(job.run_folder, readable, features, images)
 
 
 def doubts(task: Task, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
@@ -67,14 +74,14 @@ def doubts(task: Task, targets: np.ndarray, predictions: np.ndarray) -> np.ndarr
 
 
 def list_mislabelled(
-    folder: Path, rows: pd.DataFrame, predictions: np.ndarray, task: Task, images: ImageDataset
+    folder: Path, rows: pd.DataFrame, predictions: np.ndarray, tables: RunTables, images: ImageDataset
 ) -> None:
     """Writes mislabelled.csv and .png into the folder: the rows whose label looks wrong, the most doubtful first.
 
     rows: image_id, path, label and position of N train rows; predictions (N, C), out of fold
     images: all readable images, by position
     """
-    rule: Rule = {}
+    task, rule = tables.task, tables.task.default_rule(tables.metric)
     doubt = doubts(task, task.targets(rows["label"]), predictions)
     order = np.argsort(-doubt, kind="stable")
     order = order[doubt[order] >= LEAST_DOUBT]

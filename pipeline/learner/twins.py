@@ -132,11 +132,18 @@ def least_agreement(twins: list[Twins]) -> float:
     In sets of similar images, such as radiographs, different images agree too. Pairs that are the best match of neither
     of their images show how much.
     """
-    best: dict[int, float] = {}
+    alike: dict[int, dict[int, float]] = {}
     for pair in twins:
-        for row in pair[:2]:
-            best[row] = max(best.get(row, -1), pair.agreement)
-    different = [pair.agreement for pair in twins if pair.agreement < min(best[pair.one], best[pair.other])]
+        alike.setdefault(pair.one, {})[pair.other] = pair.agreement
+        alike.setdefault(pair.other, {})[pair.one] = pair.agreement
+
+    def are_different(pair: Twins) -> bool:
+        """True if each agrees better with another image, unless both agree with a third one, as in triplets."""
+        one, other = alike[pair.one], alike[pair.other]
+        third = any(min(one[row], other[row]) >= LEAST for row in one.keys() & other.keys())
+        return pair.agreement < min(max(one.values()), max(other.values())) and not (third and pair.agreement >= LEAST)
+
+    different = [pair.agreement for pair in twins if are_different(pair)]
     if not different:
         return LEAST
     high = float(np.quantile(different, 0.995))

@@ -107,7 +107,7 @@ def find_weights(name: str) -> Weights:
         file = config.hf_hub_filename or "model.safetensors"
         url = hf_hub_url(config.hf_hub_id, file) if config.hf_hub_id else config.url
         licence = config.license or NOT_STATED
-        place = WEIGHTS / (".".join(filter(None, (config.architecture, config.tag))) + Path(file).suffix)
+        place = WEIGHTS / (".".join(filter(None, (config.architecture, config.tag))) + Path(url or file).suffix)
     if place.exists():
         return Weights(place, shown(place), fingerprint(place), licence)
     packaged = PACKAGES.get(name.removesuffix(".in1k"))

@@ -99,7 +99,16 @@ def job_of_call(call: Call, machine: Machine, needs_toml: bool = True) -> Job:
     needs_toml: False if a missing competition.toml is no error
     """
     paths = Paths(call.competition, call.dry_run)
-    delete_left_behind([paths.home, paths.output, paths.cache, paths.submissions, *paths.runs.rglob("*/")])
+    delete_left_behind(
+        [
+            paths.home,
+            paths.output,
+            paths.cache,
+            paths.submissions,
+            *paths.cache.glob("features-*"),
+            *paths.runs.rglob("*/"),
+        ]
+    )
     competition = load_competition(paths) if needs_toml or paths.toml.exists() else NOT_DESCRIBED
     name = call.recipe or competition.recipe
     recipe = load_recipe(name, call.settings)

@@ -106,7 +106,9 @@ class Recipe(Settings):
     def check_feature_keys(cls, content: dict[str, Any]) -> dict[str, Any]:
         if content.get("kind") != "features":
             return content
-        if unused := sorted((content.keys() - FEATURE_KEYS) & cls.model_fields.keys()):
+        defaults = {"epochs": 1, "lr": 1, **{key: field.default for key, field in cls.model_fields.items()}}
+        changed = {key for key, value in content.items() if key in defaults and value != defaults[key]}
+        if unused := sorted(changed - FEATURE_KEYS):
             raise ValueError(f"{', '.join(unused)} have no effect with kind = 'features'; leave them out")
         return {"epochs": 1, "lr": 1, **content}
 

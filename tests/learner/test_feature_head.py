@@ -14,6 +14,7 @@ from pipeline.learner.outside import Outside
 from pipeline.learner.weights import PACKAGES
 from pipeline.records.job import make_job
 from pipeline.records.paths import Paths
+from pipeline.records.recipe import load_recipe
 from pipeline.records.tables import read_manifest
 from pipeline.system.errors import FoldwiseError
 from pipeline.system.files import read_json
@@ -83,8 +84,9 @@ def test_keys_without_effect_are_refused(split: Paths, setting: str, said: str) 
 def test_several_processes_for_one_fold_are_refused() -> None:
     two: Any = SimpleNamespace(ranks=SimpleNamespace(size=2))
     nothing: Any = None
+    job: Any = SimpleNamespace(recipe=load_recipe("features", []))
     with pytest.raises(FoldwiseError, match="only one process for each fold; leave out GPUS"):
-        train_head(nothing, nothing, nothing, nothing, two, nothing)
+        train_head(job, nothing, nothing, nothing, two, nothing)
 
 
 def test_a_network_whose_head_comes_first_starts_from_the_head_on_features(split: Paths, stage: Stage) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.learner import features
 from pipeline.learner.arrangement import Compute, choose_arrangement
-from pipeline.learner.features import FeatureBank, backbone_of, linear_head
+from pipeline.learner.features import FeatureBank, backbone_of, in_parts, linear_head
 from pipeline.learner.models import Network, build_model
 from pipeline.pixels.augment import eval_transforms
 from pipeline.pixels.cache import open_pixels, readable_rows
@@ -44,7 +44,7 @@ def test_features_are_the_input_of_the_head_in_each_view(split: Paths) -> None:
     inputs = normalize(torch.from_numpy(picture)[None])
     with torch.inference_mode():
         for view, turned in enumerate((inputs, inputs.flip(-1))):
-            logits = linear_head(module, "")(torch.from_numpy(made[view, 5:6]))
+            logits = linear_head(module, job.recipe)(torch.from_numpy(made[view, 5:6]))
             torch.testing.assert_close(logits, module(turned), atol=1e-5, rtol=1e-4)
     subset = bank.of_views(readable.iloc[:3], [()])
     np.testing.assert_allclose(subset[0], made[0, :3], atol=1e-4)
@@ -87,7 +87,7 @@ def test_other_pictures_weights_or_sizes_have_other_files(split: Paths) -> None:
             next(bank.module.parameters()).mul_(1.01)
         names.add(FeatureBank(bank.job, Network(bank.module, bank.preprocessing), bank.pixels, bank.compute).folder)
         with torch.no_grad():
-            linear_head(bank.module, "").weight.mul_(2)  # the head is not part of the backbone
+            linear_head(bank.module, bank.job.recipe).weight.mul_(2)  # the head is not part of the backbone
         names.add(FeatureBank(bank.job, Network(bank.module, bank.preprocessing), bank.pixels, bank.compute).folder)
     assert len(names) == 10
     bank = bank_of(make_job("shapes", "features", SETTINGS))
@@ -96,8 +96,26 @@ def test_other_pictures_weights_or_sizes_have_other_files(split: Paths) -> None:
     assert len([*bank.folder.glob("*.npy")]) == 2
 
 
+def test_a_batch_that_does_not_fit_is_divided() -> None:
+    class Small(torch.nn.Module):
+        most = 3
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            if len(inputs) > self.most:
+                raise torch.OutOfMemoryError
+            return inputs * 2
+
+    inputs = torch.arange(10.0)
+    assert torch.equal(in_parts(Small(), inputs), inputs * 2)
+    none = Small()
+    none.most = 0
+    with pytest.raises(FoldwiseError, match="too small for one image"):
+        in_parts(none, inputs)
+
+
 def test_a_head_that_is_not_linear_is_refused() -> None:
-    module = build_model(load_recipe("features", ["model=torchvision/squeezenet1_1"]), 2).module
-    with pytest.raises(FoldwiseError, match="needs a model whose head is one linear layer"):
-        linear_head(module, "torchvision/squeezenet1_1")
+    recipe = load_recipe("features", ["model=torchvision/squeezenet1_1"])
+    module = build_model(recipe, 2).module
+    with pytest.raises(FoldwiseError, match="'features' in the recipe needs a model whose head is one linear layer"):
+        linear_head(module, recipe)
     assert backbone_of(module) is not module

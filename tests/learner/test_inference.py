@@ -101,6 +101,20 @@ def test_a_layer_that_is_used_twice_is_left_as_it_is() -> None:
     torch.testing.assert_close(fuse_batchnorm(module)(inputs), module(inputs))
 
 
+def test_norms_without_statistics_and_layers_called_by_keyword_are_left_as_they_are() -> None:
+    class Unusual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.other = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+            self.norm = nn.BatchNorm2d(3, track_running_stats=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.norm(self.conv(self.other(input=x)))
+
+    module, inputs = Unusual().eval(), torch.randn(2, 3, 4, 4)
+    torch.testing.assert_close(fuse_batchnorm(module)(inputs), module(inputs))
+
+
 def test_a_module_that_cannot_be_traced_is_left_as_it_is() -> None:
     class Branching(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.learner.twins import agreement, find_twins, grey
+from pipeline.learner.twins import LEAST, Twins, agreement, find_twins, grey, least_agreement
 
 
 def scene(seed: int, height: int = 120, width: int = 150) -> np.ndarray:
@@ -68,6 +68,18 @@ def test_agreement_of_fine_details(kind: str) -> None:
     assert agreement(grey(one, 96), grey(changed(one, kind), 96)) > 0.7
     assert agreement(grey(one, 96), grey(other, 96)) < 0.4
     assert agreement(grey(one, 96), np.zeros((96, 96), np.uint8)) == -1
+
+
+def test_triplets_do_not_hide_other_twins() -> None:
+    """Their weakest pair is the best match of neither image, but they are not different."""
+    rng = np.random.default_rng(0)
+    pairs = [Twins(2 * row, 2 * row + 1, value) for row, value in enumerate(rng.uniform(-1, 0.4, 2000).tolist())]
+    triplets = [
+        Twins(first + one, first + other, value)
+        for first in range(5000, 5045, 3)
+        for one, other, value in ((0, 1, 0.97), (0, 2, 0.95), (1, 2, 0.9))
+    ]
+    assert least_agreement([*pairs, *triplets]) == least_agreement(pairs) == LEAST
 
 
 def test_few_images() -> None:
