@@ -31,7 +31,7 @@ from pipeline.tasks.task import Task
 #: Number of images, or pairs of images, in the pictures.
 SHOWN = 20
 #: Doubt from which a label looks wrong: the prediction differs from the label by at least this share of its range.
-LEAST_DOUBT = 0.5
+LEAST_DOUBT = 0.8
 
 
 def review(job: Job, tables: RunTables, compute: Compute) -> None:
