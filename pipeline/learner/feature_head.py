@@ -102,6 +102,25 @@ class HeadsOnFeatures:
         return [predict_features(head, task, features[:, positions]) for head, task in heads]
 
 
+def parts_to_leave_out(rows: pd.DataFrame) -> np.ndarray:
+    """The part (N,) int of each train row, to choose the penalty: the other folds; of a single one, parts of groups."""
+    groups = rows["group"].where(rows["group"] != "", rows["image_id"])
+    parts = parts_of(rows["fold"].to_numpy(), pd.factorize(groups)[0])
+    return parts if len(np.unique(parts)) > 1 else np.arange(len(parts)) % 2  # all rows may be of one group
+
+
+def mean_of_neighbours(train: np.ndarray, targets: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The mean target (M, C) of the NEIGHBOURS nearest train rows, by cosine, of other rows.
+
+    train: (N, D) features; targets: (N, C); others: (M, D) features
+    """
+    from sklearn.neighbors import KNeighborsRegressor  # here, since its import takes a second
+
+    centre = train.mean(axis=0)
+    nearest = KNeighborsRegressor(min(NEIGHBOURS, len(train)), metric="cosine", algorithm="brute")
+    return nearest.fit(train - centre, targets).predict(others - centre).reshape(len(others), -1)
+
+
 def train_head(
     job: Job, tables: RunTables, data: FoldData, network: Network, compute: Compute, store: FoldStore
 ) -> FittedHead:
@@ -110,8 +129,6 @@ def train_head(
     The features are computed first, unless they are there. If a signal or the clock stops that, those that were
     computed are kept.
     """
-    from sklearn.neighbors import KNeighborsRegressor  # here, since its import takes a second
-
     if compute.ranks.size > 1:
         wanted = "kind = 'features'" if job.recipe.kind == "features" else "head_first = true"
         raise InputError(f"{wanted} in the recipe needs only one process for each fold; leave out GPUS")
@@ -131,10 +148,7 @@ def train_head(
         more = bank.augmented(in_train, list(job.competition.symmetries), recipe.augmented_views)
         seen += [*more[:, pd.Index(in_train["position"]).get_indexer(data.train_rows["position"])]]
 
-    groups = data.train_rows["group"].where(data.train_rows["group"] != "", data.train_rows["image_id"])
-    parts = parts_of(data.train_rows["fold"].to_numpy(), pd.factorize(groups)[0])
-    if len(np.unique(parts)) < 2:  # all rows of the other folds are of one group
-        parts = np.arange(len(parts)) % 2
+    parts = parts_to_leave_out(data.train_rows)
 
     def loss_of_part(part: int, head: Head) -> float:
         here = parts == part
@@ -146,10 +160,7 @@ def train_head(
     with quick_products(bank.compute.arrangement.threads):
         problem = Problem(np.concatenate(seen), repeated, loss, np.tile(parts, len(seen)), loss_of_part)
         head, penalty, tried = fit_with_chosen_penalty(problem)
-        neighbours = KNeighborsRegressor(min(NEIGHBOURS, len(data.train_rows)), metric="cosine", algorithm="brute")
-        centre = train.mean(axis=(0, 1))
-        neighbours.fit(train.mean(axis=0) - centre, data.train_targets)
-        of_neighbours = neighbours.predict(val.mean(axis=0) - centre).reshape(len(data.val_rows), -1)
+        of_neighbours = mean_of_neighbours(train.mean(axis=0), data.train_targets, val.mean(axis=0))
 
     layer = linear_head(module, recipe)
     with torch.no_grad():

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.learner.feature_head import train_head
+from pipeline.learner.feature_head import parts_to_leave_out, train_head
 from pipeline.learner.outside import Outside
 from pipeline.learner.weights import PACKAGES
 from pipeline.records.job import make_job
@@ -79,6 +79,22 @@ def test_the_same_bits_for_any_number_of_workers_and_with_augmented_views(split:
 def test_keys_without_effect_are_refused(split: Paths, setting: str, said: str) -> None:
     with pytest.raises(FoldwiseError, match=said):
         make_job("shapes", "features", [*SETTINGS, setting])
+
+
+def test_parts_to_leave_out() -> None:
+    """The other folds; with two folds parts of groups; and halves of the rows, if they are all of one group."""
+    rows = pd.DataFrame({"image_id": list("abcdefgh"), "group": [""] * 8, "fold": [1, 1, 2, 2, 3, 3, 4, 4]})
+    assert parts_to_leave_out(rows).tolist() == rows["fold"].tolist()
+    grouped = rows.assign(fold=1, group=list("xxyyzzzz"))
+    assert (
+        grouped.groupby("group")
+        .apply(lambda of: parts_to_leave_out(grouped)[of.index].tolist())
+        .map(set)
+        .map(len)
+        .max()
+        == 1
+    )
+    assert len(set(parts_to_leave_out(rows.assign(fold=1, group="x")))) == 2
 
 
 def test_several_processes_for_one_fold_are_refused() -> None:
