@@ -26,6 +26,8 @@ MAX_PAIRS = 3000
 BLOCK = 512
 #: Least agreement of the fine details, and how much it must exceed that of images that are surely different.
 LEAST, MARGIN = 0.62, 0.08
+#: Agreement that even images of one kind, such as silhouettes, do not reach unless they are copies.
+CERTAIN = 0.94
 #: Largest change of scale, rotation and shear by the alignment, and smallest share of the image that must overlap.
 MAX_CHANGE, LEAST_OVERLAP = 0.25, 0.7
 
@@ -138,10 +140,10 @@ def least_agreement(twins: list[Twins]) -> float:
         alike.setdefault(pair.other, {})[pair.one] = pair.agreement
 
     def are_different(pair: Twins) -> bool:
-        """True if each agrees better with another image, unless both agree with a third one, as in triplets."""
+        """True if each agrees better with another image, unless both are copies of a third one, as in triplets."""
         one, other = alike[pair.one], alike[pair.other]
-        third = any(min(one[row], other[row]) >= LEAST for row in one.keys() & other.keys())
-        return pair.agreement < min(max(one.values()), max(other.values())) and not (third and pair.agreement >= LEAST)
+        third = any(min(one[row], other[row]) >= CERTAIN for row in one.keys() & other.keys())
+        return pair.agreement < min(max(one.values()), max(other.values())) and not third
 
     different = [pair.agreement for pair in twins if are_different(pair)]
     if not different:
