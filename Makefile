@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # Values are data. make would expand a value that is typed on its command line, also when it exports it. So each
 # variable is overridden with its literal text. It reaches Python in the environment, never as part of a shell command.
-KNOWN := COMPETITION RECIPE SET FOLD FOLDS DRY FORCE HOURS DEVICE WORKERS GPUS CPUS CLUSTER DETERMINISTIC IMAGE TEST IDS PYTHON TESTS KILLS FULL ONLY PAIRS
+KNOWN := COMPETITION RECIPE SET FOLD FOLDS DRY FORCE HOURS DEVICE WORKERS GPUS CPUS CLUSTER DETERMINISTIC IMAGE TEST IDS SEEDS PYTHON TESTS KILLS FULL ONLY PAIRS
 TYPED := $(strip $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 ifneq ($(filter-out $(KNOWN) MAKEFLAGS,$(TYPED)),)
   $(error unknown variable $(filter-out $(KNOWN) MAKEFLAGS,$(TYPED)); known: $(KNOWN))

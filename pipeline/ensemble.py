@@ -7,7 +7,8 @@ Reads   manifest.csv, task.json, folds.csv, runs/<run>/fold<k>/oof.npz, test.npz
 Writes  runs/<run>/oof.npz and test.npz (image_ids, target_names, predictions); oof.csv (id, fold, target,
         p_<class>...) and test.csv (id, p_<class>...), the same for people; and, last, score.json, with the thresholds
         or cut points that were learnt for metrics of decisions.
-        If only some folds are used, the file names end in ~folds=0,1
+        If only some folds are used, the file names end in ~folds=0,1; with SEEDS=3, in ~seeds=3. FOLD=all has
+        runs/<run>/all/ with test.npz, test.csv and a score.json that names the run whose folds speak for it
 """
 
 from __future__ import annotations
@@ -15,19 +16,22 @@ from __future__ import annotations
 from pipeline.records.command_line import parser_for
 from pipeline.system.console import answer_early
 
-PARSER = parser_for(__doc__, run=True, folds=True)
+PARSER = parser_for(__doc__, "run", "folds", "seeds")
 if __name__ == "__main__":  # before the imports that take seconds
     answer_early(PARSER)
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pipeline.records.job import Job, job_of
+from pipeline.records.names import ALL_ROWS
 from pipeline.records.predictions import Predictions
-from pipeline.records.runs import RunTables, open_run
+from pipeline.records.runs import RunTables, check_run, identity, open_run
+from pipeline.records.scoring import summarize, truth_and_values
 from pipeline.records.tables import write_csv
 from pipeline.records.task import metric_sha256
 from pipeline.records.up_to_date import ensemble_files, predict_files
@@ -37,20 +41,20 @@ from pipeline.system.files import fingerprint, read_json, read_record, write_rec
 from pipeline.system.index import Index
 from pipeline.system.places import shown
 from pipeline.system.provenance import provenance
-from pipeline.tasks.decisions import learn_rule, nested_values, parts_of
-from pipeline.tasks.intervals import averaging_gain, score_interval
+from pipeline.tasks.task import Task
 
 
 @dataclass(frozen=True)
 class Ensemble:
     """The combined predictions of the folds of a run, and their score.
 
-    oof: id, fold, target, p_<class>...; a row for each train image of the folds, in the order of folds.csv
+    oof: id, fold, target, p_<class>...; a row for each train image of the folds, in the order of folds.csv; None for a
+        training on all rows
     test: id, p_<class>...; a row for each test image, in the order of the manifest; None without test images
     score: the content of score.json
     """
 
-    oof: pd.DataFrame
+    oof: pd.DataFrame | None
     test: pd.DataFrame | None
     score: dict[str, Any]
 
@@ -98,55 +102,6 @@ def stitch(job: Job, tables: RunTables) -> tuple[pd.DataFrame, np.ndarray]:
     return rows, predictions
 
 
-def summarize(
-    rows: pd.DataFrame, tables: RunTables, predictions: np.ndarray, members: list[np.ndarray]
-) -> dict[str, Any]:
-    """The score of the out-of-fold rows, how to decide, and the score to expect on the test rows.
-
-    Thresholds and cut points are learnt from all rows for the test images, but each row is scored with those that were
-    learnt from other folds.
-
-    rows: image_id, label, group and fold of N rows; predictions (N, C); members: each fold's predictions (M, C) of the
-    test rows, an empty list without test images
-    """
-    task, metric = tables.task, tables.metric
-    targets = task.targets(rows["label"])
-    truth = task.compared(metric, task.truth(targets))
-    named = rows["group"].where(rows["group"] != "", rows["image_id"])
-    units = pd.factorize(named)[0]
-    folds = rows["fold"].to_numpy()
-    how, rule = learn_rule(task, metric, targets, predictions, parts_of(folds, units))
-    values = nested_values(task, metric, targets, predictions, folds, units)
-
-    by_fold = [metric(truth[of_fold], values[of_fold]) for of_fold in each_fold(rows["fold"])]
-    pooled = metric(truth, values)
-    new_rows = len(members[0]) if members else len(rows)
-    interval = score_interval(metric, truth, values, units, new_rows)
-    gain = averaging_gain(task, metric, members, pooled, rule)
-    second = {}
-    if task.second_metric:
-        other = task.metric(task.second_metric)
-        decided = (
-            values if metric.decided and other.decided else task.values(other, predictions, task.default_rule(other))
-        )
-        second = {task.second_metric: other(task.truth(targets), decided)}
-    return {
-        "cv_score": pooled,
-        **second,
-        "rows": len(rows),
-        "fold_scores": by_fold,
-        "fold_mean": float(np.mean(by_fold)),
-        "fold_sd": float(np.std(by_fold, ddof=1)) if len(by_fold) > 1 else None,
-        "averaging_gain": gain,
-        "expected_score": metric.clip(pooled + gain),
-        "interval_95": [metric.clip(bound + gain) for bound in interval],
-        "interval_rows": new_rows,
-        "all_alike": bool((values == values[0]).all()),
-        "decided_by": how,
-        "rule": rule,
-    }
-
-
 def train_score_of(trained: list[dict[str, Any]], metric: str, sha256: str | None) -> float | None:
     """The mean train score of the folds; None if one was trained before competition.toml named another metric.
 
@@ -158,12 +113,36 @@ def train_score_of(trained: list[dict[str, Any]], metric: str, sha256: str | Non
     return float(np.mean([fold["train_score"] for fold in trained]))
 
 
-def each_fold(folds: pd.Series) -> list[np.ndarray]:
-    """A mask (N,) bool for each fold number that occurs, in ascending order."""
-    return [(folds == fold).to_numpy() for fold in sorted(set(folds))]
+def report(job: Job, score: dict[str, Any], test_images: int) -> None:
+    """Prints the score, what to expect of the submission, and what was made."""
+    files = job.predictions
+    if job.members.on_all_rows:
+        report_twin(job, score)
+    else:
+        report_score(score, test_images)
+    if not test_images:
+        made = files.record if job.members.on_all_rows else files.oof
+        say("ensemble", f"no test images, so this is the last stage -> {shown(made)}")
+        return
+    averaged = " averaged" if len(job.folds) * score["seeds"] > 1 else ""
+    say("ensemble", f"{job.members.described}{averaged} -> {shown(files.test)}{job.call.next_step('submit')}")
 
 
-def report(score: dict[str, Any], test_images: int) -> None:
+def report_twin(job: Job, score: dict[str, Any]) -> None:
+    """Prints what is known of a training on all rows."""
+    if score["twin"]:
+        low, high = score["interval_95"]
+        say(
+            "ensemble",
+            f"trained on all rows, so no row is left to score it; the folds of {score['twin']} have out-of-fold "
+            f"{score['metric']} {score['cv_score']:.4f}, 95 % interval {low:.4f} to {high:.4f} for one network",
+        )
+    else:
+        folds = replace(job.call, folds="").make_line("ensemble")
+        say("ensemble", f"note: trained on all rows, so no row is left to score it; for a score, type: {folds}")
+
+
+def report_score(score: dict[str, Any], test_images: int) -> None:
     """Prints the score of the run and what to expect of the submission."""
     by_fold = ", ".join(f"{value:.4f}" for value in score["fold_scores"])
     spread = ""
@@ -175,6 +154,9 @@ def report(score: dict[str, Any], test_images: int) -> None:
         f"(by fold {by_fold}{spread})",
     )
     more = []
+    if "seed_scores" in score:
+        by_seed = ", ".join(f"{value:.4f}" for value in score["seed_scores"])
+        more.append(f"average of {score['seeds']} seeds, alone {by_seed}")
     if score["train_score"] is not None:
         more.append(f"{score['metric']} {score['train_score']:.4f} on images that the models were trained on")
     if "accuracy" in score and score["metric"] != "accuracy":
@@ -203,67 +185,110 @@ def report(score: dict[str, Any], test_images: int) -> None:
     say("ensemble", f"expect {score['expected_score']:.4f} on the {test_images:,} test images, {interval}")
 
 
-def write_prediction(job: Job, tables: RunTables, ensemble: Ensemble) -> dict[str, str]:
-    """Writes the predictions as .npz (float32) and as CSV; returns the sha256 of each .npz file by kind."""
+def write_prediction(job: Job, tables: RunTables, ensemble: Ensemble) -> tuple[dict[str, str], list[Path]]:
+    """Writes the predictions as .npz (float32) and as CSV; returns the sha256 of each .npz by kind, and all files."""
     files, task = job.predictions, tables.task
-    kinds = [("oof", ensemble.oof, files.oof, files.oof_table)]
-    if ensemble.test is not None:
-        kinds.append(("test", ensemble.test, files.test, files.test_table))
-    sha256 = {}
-    for kind, table, file, csv in kinds:
-        values = table[task.columns].to_numpy(np.float32)
-        sha256[kind] = Predictions(table["id"].to_numpy(str), np.array(task.target_names), values).save(file)
-        write_csv(csv, table)
-    return sha256
+    kinds = {
+        "oof": (ensemble.oof, files.oof, files.oof_table),
+        "test": (ensemble.test, files.test, files.test_table),
+    }
+    sha256, made = {}, []
+    for kind, (table, file, csv) in kinds.items():
+        if table is not None:
+            write_csv(csv, table)
+            made += [file, csv]
+            if file == job.fold_folder(ALL_ROWS) / "test.npz":  # the predict stage has written it
+                sha256[kind] = fingerprint(file)
+                continue
+            values = table[task.columns].to_numpy(np.float32)
+            sha256[kind] = Predictions(table["id"].to_numpy(str), np.array(task.target_names), values).save(file)
+    return sha256, made
+
+
+def combine(job: Job, tables: RunTables, test_ids: pd.Series) -> Ensemble:
+    """Averages the predictions of all seeds for each fold, and then the test predictions of all folds."""
+    task, parts = tables.task, job.of_seeds
+    by_seed = [stitch(part, tables) for part in parts]
+    rows, predictions = by_seed[0][0], np.mean([of_seed for _, of_seed in by_seed], axis=0)
+    members = [
+        np.mean([load_fold(part, fold, "test", test_ids, task.target_names) for part in parts], axis=0)
+        for fold in job.folds
+        if len(test_ids)
+    ]
+    score = summarize(rows, tables, predictions, members)
+    if len(parts) > 1:
+        of_seeds = [tables.metric(*truth_and_values(rows, tables, of_seed)) for _, of_seed in by_seed]
+        score = {**score, "seed_scores": of_seeds}
+    oof = task.table(predictions)
+    for place, (name, column) in enumerate({"id": "image_id", "fold": "fold", "target": "label"}.items()):
+        oof.insert(place, name, rows[column].to_numpy())
+    return Ensemble(oof, test_table(task, members, test_ids), score)
+
+
+def test_table(task: Task, members: list[np.ndarray], test_ids: pd.Series) -> pd.DataFrame | None:
+    """The mean of the members' test predictions, as in ``Ensemble``."""
+    if not members:
+        return None
+    test = task.table(np.mean(members, axis=0))
+    test.insert(0, "id", test_ids.to_numpy())
+    return test
+
+
+def of_all_rows(job: Job, tables: RunTables, test_ids: pd.Series) -> Ensemble:
+    """Averages the test predictions of all seeds of a training on all rows.
+
+    No row is left to score them. The out-of-fold score of the same run, its cross-validated twin, speaks for them: what
+    it says of a single network, since the folds are not averaged here.
+    """
+    task = tables.task
+    members = [load_fold(part, ALL_ROWS, "test", test_ids, task.target_names) for part in job.of_seeds if len(test_ids)]
+    twin = ensemble_files(job.paths, job.paths.facts(), job.run, job.members.twin)
+    known = twin.record.exists() and not twin.reason_to_run(Index(job.paths.home))
+    of_twin = read_record(twin.record) if known else {}
+    gain = of_twin.get("averaging_gain", 0)
+    score = {
+        "twin": job.members.twin.name(job.run.name) if known else None,
+        "cv_score": of_twin.get("cv_score"),
+        "expected_score": of_twin.get("cv_score"),
+        "interval_95": [tables.metric.clip(bound - gain) for bound in of_twin["interval_95"]] if known else None,
+        "decided_by": of_twin.get("decided_by"),
+        "rule": of_twin["rule"] if known else task.default_rule(tables.metric),
+    }
+    return Ensemble(None, test_table(task, members, test_ids), score)
 
 
 def run(job: Job) -> Ensemble:
-    """Combines the folds of the job and scores them."""
-    tables = open_run(job)
-    task, advice = tables.task, f"type: {job.call.make_line('predict')}"
-    target = ensemble_files(job.paths, job.paths.facts(), job.run, job.folds, job.num_folds)
+    """Combines the folds and seeds of the job, and scores them."""
+    tables, members = open_run(job), job.members
+    target = ensemble_files(job.paths, job.paths.facts(), job.run, members)
     read = target.hash_inputs()
-    check_predicted(job, advice)
-
-    rows, predictions = stitch(job, tables)
+    for part in job.of_seeds:
+        check_run(part.paths, part.run.name, identity(part, tables.task, tables.manifest))
+        check_predicted(part, f"type: {job.call.make_line('predict')}")
     test_ids = tables.manifest.loc[tables.manifest["split"] == "test", "image_id"]
-    members = [load_fold(job, fold, "test", test_ids, task.target_names) for fold in job.folds if len(test_ids)]
-    trained = [
-        read_json(job.fold_folder(fold) / "trained.json", "train_score", "seconds", "beside") for fold in job.folds
-    ]
+    ensemble = (of_all_rows if members.on_all_rows else combine)(job, tables, test_ids)
+
+    folders = [part.fold_folder(fold) for part in job.of_seeds for fold in job.folds]
+    trained = [read_json(folder / "trained.json", "train_score", "seconds", "beside") for folder in folders]
     sha256_of_metric = metric_sha256(job.competition, job.paths)
     score = {
         "run": job.run.name,
-        "folds": job.folds,
-        "partial": len(job.folds) < job.num_folds,
+        "folds": "all rows" if members.on_all_rows else job.folds,
+        "seeds": members.seeds,
+        "partial": members.partial,
         "metric": tables.metric.name,
         "metric_sha256": sha256_of_metric,
-        **summarize(rows, tables, predictions, members),
+        **ensemble.score,
         "train_score": train_score_of(trained, tables.metric.name, sha256_of_metric),
         "training_seconds": sum(fold["seconds"] / fold["beside"] for fold in trained),
         "device": trained[0]["device"],
         "folds_sha256": fingerprint(job.paths.folds),
         "manifest_sha256": fingerprint(job.paths.manifest),
     }
-    oof = task.table(predictions)
-    for place, (name, column) in enumerate({"id": "image_id", "fold": "fold", "target": "label"}.items()):
-        oof.insert(place, name, rows[column].to_numpy())
-    test = None
-    if members:
-        test = task.table(np.mean(members, axis=0))
-        test.insert(0, "id", test_ids.to_numpy())
-    ensemble = Ensemble(oof, test, score)
-
-    sha256, files = write_prediction(job, tables, ensemble), job.predictions
-    made = [files.oof, files.oof_table, *([files.test, files.test_table] if members else [])]
+    sha256, made = write_prediction(job, tables, ensemble)
     write_record(target.record, {**score, "sha256": sha256, **target.new_record(read, made), **provenance()})
-    report(score, len(test_ids))
-    if members:
-        done = f"{count_of(len(job.folds), 'fold')} averaged -> {shown(files.test)}{job.call.next_step('submit')}"
-    else:
-        done = f"no test images, so this is the last stage -> {shown(files.oof)}"
-    say("ensemble", done)
-    return ensemble
+    report(job, score, len(test_ids))
+    return replace(ensemble, score=score)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -224,16 +224,16 @@ def run(job: Job, force: bool = False) -> pd.DataFrame:
     folds = make_folds(manifest, task, competition, paths)
     text = folds.to_csv(index=False, lineterminator="\n")
     same = paths.folds.exists() and paths.folds.read_bytes() == text.encode()
-    trained = sorted(
-        path.parent.parent.name + "/" + path.parent.name for path in paths.runs.glob("*/fold*/trained.json")
-    )
+    trained = [folder.relative_to(paths.runs) for folder in paths.all_trainings if (folder / "trained.json").exists()]
+    runs = list(dict.fromkeys(folder.parent.as_posix() for folder in trained))
     # If only folds.csv was edited, the new folds may be those that the runs were trained with.
-    known = {(made_of(paths, name.split("/")[0]) or {}).get("folds_sha256") for name in trained}
+    known = {(made_of(paths, name) or {}).get("folds_sha256") for name in runs}
     keeps_runs_valid = same or known == {fingerprint(text)}
     if paths.folds.exists() and not keeps_runs_valid and trained and not force and not paths.dry_run:
         raise StaleError(
             f"labels, images, groups or competition.toml have changed, so the folds would change, and "
-            f"{count_of(len(trained), 'trained fold')} ({', '.join(trained[:5])}{', ...' if len(trained) > 5 else ''}) "
+            f"{count_of(len(trained), 'trained fold')} ({', '.join(map(str, trained[:5]))}"
+            f"{', ...' if len(trained) > 5 else ''}) "
             f"would become invalid; undo the change, or type: {job.call.make_line('folds')} FORCE=1"
         )
     require_written_by_foldwise(paths.folds, FOLDS_COLUMNS, paths.folds_record)
@@ -241,7 +241,6 @@ def run(job: Job, force: bool = False) -> pd.DataFrame:
     write_csv(paths.folds, folds)
     write_json(paths.folds_record, target.new_record(read, [paths.folds]))
     if trained and not keeps_runs_valid:
-        runs = sorted({name.split("/")[0] for name in trained})
         of_runs = " ".join(shlex.quote(shown(paths.run(name))) for name in runs)
         say(
             "folds",

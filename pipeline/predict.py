@@ -15,7 +15,7 @@ from __future__ import annotations
 from pipeline.records.command_line import parser_for
 from pipeline.system.console import answer_early
 
-PARSER = parser_for(__doc__, run=True, folds=True, device=True)
+PARSER = parser_for(__doc__, "run", "folds", "device")
 if __name__ == "__main__":  # before the imports that take seconds
     answer_early(PARSER, "predict")
 
@@ -34,6 +34,7 @@ from pipeline.pixels.augment import eval_transforms
 from pipeline.pixels.cache import open_pixels, readable_rows
 from pipeline.pixels.dataset import EpochBatches, ImageDataset, Loader, WithProgress
 from pipeline.records.job import Job, job_of
+from pipeline.records.names import ALL_ROWS, fold_name
 from pipeline.records.predictions import Predictions
 from pipeline.records.runs import RunTables, open_run
 from pipeline.records.up_to_date import predict_files
@@ -43,7 +44,7 @@ from pipeline.system.files import read_json, write_record
 from pipeline.system.places import shown
 from pipeline.system.provenance import provenance
 
-#: Predictions by kind: "oof", and "test" if there are test images.
+#: Predictions by kind: "oof", except for a training on all rows, and "test" if there are test images.
 ByKind = dict[str, Predictions]
 
 
@@ -53,7 +54,7 @@ def weights_of(job: Job) -> dict[int, str]:
     for fold in job.folds:
         record = job.fold_folder(fold) / "trained.json"
         if not record.exists():
-            raise StaleError(f"fold {fold} of {job.run.name} is not trained; type: {job.call.make_line('train')}")
+            raise StaleError(f"{fold_name(fold)} of {job.run.name} is not trained; type: {job.call.make_line('train')}")
         weights[fold] = read_json(record, "weights_sha256")["weights_sha256"]
     return weights
 
@@ -97,11 +98,15 @@ def predict_all(job: Job, tables: RunTables, compute: Compute) -> dict[int, ByKi
     of_rows = predictor(job, tables, compute)
     readable = readable_rows(manifest)
     train_split, test_split = (readable[readable["split"] == split] for split in ("train", "test"))
-    names, found = np.array(task.target_names), {}
+    names = np.array(task.target_names)
+    found: dict[int, ByKind] = {}
     for fold in job.folds:
+        found[fold] = {}
+        if fold == ALL_ROWS:
+            continue
         rows = tables.folds[tables.folds["fold"] == fold].merge(train_split[["image_id", "position"]], validate="1:1")
         values = of_rows(rows, [fold], f"out-of-fold rows of fold {fold}")[0]
-        found[fold] = {"oof": Predictions(rows["image_id"].to_numpy(str), names, values)}
+        found[fold]["oof"] = Predictions(rows["image_id"].to_numpy(str), names, values)
     test_rows = manifest[manifest["split"] == "test"]
     if len(test_rows):
         of_readable = [np.empty((0, len(names)), np.float32)] * len(job.folds)
@@ -136,13 +141,15 @@ def run(job: Job) -> dict[int, ByKind]:
         of_fold = {"fold": fold, "weights_sha256": weights[fold], "sha256": sha256s}
         up_to_date = targets[fold].new_record(read[fold], files.values())
         write_record(targets[fold].record, {**of_fold, **up_to_date, "views": views, **provenance()})
-    if job.recipe.kind == "features":
+    if job.recipe.kind == "features" and not job.call.seed and not job.members.on_all_rows:
         review(job, tables, compute)
-    num_test = int((tables.manifest["split"] == "test").sum())
+    number = count_of(int((tables.manifest["split"] == "test").sum()), "test row")
+    done = f"{count_of(len(found), 'fold')} of {job.run.name}: their out-of-fold rows and {number}"
+    if job.members.on_all_rows:
+        done = f"{fold_name(job.folds[0])} of {job.run.name}: {number}"
     say(
         "predict",
-        f"{count_of(len(found), 'fold')} of {job.run.name}: their out-of-fold rows and "
-        f"{count_of(num_test, 'test row')}, {count_of(len(views), 'view')} each, in "
+        f"{done}, {count_of(len(views), 'view')} each, in "
         f"{duration(time.monotonic() - began)} -> {shown(job.run_folder)}",
     )
     return found

@@ -14,7 +14,7 @@ from __future__ import annotations
 from pipeline.records.command_line import parser_for
 from pipeline.system.console import answer_early
 
-PARSER = parser_for(__doc__, run=True, folds=True)
+PARSER = parser_for(__doc__, "run", "folds", "seeds")
 if __name__ == "__main__":  # before the imports that take seconds
     answer_early(PARSER)
 
@@ -26,7 +26,6 @@ import pandas as pd
 
 from pipeline.records.job import Job, job_of
 from pipeline.records.known_labels import read_known_labels, say_faults
-from pipeline.records.names import name_with_folds
 from pipeline.records.predictions import Predictions
 from pipeline.records.runs import made_of
 from pipeline.records.submission import check_sample, format_submission, keep_older, read_sample, submission_text
@@ -80,7 +79,7 @@ def known_score(job: Job, ids: pd.Series, predictions: np.ndarray, task: Task, r
 def run(job: Job) -> pd.DataFrame | None:
     """Writes the submission and returns its table; None if the competition has no test images."""
     competition, paths, run_of_job, files = job.competition, job.paths, job.run.name, job.predictions
-    target = submit_files(paths, paths.facts(), run_of_job, job.folds, job.num_folds)
+    target = submit_files(paths, paths.facts(), run_of_job, job.members)
     read = target.hash_inputs()
     if not files.record.exists():
         raise StaleError(f"the folds of {run_of_job} are not combined yet; type: {job.call.make_line('ensemble')}")
@@ -89,8 +88,7 @@ def run(job: Job) -> pd.DataFrame | None:
     if form is None:
         say(
             "submit",
-            f"no test images, so there is nothing to submit; {run_of_job} has out-of-fold {score['metric']} "
-            f"{score['cv_score']:.4f}",
+            f"no test images, so there is nothing to submit; {known_of(score)}",
         )
         return None
 
@@ -101,7 +99,7 @@ def run(job: Job) -> pd.DataFrame | None:
         table = check_sample(table, sample, form)
     known = known_score(job, ids, predictions, task, score.get("rule"))
 
-    path = paths.submissions / name_with_folds(run_of_job, job.folds, job.num_folds, ".csv")
+    path = paths.submissions / job.members.name(run_of_job, ".csv")
     text = submission_text(table, form)
     keep_older(path, text)
     about = {
@@ -123,24 +121,31 @@ def run(job: Job) -> pd.DataFrame | None:
     return table
 
 
+def known_of(score: dict[str, Any]) -> str:
+    """The score and what to expect, in words; score: the content of score.json."""
+    if score["cv_score"] is None:
+        return "trained on all rows, and no fold of the run is trained, so nothing is known of the score"
+    low, high = score["interval_95"]
+    whose = f" of {score['twin']}" if score.get("twin") else ""
+    return (
+        f"out-of-fold {score['metric']} {score['cv_score']:.4f}{whose}; expect {score['expected_score']:.4f} on the "
+        f"leaderboard, 95 % interval {low:.4f} to {high:.4f}"
+    )
+
+
 def report(job: Job, path: Path, about: dict[str, Any], known: KnownScore | None) -> None:
     """Prints what was written, the score to expect, and the command that uploads it."""
     score = about["score"]
-    low, high = score["interval_95"]
     partial = f", PARTIAL: {len(job.folds)} of {job.num_folds} folds" if score["partial"] else ""
     checked = f", ids and header as in {about['checked_against']}" if about["checked_against"] else ""
     say("submit", f"{count_of(about['rows'], 'row')}{checked}{partial} -> {shown(path)}")
-    say(
-        "submit",
-        f"out-of-fold {score['metric']} {score['cv_score']:.4f}; expect {score['expected_score']:.4f} on the "
-        f"leaderboard, 95 % interval {low:.4f} to {high:.4f}",
-    )
+    say("submit", known_of(score))
     if known is not None:
         on_train = "" if score["train_score"] is None else f", {score['train_score']:.4f} on train images"
         some = "" if known.number == about["images"] else f" of {known.number:,} of {about['images']:,} images"
         say("submit", f"{score['metric']} {known.value:.4f} on the known test labels{some}{on_train}")
     if job.competition.slug and not job.paths.dry_run:
-        message = f"{path.stem} cv={score['cv_score']:.4f}"
+        message = path.stem + ("" if score["cv_score"] is None else f" cv={score['cv_score']:.4f}")
         say("submit", f'upload: kaggle competitions submit {job.competition.slug} -f {shown(path)} -m "{message}"')
 
 

@@ -2,6 +2,7 @@
 
     make train FOLD=0
     make train COMPETITION=dogs-vs-cats RECIPE=resnet18 FOLD=0 SET="epochs=2 lr=1e-3"
+    make train FOLD=all
     python -m pipeline.train --competition dogs-vs-cats --recipe resnet18 --fold 0
     torchrun --nproc-per-node 4 -m pipeline.train --competition dogs-vs-cats --recipe resnet18 --fold 0
 
@@ -9,7 +10,8 @@ Reads   manifest.csv, task.json, folds.csv, the images, and the recipe
 Writes  runs/<run>/fold<k>/: arrangement.json; checkpoints/ (at the end of epochs, every five minutes within an epoch,
         and when stopped; the same command continues at that step); log.csv; TensorBoard events; pictures
         (augmented.png, curves.png, validation.png, and confusion.png, tags.png or scatter.png); weights.safetensors;
-        and, last, trained.json
+        and, last, trained.json. FOLD=all, without validation rows, has runs/<run>/all/; a further seed,
+        runs/<run>/seed<k>/
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from __future__ import annotations
 from pipeline.records.command_line import parser_for
 from pipeline.system.console import answer_early
 
-PARSER = parser_for(__doc__, run=True, fold=True)
+PARSER = parser_for(__doc__, "run", "fold", "device")
 if __name__ == "__main__":  # before the imports that take seconds
     answer_early(PARSER, "train")
 
@@ -50,6 +52,7 @@ from pipeline.learner.training_pictures import draw_augmented, draw_validation
 from pipeline.learner.transfer import set_frozen
 from pipeline.pixels.dataset import Interruptible
 from pipeline.records.job import Job, job_of
+from pipeline.records.names import fold_name
 from pipeline.records.runs import open_run, start_run
 from pipeline.records.tables import read_csv
 from pipeline.records.task import metric_sha256
@@ -110,7 +113,7 @@ def train_fold(
         store.checkpoints.restore(training, compute.device)
     ranks.require_same("checkpoints", str(training.step))
     if training.step:
-        say("train", f"fold {store.fold}: continuing after step {training.step:,} of {recipe.epochs * steps:,}")
+        say("train", f"{fold_name(store.fold)}: continuing after step {training.step:,} of {recipe.epochs * steps:,}")
     log = TrainingLog(store, recipe.epochs, metric.name, training.history, ranks.is_first)
     saver = Saver(training, store, ranks, lr_of, recipe.epochs * steps)
     if compute.arrangement.compiled:
@@ -163,11 +166,10 @@ def train_fold(
             lr=lr_of(training.step - 1),
             train_loss=float(torch.stack(training.losses).mean()),
             train_score=task.score(metric, data.train_targets[train_rows], train_predictions),
-            val_loss=task.val_loss(data.val_targets, predictions),
-            val_score=task.score(metric, data.val_targets, predictions),
+            **data.val_scores(predictions),
         )
         training.end_epoch()
-        store.stop.reserve((time.monotonic() - began) / len(predictions) * data.to_predict)
+        store.stop.reserve((time.monotonic() - began) / max(1, len(predictions)) * data.to_predict)
     return Trained(training.kept, predictions, log)
 
 
@@ -181,19 +183,20 @@ def finish(
     """
     log, fold, folder = trained.log, store.fold, store.folder
     facts = {"metric": data.metric.name, **facts, **trained.facts}
-    heading = f"{job.paths.competition}, {job.run.name}, fold {fold}"
+    heading = f"{job.paths.competition}, {job.run.name}, {fold_name(fold)}"
     log.close(heading)
-    draw_validation(folder, data, trained.predictions, heading)
+    if len(data.val_rows):
+        draw_validation(folder, data, trained.predictions, heading)
     sha256 = save_weights(folder / "weights.safetensors", trained.module, about)
     last, seconds = log.history[-1], log.table["seconds"].sum()
     done = {"fold": fold, "last_epoch": last, "weights_sha256": sha256, "made_of": about["made_of"], "seconds": seconds}
     write_json(folder / "trained.json", {**done, **facts, **provenance()})
     store.checkpoints.discard()
+    on_val = f"{last['val_score']:.4f} on validation images, " if "val_score" in last else ""
     say(
         "train",
-        f"fold {fold}: {data.metric.name} {last['val_score']:.4f} on validation images, "
-        f"{facts['train_score']:.4f} on images it was trained on, in {duration(seconds)} -> {shown(folder)}"
-        f"{job.call.next_step('submit')}",
+        f"{fold_name(fold)}: {data.metric.name} {on_val}{facts['train_score']:.4f} on images it was trained on, in "
+        f"{duration(seconds)} -> {shown(folder)}{job.call.next_step('submit')}",
     )
 
 
@@ -206,12 +209,13 @@ def train(job: Job, fold: int, stop: Stop) -> None:
         device, ranks = compute.device, compute.ranks
         ranks.require_same("recipe, folds or images", fingerprint(tables.identity))
         if (folder / "trained.json").exists():
-            say("train", f"fold {fold} of {job.run.name} is trained already; delete {shown(folder)} to train it again")
+            done = f"{fold_name(fold)} of {job.run.name} is trained already"
+            say("train", f"{done}; delete {shown(folder)} to train it again")
             return
         seed_torch(recipe.seed, fold)
         network = build_model(recipe, len(tables.task.target_names), recipe.pretrained)
         if network.weights:
-            say("train", f"fold {fold}: {network.described}")
+            say("train", f"{fold_name(fold)}: {network.described}")
             if not network.weights.is_open:
                 say("train", "note: check that the licence of these weights allows your use")
         if recipe.freeze and not recipe.pretrained:
@@ -230,7 +234,7 @@ def train(job: Job, fold: int, stop: Stop) -> None:
         share = side_by_side_note() + ranks.description(min(recipe.batch_size, num_images))
         say(
             "train",
-            f"fold {fold} of {job.run.name}: {recipe.model} on {num_images:,} images, {len(data.val_rows):,} to "
+            f"{fold_name(fold)} of {job.run.name}: {recipe.model} on {num_images:,} images, {len(data.val_rows):,} to "
             f"validate; {device}, {count_of(settled.threads, 'thread')}{share}",
         )
         if ranks.is_first and (recipe.kind == "network" or recipe.augment):
@@ -262,14 +266,15 @@ def train_folds(job: Job) -> None:
     """Trains the folds of the job, one after another, except those that are already trained."""
     stop = Stop(job.machine.until)
     for fold in job.folds:
-        stop.leave(f"fold {fold} was not started")
+        stop.leave(f"{fold_name(fold)} was not started")
         train(job, fold, stop)
 
 
 def run(job: Job) -> pd.DataFrame:
     """Trains the folds of the job, except those that are already trained; returns the log of all of them.
 
-    The log has a row for each epoch: epoch, lr, train_loss, train_score, val_loss, val_score, seconds, fold.
+    The log has a row for each epoch: epoch, lr, train_loss, train_score, val_loss, val_score, seconds, fold. A training
+    on all rows has no val_loss and val_score.
     """
     train_folds(job)
     logs = [read_csv(job.fold_folder(fold) / "log.csv").astype(float) for fold in job.folds]

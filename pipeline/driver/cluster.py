@@ -17,7 +17,7 @@ from __future__ import annotations
 from pipeline.records.command_line import parser_for
 from pipeline.system.console import answer_early
 
-PARSER = parser_for(__doc__, run=True, folds=True, device=True)
+PARSER = parser_for(__doc__, "run", "folds", "device")
 PARSER.add_argument("--address", default="auto", help="host:port of the cluster's head (default: this machine's)")
 PARSER.add_argument("--gpus", type=float, metavar="N", help="GPUs for each fold, such as 0.5 (default: 1 if any)")
 PARSER.add_argument("--cpus", type=int, metavar="N", help="CPUs for each fold, which is also its number of threads")
@@ -37,6 +37,7 @@ from typing import Any
 from pipeline.driver.ray_machines import check_machines, connected, load_ray, resources_per_fold
 from pipeline.driver.view import View
 from pipeline.records.job import Job, job_of
+from pipeline.records.names import fold_name, typed_folds
 from pipeline.system import places
 from pipeline.system.console import duration, progress, run_stage, say
 from pipeline.system.errors import MachineError, count_of
@@ -115,9 +116,10 @@ def command_of(job: Job, fold: int, gpus: float, cpus: int) -> list[str]:
     """Arguments for Python that train one fold: the stage or, with several GPUs, the tool that starts its ranks."""
     call, machine = job.call, job.machine
     words = ["-m", "pipeline.tools.ranks", str(int(gpus)), "train"] if gpus > 1 else ["-m", "pipeline.train"]
-    words += ["--competition", call.competition, "--fold", str(fold), "--threads", str(cpus)]
+    words += ["--competition", call.competition, "--fold", typed_folds([fold]), "--threads", str(cpus)]
     words += ["--device", machine.device]
     words += ["--dry-run"] if call.dry_run else []
+    words += ["--seed", str(call.seed)] if call.seed else []
     words += ["--recipe", call.recipe] if call.recipe else []
     words += ["--workers", str(machine.workers)] if machine.workers is not None else []
     words += ["--deterministic"] if machine.deterministic else []
@@ -175,7 +177,7 @@ class Tasks:
         place = owner and (owner["host"], owner["pid"])
         if place and self.places.get(fold) != place:
             again = "again " if fold in self.places else ""
-            self.say(f"fold {fold}: started {again}on {place[0]}, process {place[1]}")
+            self.say(f"{fold_name(fold)}: started {again}on {place[0]}, process {place[1]}")
             self.places[fold] = place
             if self.view is not None:
                 self.view.add(fold)
@@ -189,15 +191,15 @@ class Tasks:
             host = self.ray.get(task)
         except self.ray.exceptions.RayError as error:
             self.faults[fold] = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
-            self.say(f"fold {fold}: failed")
+            self.say(f"{fold_name(fold)}: failed")
             return
         record = self.job.fold_folder(fold) / "trained.json"
         if not record.exists():
-            self.say(f"fold {fold}: {TIME_OVER}; its progress is saved; the same command continues")
+            self.say(f"{fold_name(fold)}: {TIME_OVER}; its progress is saved; the same command continues")
             return
         facts = read_json(record, "last_epoch", "seconds")
-        score = facts["last_epoch"]["val_score"]
-        self.say(f"fold {fold}: {score:.4f} in {duration(facts['seconds'])} on {host}")
+        score = facts["last_epoch"].get("val_score", facts["last_epoch"]["train_score"])
+        self.say(f"{fold_name(fold)}: {score:.4f} in {duration(facts['seconds'])} on {host}")
 
 
 def train_on(ray: Any, job: Job, folds: list[int], request: tuple[float, int], stop: Stop) -> None:
@@ -230,7 +232,7 @@ def train_on(ray: Any, job: Job, folds: list[int], request: tuple[float, int], s
         ray.wait(list(running), num_returns=len(running), timeout=SAVE_SECONDS)
         stop.leave("the progress of the folds is saved")
     if tasks.faults:
-        named = "; ".join(f"fold {fold} on {fault}" for fold, fault in sorted(tasks.faults.items()))
+        named = "; ".join(f"{fold_name(fold)} on {fault}" for fold, fault in sorted(tasks.faults.items()))
         raise MachineError(f"{count_of(len(tasks.faults), 'fold')} of {len(folds)} failed: {named}")
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 
 from pipeline.driver.options import Options
-from pipeline.driver.plan import Plan, Step
+from pipeline.driver.plan import Plan
+from pipeline.driver.steps import Step
+from pipeline.records.names import typed_folds
 from pipeline.system.threads import cores
 
 
@@ -32,23 +33,34 @@ def stage_module(plan: Plan, stage: str) -> list[str]:
     return ["pipeline.tools.ranks", str(plan.ranks), stage] if plan.ranks > 1 else [f"pipeline.{stage}"]
 
 
-def folds_option(folds: list[int]) -> list[str]:
+def folds_option(folds: Sequence[int]) -> list[str]:
     """``["--folds", "0,1"]`` for folds 0 and 1."""
-    return ["--folds", ",".join(map(str, folds))]
+    return ["--folds", typed_folds(folds)]
 
 
-def command(plan: Plan, stage: str, folds: list[int]) -> list[str]:
+def member_options(plan: Plan) -> list[str]:
+    """Options for the folds and the number of seeds to combine; [] for all folds and one seed."""
+    words = folds_option(plan.chosen) if plan.members.partial or plan.members.on_all_rows else []
+    return words + (["--seeds", str(plan.members.seeds)] if plan.members.seeds > 1 else [])
+
+
+def seed_option(plan: Plan) -> list[str]:
+    """The option for the seed to train or predict; [] for that of the recipe."""
+    return ["--seed", str(plan.seed)] if plan.seed else []
+
+
+def command(plan: Plan, stage: str, folds: Sequence[int]) -> list[str]:
     """The command of a stage other than train. Only predict uses ``folds``: the folds that predict."""
     if stage == "predict":
         words = [
             *stage_module(plan, stage),
             *selection_options(plan, run=True),
             *folds_option(folds),
+            *seed_option(plan),
             *machine_options(plan.options),
         ]
     elif stage in ("ensemble", "submit"):
-        partial = folds_option(plan.chosen) if len(plan.chosen) < plan.num_folds else []
-        words = [f"pipeline.{stage}", *selection_options(plan, run=True), *partial]
+        words = [f"pipeline.{stage}", *selection_options(plan, run=True), *member_options(plan)]
     else:
         forced = ["--force"] if stage == "folds" and plan.options.force else []
         words = [f"pipeline.{stage}", *selection_options(plan), *forced]
@@ -62,20 +74,22 @@ def train_command(plan: Plan, fold: int) -> list[str]:
         *stage_module(plan, "train"),
         *selection_options(plan, run=True),
         "--fold",
-        str(fold),
+        typed_folds([fold]),
+        *seed_option(plan),
         *machine_options(plan.options),
     ]
     words += ["--threads", str(threads)]
     return ["-m", *words, *(["--until", f"{plan.until:.0f}"] if plan.until is not None else [])]
 
 
-def cluster_command(plan: Plan, folds: list[int]) -> list[str]:
+def cluster_command(plan: Plan, folds: Sequence[int]) -> list[str]:
     """The command that trains folds on a Ray cluster."""
     options = plan.options
     words = [
         "pipeline.driver.cluster",
         *selection_options(plan, run=True),
         *folds_option(folds),
+        *seed_option(plan),
         f"--address={options.cluster}",
     ]
     words += ["--gpus", options.gpus] if options.gpus else []
@@ -86,10 +100,10 @@ def cluster_command(plan: Plan, folds: list[int]) -> list[str]:
 
 def commands_of(plan: Plan, step: Step) -> Iterator[list[str]]:
     """Yields the commands of a step."""
+    if step.stage in ("train", "predict"):
+        plan = plan.of_seeds[step.seed]
     if step.stage != "train":
-        of_folds = step.folds or plan.chosen
-        done = replace(plan, chosen=plan.trained) if plan.until is not None and plan.trained else plan
-        yield command(done, step.stage, of_folds)
+        yield command(plan, step.stage, step.folds or plan.chosen)
     elif plan.options.cluster and step.folds:
         yield cluster_command(plan, step.folds)
     else:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.records.command_line import DEFAULT_COMPETITION, Call
+from pipeline.records.command_line import DEFAULT_COMPETITION, MAX_SEEDS, Call
 from pipeline.system.errors import InputError, suggestion
 from pipeline.system.places import is_not_utf8
 from pipeline.system.threads import cores, most_workers
@@ -23,7 +23,7 @@ VERBS = {
     "prepare": "unpack the files in data/<competition>/raw/",
     "manifest": "check every image; write manifest.csv, problems.csv and a contact sheet",
     "folds": "split the images into stratified folds, once (FORCE=1 replaces folds even if runs use them)",
-    "train": "train one fold (FOLD=0) or all folds",
+    "train": "train one fold (FOLD=0), all folds, or one network on all rows (FOLD=all)",
     "predict": "compute the out-of-fold and test predictions of one fold (FOLD=0) or all folds",
     "ensemble": "combine the predictions of the folds, and print the out-of-fold score",
     "submit": "run all stages up to submissions/<competition>/<run>.csv",
@@ -37,7 +37,7 @@ VERBS = {
 }
 VARIABLES = (
     "COMPETITION", "RECIPE", "SET", "FOLD", "FOLDS", "DRY", "FORCE", "HOURS", "DEVICE", "WORKERS", "GPUS", "CPUS",
-    "CLUSTER", "DETERMINISTIC", "IMAGE", "TEST", "IDS",
+    "CLUSTER", "DETERMINISTIC", "IMAGE", "TEST", "IDS", "SEEDS",
 )  # fmt: skip
 #: Variables that replace files, or are common names: they count only if they are typed.
 COMMAND_LINE_ONLY = ("FORCE", "TEST", "IDS")
@@ -113,6 +113,7 @@ def read_options(words: Sequence[str], environment: Mapping[str, str]) -> Option
         settings=split_settings(values.get("SET", "")),
         folds=values.get("FOLDS") or values.get("FOLD") or "",
         dry_run=parse_switch("DRY", values.get("DRY", "")),
+        seeds=parse_seeds(values.get("SEEDS", "")),
         force=parse_switch("FORCE", values.get("FORCE", "")),
         hours=parse_hours(values.get("HOURS", "")),
         device=check_device(values.get("DEVICE", "")),
@@ -167,6 +168,13 @@ def parse_switch(name: str, value: str) -> bool:
     if value.lower() in ("", "0", "no", "false", "off"):
         return False
     raise InputError(f"{name}={value} is neither on nor off; write {name}=1 or {name}=0")
+
+
+def parse_seeds(value: str) -> int:
+    """The number of seeds, 1 for empty text; raises FoldwiseError for anything else."""
+    if value.strip() and not (re.fullmatch("[0-9]{1,4}", value.strip()) and 1 <= int(value) <= MAX_SEEDS):
+        raise InputError(f"SEEDS={value} is not a number of seeds from 1 to {MAX_SEEDS}, such as SEEDS=3")
+    return int(value) if value.strip() else 1
 
 
 def parse_hours(value: str) -> float | None:

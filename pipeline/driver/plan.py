@@ -1,4 +1,4 @@
-"""Plans a call: its run and folds, how they share the machine, and which stages are out of date and why.
+"""Plans a call: its run, folds and seeds, and how they share the machine.
 
 Standard library only, so that a plan takes a fraction of a second and works before anything is installed.
 """
@@ -7,29 +7,27 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.driver.options import STAGES, Options
+from pipeline.driver.options import Options
 from pipeline.driver.share import ranks_of, share_machine
-from pipeline.records.names import MAX_RUN_NAME_BYTES, full_run_name, name_with_folds, parse_folds, run_name
-from pipeline.records.paths import MAX_FOLDS, Paths, recipe_path
-from pipeline.records.up_to_date import (
-    Run,
-    StageFiles,
-    ensemble_files,
-    folders_in,
-    folds_files,
-    manifest_files,
-    predict_files,
-    prepare_files,
-    submit_files,
+from pipeline.records.names import (
+    MAX_FOLDS,
+    MAX_RUN_NAME_BYTES,
+    Members,
+    full_run_name,
+    parse_folds,
+    run_name,
+    run_of_seed,
 )
-from pipeline.system.errors import FoldwiseError, InputError, StaleError, count_of
-from pipeline.system.files import read_json
-from pipeline.system.index import Index
+from pipeline.records.paths import Paths, recipe_path
+from pipeline.records.up_to_date import (
+    folders_in,
+)
+from pipeline.system.errors import InputError, StaleError
 from pipeline.system.places import shown
 from pipeline.system.threads import cores
 from pipeline.system.toml import read_toml
@@ -47,8 +45,8 @@ class Plan:
     facts: content of competition.toml, not validated
     recipe: name of the recipe
     run: name of the run
-    num_folds: number of folds of the competition
-    chosen: the folds asked for
+    members: the folds and seeds asked for
+    seed: the one to train and predict now (``of_seeds``)
     folds_at_once: number of folds to train at once; make's -j overrides it
     threads: fold -> number of CPU threads
     last_round: folds that start after all others have ended, since they get another number of threads
@@ -61,13 +59,24 @@ class Plan:
     facts: dict[str, Any]
     recipe: str
     run: str
-    num_folds: int
-    chosen: list[int]
+    members: Members
+    seed: int
     folds_at_once: int
     threads: dict[int, int]
     last_round: list[int]
     ranks: int
     until: float | None
+
+    @property
+    def chosen(self) -> Sequence[int]:
+        """The folds asked for."""
+        return self.members.folds
+
+    @property
+    def of_seeds(self) -> list[Plan]:
+        """The plan of each seed, whose run is a part of this one."""
+        seeds = range(self.members.seeds)
+        return [replace(self, seed=seed, run=run_of_seed(self.run, seed)) for seed in seeds]
 
     @property
     def jobs(self) -> int:
@@ -79,7 +88,7 @@ class Plan:
     @property
     def submission(self) -> Path:
         """Path of the submission."""
-        return self.paths.submissions / name_with_folds(self.run, self.chosen, self.num_folds, ".csv")
+        return self.paths.submissions / self.members.name(self.run, ".csv")
 
     @property
     def has_test(self) -> bool:
@@ -98,6 +107,14 @@ class Plan:
     def trained(self) -> list[int]:
         """The folds asked for that are trained."""
         return [fold for fold in self.chosen if self.is_trained(fold)]
+
+    @property
+    def finished(self) -> Plan | None:
+        """The plan with only the folds, and then seeds, that are trained; None if no fold is."""
+        if not (folds := self.trained):
+            return None
+        done = [all(part.is_trained(fold) for fold in folds) for part in self.of_seeds]
+        return replace(self, members=replace(self.members, folds=folds, seeds=(*done, False).index(False)))
 
     @property
     def untrained(self) -> list[int]:
@@ -129,9 +146,8 @@ def make_plan(options: Options) -> Plan:
     until = None if options.hours is None else time.time() + options.hours * 3600 - RESERVED_SECONDS
     last_round = chosen[len(chosen) - len(chosen) % beside :]
     by_fold = dict(zip(chosen, threads, strict=True))
-    return Plan(
-        options, paths, facts, recipe, run, num_folds, chosen, beside, by_fold, last_round, ranks, until
-    )  # fmt: skip
+    members = Members(chosen, num_folds, options.seeds)
+    return Plan(options, paths, facts, recipe, run, members, 0, beside, by_fold, last_round, ranks, until)
 
 
 def require_no_older_name(paths: Paths, recipe: str, settings: Sequence[str]) -> None:
@@ -143,130 +159,3 @@ def require_no_older_name(paths: Paths, recipe: str, settings: Sequence[str]) ->
             f"{shown(paths.run(older))} was made before names were shortened; rename it to {now.name}, or delete it to "
             "train the run again"
         )
-
-
-# --- what is out of date ----------------------------------------------------------------------------------------
-
-
-def files_of_stage(plan: Plan, stage: str) -> StageFiles:
-    """What a stage reads and makes; for all stages except train and predict, which work on single folds."""
-    if stage == "prepare":
-        return prepare_files(plan.paths, plan.facts)
-    if stage == "manifest":
-        return manifest_files(plan.paths, plan.facts)
-    if stage == "folds":
-        return folds_files(plan.paths, plan.facts)
-    if stage == "ensemble":
-        return ensemble_files(plan.paths, plan.facts, run_of(plan), plan.chosen, plan.num_folds)
-    return submit_files(plan.paths, plan.facts, plan.run, plan.chosen, plan.num_folds)
-
-
-def run_of(plan: Plan) -> Run:
-    """The name, recipe and settings of the plan's run."""
-    return Run(plan.run, plan.recipe, plan.options.settings)
-
-
-def why(plan: Plan, stage: str, index: Index) -> str:
-    """Why a stage other than train and predict must run, in a few words; "" if it is up to date."""
-    if stage == "folds" and plan.options.force:
-        return "FORCE=1"
-    return files_of_stage(plan, stage).reason_to_run(index)
-
-
-def stale_predictions(plan: Plan, index: Index) -> dict[int, str]:
-    """Fold -> reason, for the folds whose predictions are out of date."""
-    reasons = {fold: predict_files(plan.paths, run_of(plan), fold).reason_to_run(index) for fold in plan.chosen}
-    return {fold: reason for fold, reason in reasons.items() if reason}
-
-
-def folds_mismatch(plan: Plan, index: Index) -> str:
-    """A message if a fold was trained with another folds.csv, so that the stages will refuse it; "" if none was."""
-    for fold in plan.trained:
-        record = plan.paths.fold(plan.run, fold) / "trained.json"
-        try:
-            before = read_json(record, "made_of")["made_of"].get("folds_sha256")
-        except (OSError, FoldwiseError, AttributeError):
-            continue
-        if before != index.sha256(plan.paths.folds):
-            return f"{shown(record.parent)} was trained with other folds and will be refused"
-    return ""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A stage that would run.
-
-    stage: its name
-    reason: why it would run
-    folds: the folds that train or predict would work on; empty for other stages
-    """
-
-    stage: str
-    reason: str
-    folds: list[int]
-
-
-def steps(plan: Plan, verb: str, index: Index) -> Iterator[Step]:
-    """Yields what a verb would run.
-
-    Assumes that all stages after one that runs will run too. In fact, each runs only if its input has changed by then.
-    """
-    after = ""
-    for stage in STAGES[: STAGES.index(verb) + 1]:
-        if stage == "train":
-            if todo := plan.untrained:
-                begun = "".join(f"; fold {fold} continues at step {step:,}" for fold, step in saved_steps(plan, todo))
-                yield Step(stage, f"{fold_list(todo)} {'is' if len(todo) == 1 else 'are'} not trained{begun}", todo)
-                after = stage
-            elif not after and (fault := folds_mismatch(plan, index)):
-                yield Step(stage, fault, [])
-        elif stage == "predict":
-            stale = stale_predictions(plan, index)
-            todo = [fold for fold in plan.chosen if fold in stale or fold in plan.untrained or after in STAGES[:3]]
-            if todo:
-                reason = f"after {after}" if after else stale[todo[0]]
-                yield Step(stage, f"{fold_list(todo)}: {reason}", todo)
-                after = stage
-        elif stage != "submit" or plan.has_test:
-            reason = f"after {after}" if after else why(plan, stage, index)
-            if reason:
-                yield Step(stage, reason + (warn_of_trained_folds(plan) if stage == "folds" else ""), [])
-                after = stage
-
-
-def saved_steps(plan: Plan, folds: list[int]) -> Iterator[tuple[int, int]]:
-    """Yields (fold, step of its newest checkpoint) for each of these folds that has a checkpoint."""
-    for fold in folds:
-        saved = plan.paths.fold(plan.run, fold).glob("checkpoints/*/manifest.json")
-        if steps := [int(path.parent.name) for path in saved if path.parent.name.isdecimal()]:
-            yield fold, max(steps)
-
-
-def warn_of_trained_folds(plan: Plan) -> str:
-    """A warning that new folds would make trained folds invalid; "" if this cannot happen, or with FORCE=1."""
-    trained = len(list(plan.paths.runs.glob("*/fold*/trained.json")))
-    if not trained or plan.options.force or plan.paths.dry_run:
-        return ""
-    return f"; if the folds change, it stops there, since {count_of(trained, 'trained fold')} would become invalid"
-
-
-def fold_list(folds: list[int]) -> str:
-    """``"fold 3"`` or ``"folds 0, 1, 4"``."""
-    return f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))}"
-
-
-def up_to_date(plan: Plan, verb: str) -> str:
-    """A message for a verb that has nothing to do: what is up to date."""
-    made = {
-        "prepare": plan.paths.images,
-        "manifest": plan.paths.manifest,
-        "folds": plan.paths.folds,
-        "ensemble": plan.paths.predictions(plan.run, plan.chosen, plan.num_folds).record,
-        "submit": plan.submission,
-    }
-    if verb in ("train", "predict"):
-        done = "trained" if verb == "train" else "predicted"
-        return f"{count_of(len(plan.chosen), 'fold')} of {plan.run} {'is' if len(plan.chosen) == 1 else 'are'} {done}"
-    if verb == "submit" and not plan.has_test:
-        return f"there are no test images, and {shown(made['ensemble'])} is up to date"
-    return f"{shown(made[verb])} is up to date"

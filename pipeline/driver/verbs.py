@@ -9,21 +9,22 @@ import shlex
 import shutil
 import sys
 import time
-from dataclasses import replace
 
 from pipeline.driver.commands import (
     cluster_command,
     command,
     commands_of,
-    folds_option,
     machine_options,
+    member_options,
     selection_options,
     train_command,
 )
 from pipeline.driver.options import STAGES, VERBS, Options, read_options
-from pipeline.driver.plan import Plan, fold_list, make_plan, stale_predictions, steps, up_to_date, why
+from pipeline.driver.plan import Plan, make_plan
 from pipeline.driver.processes import Processes
+from pipeline.driver.steps import stale_predictions, steps, up_to_date, why
 from pipeline.driver.view import View
+from pipeline.records.names import fold_list, fold_name
 from pipeline.records.paths import Paths, known_competitions, known_recipes
 from pipeline.records.up_to_date import NOT_DONE_YET
 from pipeline.system.console import say
@@ -85,46 +86,51 @@ def train_here(plan: Plan, verb: str) -> None:
 def start_fold(plan: Plan, processes: Processes, fold: int, verb: str) -> None:
     """Starts the training of a fold, if there is time left."""
     if plan.until is not None and time.time() >= plan.until:
-        say("train", f"{TIME_OVER}; fold {fold} was not started")
+        say("train", f"{TIME_OVER}; {fold_name(fold)} was not started")
         return
     if processes.view is None:
-        say("train", f"starting fold {fold} of {plan.run}")
+        say("train", f"starting {fold_name(fold)} of {plan.run}")
     environment = {"FOLDWISE_BESIDE": str(folds_at_once_with(plan, fold))} if folds_at_once_with(plan, fold) > 1 else {}
-    if verb == "train" and len(plan.chosen) == 1:
+    if verb == "train" and len(plan.chosen) == plan.members.seeds == 1:
         environment["FOLDWISE_NEXT"] = "1"
-    processes.start(train_command(plan, fold), environment, f"fold {fold}", fold)
+    processes.start(train_command(plan, fold), environment, fold_name(fold), fold)
 
 
 def bring_up_to_date(plan: Plan, verb: str) -> None:
     """Runs the stages up to ``verb``, each only if something that it read or made has changed."""
     index, ran = Index(plan.paths.home), ""
     for stage in STAGES[: STAGES.index(verb) + 1]:
-        folds, reason = work_to_do(plan, stage, index)
-        if not reason:
-            continue
-        if not ran:
-            check_choices(plan)
-        if reason != NOT_DONE_YET:
-            say(stage, f"runs again: {reason}")
-        index.save()
-        if stage == "train":
-            if plan.options.cluster:
-                run_one(cluster_command(plan, folds), "the cluster driver")
-            else:
-                train_here(plan, verb)
-            if plan.until is not None and verb != "train":
-                plan = with_trained_folds(plan)
-        else:
-            if stage == "predict":
-                say(stage, f"starting {fold_list(folds)} of {plan.run}")
-            next_too = {"FOLDWISE_NEXT": "1"} if stage == verb else {}
-            run_one(command(plan, stage, folds), f"the stage {stage}", next_too)
-        index, ran = Index(plan.paths.home), stage
+        for part in plan.of_seeds if stage in ("train", "predict") else [plan]:
+            folds, reason = work_to_do(part, stage, index)
+            if not reason:
+                continue
+            if not ran:
+                check_choices(plan)
+            if reason != NOT_DONE_YET:
+                say(stage, f"runs again: {reason}")
+            index.save()
+            run_stage(part, stage, folds, verb)
+            index, ran = Index(plan.paths.home), stage
+        if stage == "train" and plan.until is not None and verb != "train":
+            plan = with_trained_folds(plan)
     index.save()
     if ran != verb:
         say(verb, f"nothing{' more' if ran else ''} to do: {up_to_date(plan, verb)}")
-    elif verb == "train" and len(plan.chosen) > 1 and not plan.untrained:
+    elif verb == "train" and len(plan.chosen) * plan.members.seeds > 1 and not plan.of_seeds[-1].untrained:
         say(verb, f"{up_to_date(plan, verb)}; next: {plan.options.make_line('submit')}")
+
+
+def run_stage(plan: Plan, stage: str, folds: list[int], verb: str) -> None:
+    """Runs a stage; train and predict work on these folds, with the seed of the plan."""
+    if stage == "train" and plan.options.cluster:
+        run_one(cluster_command(plan, folds), "the cluster driver")
+    elif stage == "train":
+        train_here(plan, verb)
+    else:
+        if stage == "predict":
+            say(stage, f"starting {fold_list(folds)} of {plan.run}")
+        next_too = {"FOLDWISE_NEXT": "1"} if stage == verb else {}
+        run_one(command(plan, stage, folds), f"the stage {stage}", next_too)
 
 
 def work_to_do(plan: Plan, stage: str, index: Index) -> tuple[list[int], str]:
@@ -149,27 +155,26 @@ def check_choices(plan: Plan) -> None:
 
 
 def with_trained_folds(plan: Plan) -> Plan:
-    """The plan with only the folds that were trained in time; raises FoldwiseError if there are none."""
-    if not plan.trained:
+    """The plan with only the folds and seeds that were trained in time; raises FoldwiseError if there are none."""
+    if (finished := plan.finished) is None:
         raise InputError(f"no fold is trained after {plan.options.hours:g} hours; the same command continues")
-    return replace(plan, chosen=plan.trained)
+    return finished
 
 
 def explain(plan: Plan, verb: str, with_commands: bool) -> None:
     """Prints what a verb would run: a line for each stage and, ``with_commands``, its command lines."""
     index = Index(plan.paths.home)
-    if plan.until is not None and plan.trained and verb not in STAGES[: STAGES.index("train") + 1]:
-        found = [step for step in steps(plan, "train", index)]
-        done = replace(plan, chosen=plan.trained)
-        found += [step for step in steps(done, verb, index) if step.stage in STAGES[STAGES.index("train") + 1 :]]
-    else:
-        found = [*steps(plan, verb, index)]
+    found = [(plan, step) for step in steps(plan, verb, index)]
+    if plan.until is not None and plan.finished is not None and "predict" in STAGES[: STAGES.index(verb) + 1]:
+        later = STAGES[STAGES.index("predict") :]
+        found = [(of_plan, step) for of_plan, step in found if step.stage not in later]
+        found += [(plan.finished, step) for step in steps(plan.finished, verb, index) if step.stage in later]
     index.save()
     if found:
         check_choices(plan)
-    for step in found:
+    for of_plan, step in found:
         print(f"{step.stage}: {step.reason}")
-        for words in commands_of(plan, step) if with_commands else []:
+        for words in commands_of(of_plan, step) if with_commands else []:
             print(f"    python {shlex.join(words)}")
     if not found:
         print(f"{verb}: nothing to do: {up_to_date(plan, verb)}")
@@ -191,7 +196,8 @@ def show_help() -> None:
   COMPETITION=digits   a folder of data/ with a competition.toml; available: {" ".join(known_competitions())}
   RECIPE=resnet18      a file of pipeline/recipes/; available: {" ".join(known_recipes())}
   SET="epochs=2 lr=1e-3"   change keys of the recipe; this is a separate run
-  FOLD=0  FOLDS=0,1    one fold to train; the folds to submit
+  FOLD=0  FOLDS=0,1    one fold to train; the folds to submit; FOLD=all trains one network on all rows
+  SEEDS=3              train each fold with three seeds, and average them
   TEST=folder  IDS=ids.csv   submit predictions of another test folder, by a finished run
   DRY=1                a rehearsal: every stage on a few images
   DEVICE=cuda:1        the device (default: chosen automatically)
@@ -268,10 +274,9 @@ def main() -> None:
     if options.test and verb != "submit":
         raise InputError(f"TEST is for make submit, not for make {verb}")
     if options.test:
-        of_folds = folds_option(plan.chosen) if len(plan.chosen) < plan.num_folds else []
         ids = [f"--ids={options.ids}"] if options.ids else []
         words = [
-            "-m", "pipeline.tools.hidden", *selection_options(plan, run=True), *of_folds,
+            "-m", "pipeline.tools.hidden", *selection_options(plan, run=True), *member_options(plan),
             f"--test={options.test}", *ids, *machine_options(options),
         ]  # fmt: skip
         if options.plan_only:
@@ -281,7 +286,8 @@ def main() -> None:
         return
     if verb == "classify":
         image = [f"--image={options.image}"] if options.image else []
-        words = ["-m", "pipeline.tools.classify", *selection_options(plan, run=True), *image, *machine_options(options)]
+        words = ["-m", "pipeline.tools.classify", *selection_options(plan, run=True), *member_options(plan)]
+        words += [*image, *machine_options(options)]
         if options.plan_only:
             print(f"    python {shlex.join(words)}")
         else:

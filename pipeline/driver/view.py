@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pipeline.records.names import fold_name
 from pipeline.system.console import duration
 from pipeline.system.progress import read_progress
 
@@ -28,13 +29,14 @@ def line_of(fold: int, facts: dict[str, Any] | None, ending: bool = False) -> st
     'fold 3  [##........]  epoch 12 of 60, 3 min 5 s left, loss 0.5000'
     """
     if facts is None:
-        return f"fold {fold}  [{('#' if ending else '.') * WIDTH}]  {'drawing its pictures' if ending else 'starting'}"
+        doing = "drawing its pictures" if ending else "starting"
+        return f"{fold_name(fold)}  [{('#' if ending else '.') * WIDTH}]  {doing}"
     full = int(WIDTH * facts["step"] / max(1, facts["steps"]))
     names = {"train loss": "loss", "validation loss": "val"}  # shown after the first epoch
     losses = "".join(f", {label} {facts[key]:.4f}" for key, label in names.items() if facts.get(key) is not None)
     bar = "#" * full + "." * (WIDTH - full)
     left = "" if facts["left"] is None else f", {duration(facts['left'])} left"
-    return f"fold {fold}  [{bar}]  epoch {facts['epoch']} of {facts['epochs']}{left}{losses}"
+    return f"{fold_name(fold)}  [{bar}]  epoch {facts['epoch']} of {facts['epochs']}{left}{losses}"
 
 
 class View:

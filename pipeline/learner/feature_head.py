@@ -26,6 +26,7 @@ from pipeline.learner.saving import FoldStore
 from pipeline.pixels.cache import Pixels, readable_rows
 from pipeline.pixels.preprocessing import Preprocessing
 from pipeline.records.job import Job
+from pipeline.records.names import fold_name
 from pipeline.records.runs import RunTables
 from pipeline.records.tables import write_csv
 from pipeline.system.console import say
@@ -61,7 +62,7 @@ class FittedHead:
 
     predictions: (M, C), of the validation rows
     log: its log, not yet written
-    facts: penalty, train_score, and neighbours_score: that of the nearest neighbours on the validation rows
+    facts: penalty, train_score and, if there are validation rows, neighbours_score: that of the nearest neighbours
     """
 
     predictions: np.ndarray
@@ -160,7 +161,9 @@ def train_head(
     with quick_products(bank.compute.arrangement.threads):
         problem = Problem(np.concatenate(seen), repeated, loss, np.tile(parts, len(seen)), loss_of_part)
         head, penalty, tried = fit_with_chosen_penalty(problem)
-        of_neighbours = mean_of_neighbours(train.mean(axis=0), data.train_targets, val.mean(axis=0))
+        of_neighbours = None
+        if len(data.val_rows):
+            of_neighbours = mean_of_neighbours(train.mean(axis=0), data.train_targets, val.mean(axis=0))
 
     layer = linear_head(module, recipe)
     with torch.no_grad():
@@ -168,25 +171,19 @@ def train_head(
         layer.bias.copy_(torch.from_numpy(head.bias))
     layer = copy.deepcopy(layer).cpu()
     of_train, of_val = (predict_features(layer, task, of_rows) for of_rows in (train, val))
-    train_score, val_score, neighbours_score = (
-        task.score(data.metric, targets, predictions)
-        for targets, predictions in (
-            (data.train_targets, of_train), (data.val_targets, of_val), (data.val_targets, of_neighbours)
-        )
-    )  # fmt: skip
+    facts = {"penalty": penalty, "train_score": task.score(data.metric, data.train_targets, of_train)}
+    beside = ""
+    if of_neighbours is not None:
+        facts["neighbours_score"] = task.score(data.metric, data.val_targets, of_neighbours)
+        beside = "; with the labels of the nearest neighbours instead of the head, "
+        beside += f"{data.metric.name} {facts['neighbours_score']:.4f}"
+    say("train", f"{fold_name(store.fold)}: penalty {penalty:.0e}, the best for other train rows{beside}")
     row = {
         "epoch": 1,
         "train_loss": task.val_loss(data.train_targets, of_train),
-        "train_score": train_score,
-        "val_loss": task.val_loss(data.val_targets, of_val),
-        "val_score": val_score,
+        "train_score": facts["train_score"],
+        **data.val_scores(of_val),
         "seconds": time.monotonic() - began,
     }
     penalties = pd.DataFrame(tried, columns=["penalty", "val_loss"])
-    facts = {"penalty": penalty, "train_score": train_score, "neighbours_score": neighbours_score}
-    say(
-        "train",
-        f"fold {store.fold}: penalty {penalty:.0e}, the best for other train rows; with the labels of the nearest "
-        f"neighbours instead of the head, {data.metric.name} {neighbours_score:.4f}",
-    )
     return FittedHead(of_val, HeadLog(store.folder, row, penalties), facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ from pipeline.tasks.task import Task
 
 @dataclass(frozen=True)
 class FoldData:
-    """The data of a fold: N train rows, M validation rows, a sample of K train rows, C targets.
+    """The data of a fold: N train rows, M validation rows (0 with FOLD=all), a sample of K train rows, C targets.
 
     train, val: batches; train is augmented and shuffled by epoch
     train_sample: batches of K train images without augmentation, for the train score
@@ -48,6 +49,13 @@ class FoldData:
     metric: Metric
     to_predict: int
 
+    def val_scores(self, predictions: np.ndarray) -> dict[str, float]:
+        """val_loss and val_score of predictions (M, C) of the validation rows; {} without any (FOLD=all)."""
+        if not len(predictions):
+            return {}
+        loss = self.task.val_loss(self.val_targets, predictions)
+        return {"val_loss": loss, "val_score": self.task.score(self.metric, self.val_targets, predictions)}
+
 
 def load_data(job: Job, tables: RunTables, fold: int, network: Network, compute: Compute) -> FoldData:
     """Loads the images of one fold as batches; builds the cache of decoded images if it is missing."""
@@ -55,7 +63,8 @@ def load_data(job: Job, tables: RunTables, fold: int, network: Network, compute:
     readable = readable_rows(tables.manifest)
     table = tables.folds.merge(readable[["image_id", "split", "position"]].query("split == 'train'"), validate="1:1")
     train_rows, val_rows = table[table["fold"] != fold], table[table["fold"] == fold]
-    sample_rows = train_rows.sample(min(len(train_rows), len(val_rows)), random_state=recipe.seed)
+    sampled = len(val_rows) or math.ceil(len(train_rows) / job.num_folds)
+    sample_rows = train_rows.sample(min(len(train_rows), sampled), random_state=recipe.seed)
 
     pixels = open_pixels(job.paths, readable, recipe.cache_side, "train")
     transforms = train_transforms(recipe, competition.symmetries, network.preprocessing)

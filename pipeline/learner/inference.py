@@ -127,7 +127,10 @@ def predict(
         seen.append(torch.stack([torch.stack(of_model).mean(dim=0) for of_model in by_view], dim=1))
         rows_seen.append(rows)
     mine = (torch.cat(rows_seen).numpy(), torch.cat(seen).cpu().numpy()) if rows_seen else None
-    rows_of_ranks, predictions_of_ranks = zip(*filter(None, ranks.gather(mine)), strict=True)
+    gathered = [*filter(None, ranks.gather(mine))]
+    if not gathered:
+        return [np.empty((0, len(task.target_names)), np.float32) for _, task in models]
+    rows_of_ranks, predictions_of_ranks = zip(*gathered, strict=True)
     by_row = np.concatenate(predictions_of_ranks)
     ordered = np.empty_like(by_row)
     ordered[np.concatenate(rows_of_ranks)] = by_row

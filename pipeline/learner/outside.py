@@ -1,10 +1,11 @@
 """Predicts images that are not in the manifest, with the trained folds of a run.
 
-Legend: K folds, N images, C targets.
+Legend: K models (a fold of a seed each), N images, C targets.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -29,7 +30,7 @@ from pipeline.tasks.task import Rule
 class Outside:
     """The trained folds of a job, ready for images from anywhere.
 
-    folds: their numbers
+    described: which they are, in words
     task: what their predictions mean
     compute: the device and what it computes with
     models: the K models, on the device
@@ -38,21 +39,28 @@ class Outside:
     def __init__(self, job: Job) -> None:
         """Raises FoldwiseError if no fold of the job is trained, or if the run was made with other settings."""
         self.job = job
-        self.folds = [fold for fold in job.folds if (job.fold_folder(fold) / "trained.json").exists()]
-        before = made_of(job.paths, job.run.name)
-        if not self.folds or before is None:
-            raise StaleError(
-                f"no fold of {job.run.name} is trained on {job.paths.competition}; type: {job.call.make_line('train')}"
-            )
-        choices = job.recipe.choices
-        if differing := differences({key: before.get(key) for key in choices}, choices):
-            raise StaleError(f"{shown(job.run_folder)} was made with other settings ({differing}); undo the change")
         self.task = read_task(job.paths, job.competition)
         device = find_device(job.machine.device)
-        loaded, self.preprocessing = load_folds(job, self.folds, before, self.task)
         self.compute = Compute(device, choose_arrangement(job.recipe, device, job.machine, 0))
         self.compute.arrangement.set_up()
-        self.models = [Model(self.compute.place(module), task) for module, task in loaded.values()]
+        loaded: list[Model] = []
+        for part in job.of_seeds:
+            folds = [fold for fold in job.folds if (part.fold_folder(fold) / "trained.json").exists()]
+            before = made_of(job.paths, part.run.name)
+            if not folds or before is None:
+                raise StaleError(
+                    f"no fold of {part.run.name} is trained on {job.paths.competition}; "
+                    f"type: {job.call.make_line('train')}"
+                )
+            choices = part.recipe.choices
+            if differing := differences({key: before.get(key) for key in choices}, choices):
+                raise StaleError(
+                    f"{shown(part.run_folder)} was made with other settings ({differing}); undo the change"
+                )
+            of_folds, self.preprocessing = load_folds(part, folds, before, self.task)
+            loaded += of_folds.values()
+        self.models = [Model(self.compute.place(module), task) for module, task in loaded]
+        self.described = f"{replace(job.members, folds=folds).described} of {job.run.name}"
         self.normalize = self.compute.normalize(self.preprocessing)
 
     @cached_property

@@ -10,6 +10,7 @@ from pipeline.learner.checkpoint import Checkpoints
 from pipeline.learner.divergence import require_finite
 from pipeline.learner.ranks import Ranks
 from pipeline.learner.training import Training
+from pipeline.records.names import fold_name
 from pipeline.system.signals import Stop
 
 #: Number of steps between two checks of the losses. A check waits for the device.
@@ -75,4 +76,4 @@ class Saver:
         stop, checkpoints = self.store.stop, self.store.checkpoints
         if stop.asked:
             self.save()
-            stop.leave(f"fold {self.store.fold} is saved after step {checkpoints.saved_step:,} of {self.total:,}")
+            stop.leave(f"{fold_name(self.store.fold)} is saved after step {checkpoints.saved_step:,} of {self.total:,}")

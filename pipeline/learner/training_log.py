@@ -11,6 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from pipeline.learner.saving import FoldStore
 from pipeline.pixels.pictures import save_curves
+from pipeline.records.names import fold_name
 from pipeline.records.tables import write_csv
 from pipeline.system.console import duration, has_progress_view, progress, say
 from pipeline.system.progress import Pace, forget_progress, write_progress
@@ -20,6 +21,8 @@ T = TypeVar("T")
 
 class TrainingLog:
     """The log of a fold: epoch (from 1), lr, train_loss, train_score, val_loss, val_score, seconds.
+
+    A training on all rows has no val_loss and val_score.
 
     history: a row for each finished epoch, with these columns
     writes: True if this rank prints and writes, which only the first rank does
@@ -42,7 +45,7 @@ class TrainingLog:
         """
         epoch = len(self.history)
         self.pace = pace = self.pace or Pace(self.epochs * steps, epoch * steps + done)
-        doing = f"fold {self.fold}, epoch {epoch + 1} of {self.epochs}"
+        doing = f"{fold_name(self.fold)}, epoch {epoch + 1} of {self.epochs}"
         items = batches if has_progress_view() else progress(batches, steps - done, "train", doing, 60)
         for step, batch in enumerate(items, start=epoch * steps + done):
             if self.writer is not None and pace.is_due():
@@ -71,11 +74,14 @@ class TrainingLog:
         if now - self.last_printed > 10 or done in (self.began_with + 1, self.epochs):
             self.last_printed = now
             left = (now - self.began) / (done - self.began_with) * (self.epochs - done)
-            score = f", {self.metric_name} {row['val_score']:.4f}" if self.metric_name != "log_loss" else ""
+            on_val = ""
+            if "val_loss" in row:
+                score = f", {self.metric_name} {row['val_score']:.4f}" if self.metric_name != "log_loss" else ""
+                on_val = f", validation loss {row['val_loss']:.4f}{score}"
             say(
                 "train",
-                f"fold {self.fold}, epoch {done} of {self.epochs}: train loss {row['train_loss']:.4f}, validation loss "
-                f"{row['val_loss']:.4f}{score}, {duration(left)} left",
+                f"{fold_name(self.fold)}, epoch {done} of {self.epochs}: train loss {row['train_loss']:.4f}{on_val}, "
+                f"{duration(left)} left",
             )
 
     @property
@@ -89,10 +95,13 @@ class TrainingLog:
             return
         table = self.table
         panels = {
-            "loss": {"train": table["train_loss"], "validation": table["val_loss"]},
-            self.metric_name: {"train, augmented": table["train_score"], "validation": table["val_score"]},
+            "loss": {"train": table["train_loss"]},
+            self.metric_name: {"train, augmented": table["train_score"]},
             "learning rate": {"lr": table["lr"]},
         }
+        if "val_loss" in table:
+            panels["loss"]["validation"] = table["val_loss"]
+            panels[self.metric_name]["validation"] = table["val_score"]
         save_curves(self.folder / "curves.png", table["epoch"].tolist(), panels, heading)
         forget_progress(self.folder)
         self.writer.close()

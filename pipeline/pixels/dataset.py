@@ -102,7 +102,7 @@ class EpochBatches(Sampler[list[Key]]):
         self, num_rows: int, batch_size: int, seed: int | None = None, limit: int | None = None,
         share: tuple[int, int] = (0, 1),
     ) -> None:  # fmt: skip
-        self.num_rows, self.batch_size = num_rows, min(batch_size, num_rows)
+        self.num_rows, self.batch_size = num_rows, max(1, min(batch_size, num_rows))  # there may be no rows
         self.seed, self.limit, self.share = seed, limit, share
         self.epoch = self.start = 0
 

@@ -8,12 +8,17 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from pipeline.system.console import Parser, is_driven, whole_number
 from pipeline.system.errors import InputError, count_of
 from pipeline.system.threads import cores, most_workers
 
 DEFAULT_COMPETITION = "digits"
+#: Maximum number of seeds of a run.
+MAX_SEEDS = 100
+
+Part = Literal["run", "fold", "folds", "seeds", "device"]
 
 
 @dataclass(frozen=True)
@@ -23,8 +28,10 @@ class Call:
     competition: a folder of data/
     recipe: a file of pipeline/recipes/; "" for the recipe that competition.toml names
     settings: ``key=value`` changes of the recipe
-    folds: fold numbers such as ``"0,1"``; "" for all folds
+    folds: fold numbers such as ``"0,1"``; "" for all folds; "all" to train on all rows
     dry_run: True for a rehearsal on a few images
+    seeds: number of seeds whose predictions are averaged
+    seed: the one that train and predict work on: 0 for the seed of the recipe, 1 for the next, ...
     """
 
     competition: str = DEFAULT_COMPETITION
@@ -32,6 +39,8 @@ class Call:
     settings: Sequence[str] = ()
     folds: str = ""
     dry_run: bool = False
+    seeds: int = 1
+    seed: int = 0
 
     def make_line(self, verb: str) -> str:
         """The make command that runs ``verb`` on the same competition, run and folds."""
@@ -45,6 +54,8 @@ class Call:
             words.append(f"SET={shlex.quote(text)}" if re.search(r"[\"$`\\]", text) else f'SET="{text}"')
         if self.folds:
             words.append(f"FOLDS={self.folds}")
+        if (seeds := max(self.seeds, self.seed + 1)) > 1:
+            words.append(f"SEEDS={seeds}")
         if self.dry_run:
             words.append("DRY=1")
         return " ".join(words)
@@ -77,15 +88,21 @@ class Machine:
                 raise InputError(f"{name} = {value} is less than 0")
 
 
-def parser_for(
-    doc: str | None, *, run: bool = False, fold: bool = False, folds: bool = False, device: bool = False
-) -> argparse.ArgumentParser:
-    """The argument parser of a stage.
+def one_fold(text: str) -> str:
+    """An argparse type: the number of a fold, or "all"."""
+    if text != "all" and not re.fullmatch("-?[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not the number of a fold, or 'all'")
+    return text
 
-    run: the stage works on a run (a recipe with settings)
-    fold: it works on one fold
-    folds: it works on several folds
-    device: it computes on a device; implied by ``fold``
+
+def parser_for(doc: str | None, *parts: Part) -> argparse.ArgumentParser:
+    """The argument parser of a stage, with the options of these parts.
+
+    "run": the stage works on a run (a recipe with settings), and on one of its seeds unless it has "seeds"
+    "fold": it works on one fold
+    "folds": it works on several folds
+    "seeds": it works on several seeds
+    "device": it computes on a device
     """
     parser = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -93,16 +110,28 @@ def parser_for(
         help=f"a folder of data/ (default: {DEFAULT_COMPETITION})",
     )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="a few images and two steps, in separate folders")
-    if run:
+    if "run" in parts:
         parser.add_argument("--recipe", metavar="NAME", help="a file of pipeline/recipes/ (default: the competition's)")
         parser.add_argument(
             "--set", nargs="*", action="extend", default=[], metavar="KEY=VALUE", help="recipe keys to change"
         )
-    if folds:
+    if "folds" in parts:
         parser.add_argument("--folds", default="", metavar="K,K", help="the folds to use (default: all)")
-    if fold:
-        parser.add_argument("--fold", type=int, required=True, metavar="K", help="the fold to train, from 0")
-    if fold or device:
+    if "fold" in parts:
+        parser.add_argument(
+            "--fold", type=one_fold, required=True, metavar="K", help="the fold to train, or 'all' for all rows"
+        )
+    if "seeds" in parts:
+        parser.add_argument(
+            "--seeds", metavar="N", type=whole_number(1, MAX_SEEDS, ""), default=1,
+            help="number of seeds to average (default: 1)",
+        )  # fmt: skip
+    elif "run" in parts:
+        parser.add_argument(
+            "--seed", metavar="K", type=whole_number(0, MAX_SEEDS - 1, ""), default=0,
+            help="0 for the seed of the recipe, 1 for the next, ... (default: 0)",
+        )  # fmt: skip
+    if "device" in parts:
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
         parser.add_argument(
             "--workers", metavar="N", help="number of loader processes (default: chosen by device)",
@@ -115,7 +144,7 @@ def parser_for(
         parser.add_argument(
             "--deterministic", action="store_true", help="the same bits every time on CUDA too, but slower"
         )
-    if fold:
+    if "fold" in parts:
         parser.add_argument("--until", type=float, metavar="S", help="save and stop at this time (seconds since 1970)")
     return parser
 
@@ -123,9 +152,10 @@ def parser_for(
 def call_of(args: argparse.Namespace) -> Call:
     """The call that the options of a stage describe."""
     fold = getattr(args, "fold", None)
-    folds = getattr(args, "folds", "") if fold is None else str(fold)
-    settings = getattr(args, "set", [])
-    return Call(args.competition, getattr(args, "recipe", None) or "", settings, folds, args.dry_run)
+    folds = getattr(args, "folds", "") if fold is None else fold
+    seeds, seed = getattr(args, "seeds", 1), getattr(args, "seed", 0)
+    recipe, settings = getattr(args, "recipe", None) or "", getattr(args, "set", [])
+    return Call(args.competition, recipe, settings, folds, args.dry_run, seeds, seed)
 
 
 def machine_of(args: argparse.Namespace) -> Machine:

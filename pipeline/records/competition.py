@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.records.paths import MAX_FOLDS, Paths
+from pipeline.records.names import MAX_FOLDS
+from pipeline.records.paths import Paths
 from pipeline.records.patterns import checked_file_name, checked_pattern
 from pipeline.records.spelling import alike, plain
 from pipeline.system.errors import suggestion

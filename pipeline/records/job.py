@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.records.command_line import DEFAULT_COMPETITION, Call, Machine, call_of, machine_of
 from pipeline.records.competition import Competition, Train, load_competition
-from pipeline.records.names import parse_folds, run_name
+from pipeline.records.names import Members, parse_folds, run_name, run_of_seed
 from pipeline.records.paths import Paths, PredictionFolder
 from pipeline.records.recipe import Recipe, load_recipe
 from pipeline.records.up_to_date import Run
@@ -36,7 +36,7 @@ class Job:
     competition: content of competition.toml
     recipe: the recipe with all settings applied
     run: name of the run, name of the recipe, and settings
-    folds: numbers of the folds to work on
+    folds: numbers of the folds to work on; [ALL_ROWS] to train on all rows
     """
 
     call: Call
@@ -62,9 +62,25 @@ class Job:
         return self.paths.fold(self.run.name, fold)
 
     @property
+    def members(self) -> Members:
+        """The folds and seeds whose predictions are combined."""
+        return Members(self.folds, self.num_folds, self.call.seeds)
+
+    @property
     def predictions(self) -> PredictionFolder:
-        """The files of the combined predictions of these folds of the run."""
-        return self.paths.predictions(self.run.name, self.folds, self.num_folds)
+        """The files of the combined predictions of these folds and seeds of the run."""
+        return self.paths.predictions(self.run.name, self.members)
+
+    @property
+    def of_seeds(self) -> list[Job]:
+        """The job of each seed: its recipe has that seed, and its run is a part of this one."""
+        return [self.of_seed(seed) for seed in range(self.call.seeds)]
+
+    def of_seed(self, seed: int) -> Job:
+        """The job of one seed; 0 is the seed of the recipe."""
+        recipe = self.recipe.model_copy(update={"seed": (self.recipe.seed + seed) % 2**32})
+        run = replace(self.run, name=run_of_seed(self.run.name, seed))
+        return replace(self, call=replace(self.call, seed=seed, seeds=1), recipe=recipe, run=run)
 
 
 def make_job(
@@ -115,4 +131,5 @@ def job_of_call(call: Call, machine: Machine, needs_toml: bool = True) -> Job:
     if call.dry_run:
         recipe = recipe.model_copy(update={"epochs": 1})
     run = Run(run_name(name, call.settings), name, call.settings)
-    return Job(call, machine, paths, competition, recipe, run, parse_folds(call.folds, competition.folds.n))
+    job = Job(call, machine, paths, competition, recipe, run, parse_folds(call.folds, competition.folds.n))
+    return job.of_seed(call.seed) if call.seed else job

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.formats.listing import HDF5, PARQUET, TABLES, is_pixel_table
-from pipeline.records.names import name_with_folds
+from pipeline.records.names import ALL_ROWS, Members
 from pipeline.system import places
 from pipeline.system.errors import InputError, suggestion
 from pipeline.system.places import CHECKOUT, is_not_utf8, shown
@@ -19,7 +19,6 @@ from pipeline.system.toml import read_toml
 RECIPES = Path(__file__).parents[1] / "recipes"
 #: Folder in which pretrained weights are looked for before they are downloaded.
 WEIGHTS = places.ROOT / "data" / "weights"
-MAX_FOLDS = 100
 #: Names of folders of data/ that can be new competitions.
 NAME = re.compile(r"\w[\w. +-]*")
 
@@ -157,11 +156,22 @@ class Paths:
         return self.runs / run
 
     def fold(self, run: str, fold: int) -> Path:
-        return self.runs / run / f"fold{fold}"
+        return self.runs / run / ("all" if fold == ALL_ROWS else f"fold{fold}")
 
-    def predictions(self, run: str, folds: list[int], num_folds: int) -> PredictionFolder:
-        """The files of the combined predictions of some folds of a run."""
-        return PredictionFolder(self.run(run), name_with_folds("", folds, num_folds))
+    def trainings(self, run: str) -> list[Path]:
+        """The folders of the folds of a run that exist, and that of all rows."""
+        return sorted(folder for kind in ("fold*", "all") for folder in self.runs.glob(f"{run}/{kind}"))
+
+    @property
+    def all_trainings(self) -> list[Path]:
+        """As ``trainings``, of all runs and seeds."""
+        return [*self.trainings("*"), *self.trainings("*/seed*")]
+
+    def predictions(self, run: str, members: Members) -> PredictionFolder:
+        """The files of the combined predictions of some members of a run."""
+        if members.on_all_rows:
+            return PredictionFolder(self.fold(run, ALL_ROWS), f"~seeds={members.seeds}" if members.seeds > 1 else "")
+        return PredictionFolder(self.run(run), members.name(""))
 
     @property
     def submissions(self) -> Path:
@@ -212,12 +222,12 @@ class Paths:
 
 @dataclass(frozen=True)
 class PredictionFolder:
-    """The files with the combined predictions of some folds of a run.
+    """The files with the combined predictions of some members of a run.
 
     ``oof`` and ``test`` are in full precision. The CSV tables have the same content for people; no stage reads them.
 
-    folder: the folder of the run
-    suffix: part of the file names that lists the folds (``~folds=0,1``); "" for all folds
+    folder: the folder of the run, or ``all`` in it
+    suffix: part of the file names that lists the folds and seeds (``~folds=0,1``); "" for all folds and one seed
     """
 
     folder: Path
@@ -225,7 +235,7 @@ class PredictionFolder:
 
     @property
     def oof(self) -> Path:
-        """Out-of-fold predictions."""
+        """Out-of-fold predictions; missing for a training on all rows."""
         return self.folder / f"oof{self.suffix}.npz"
 
     @property

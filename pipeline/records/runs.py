@@ -86,7 +86,7 @@ def differences(made_of: dict[str, Any], wanted: dict[str, Any]) -> str:
 
 def has_started(paths: Paths, run: str) -> bool:
     """True if the training of a fold of the run has started."""
-    return any(any(paths.run(run).glob(f"fold*/{name}")) for name in ("checkpoints", "trained.json"))
+    return any((folder / name).exists() for folder in paths.trainings(run) for name in ("checkpoints", "trained.json"))
 
 
 def made_of(paths: Paths, run: str) -> dict[str, Any] | None:
@@ -94,7 +94,7 @@ def made_of(paths: Paths, run: str) -> dict[str, Any] | None:
     record = paths.run(run) / "run.json"
     if record.exists():
         return read_record(record, "made_of")["made_of"]
-    finished = sorted(paths.run(run).glob("fold*/trained.json"))
+    finished = [record for folder in paths.trainings(run) if (record := folder / "trained.json").exists()]
     return read_json(finished[0], "made_of")["made_of"] if finished else None
 
 

@@ -27,7 +27,7 @@ from pipeline.formats.listing import (
     list_files,
     may_hold_images,
 )
-from pipeline.records.names import name_with_folds
+from pipeline.records.names import ALL_ROWS, Members, run_of_seed
 from pipeline.records.paths import Paths, recipe_path
 from pipeline.system.errors import FoldwiseError, InputError
 from pipeline.system.files import read_json
@@ -258,7 +258,8 @@ def predict_files(paths: Paths, run: Run, fold: int) -> StageFiles:
     folder = paths.fold(run.name, fold)
     files = [folder / "weights.safetensors", paths.manifest, paths.folds]
     facts = {"SET": sorted(run.settings), "the format of prediction files": PREDICTION_FORMAT}
-    return StageFiles(paths, folder / "predicted.json", facts, files, [folder / "oof.npz"])
+    made = [] if fold == ALL_ROWS else [folder / "oof.npz"]
+    return StageFiles(paths, folder / "predicted.json", facts, files, made)
 
 
 def own_metric_files(paths: Paths, facts: dict[str, Any]) -> list[Path]:
@@ -267,23 +268,25 @@ def own_metric_files(paths: Paths, facts: dict[str, Any]) -> list[Path]:
     return [paths.toml.parent / name] if function else []
 
 
-def ensemble_files(paths: Paths, facts: dict[str, Any], run: Run, chosen: list[int], num_folds: int) -> StageFiles:
-    """The predictions of some folds -> oof.csv, test.csv and the score."""
-    folders = [paths.fold(run.name, fold) for fold in chosen]
-    of_folds = [folder / name for folder in folders for name in ("trained.json", "oof.npz", "test.npz")]
-    made = paths.predictions(run.name, chosen, num_folds)
+def ensemble_files(paths: Paths, facts: dict[str, Any], run: Run, members: Members) -> StageFiles:
+    """The predictions of some members -> oof.csv, test.csv and the score."""
+    seeds = [run_of_seed(run.name, seed) for seed in range(members.seeds)]
+    folders = [paths.fold(of_seed, fold) for of_seed in seeds for fold in members.folds]
+    inputs = [folder / name for folder in folders for name in ("trained.json", "oof.npz", "test.npz")]
+    inputs += [paths.folds, paths.manifest, paths.task, *own_metric_files(paths, facts)]
+    inputs += [paths.predictions(run.name, members.twin).record] if members.on_all_rows else []
     of_run = toml_facts(facts, "metric", "greater_is_better", "task", "classes", "symmetries") | run.facts
-    inputs = [*of_folds, paths.folds, paths.manifest, paths.task, *own_metric_files(paths, facts)]
-    return StageFiles(paths, made.record, of_run, inputs, [made.oof])
+    made = paths.predictions(run.name, members)
+    return StageFiles(paths, made.record, of_run, inputs, [] if members.on_all_rows else [made.oof])
 
 
-def submit_files(paths: Paths, facts: dict[str, Any], run: str, chosen: list[int], num_folds: int) -> StageFiles:
+def submit_files(paths: Paths, facts: dict[str, Any], run: str, members: Members) -> StageFiles:
     """The mean prediction -> the CSV to upload."""
     labels = text_in(facts, "test", "labels")
     names = [text_in(facts, "submission", "sample"), None if labels == "folders" else labels]
-    made = paths.predictions(run, chosen, num_folds)
+    made = paths.predictions(run, members)
     files = [made.record, made.test, paths.manifest, paths.task, paths.test_labels, *named_files(paths, names)]
     files += own_metric_files(paths, facts)
-    csv = paths.submissions / name_with_folds(run, chosen, num_folds, ".csv")
+    csv = paths.submissions / members.name(run, ".csv")
     record = csv.with_name(f"{csv.stem}.json")
     return StageFiles(paths, record, toml_facts(facts, "submission", "test", "metric", "slug"), files, [csv])

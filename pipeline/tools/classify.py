@@ -30,7 +30,7 @@ def required_image(name: str) -> Path:
     return path
 
 
-PARSER = parser_for(__doc__, run=True, device=True)
+PARSER = parser_for(__doc__, "run", "folds", "seeds", "device")
 PARSER.add_argument("--image", default="", metavar="PATH", help="an image, or a folder of images")
 if __name__ == "__main__":  # before the imports that take seconds
     answer_early(PARSER)
@@ -148,7 +148,7 @@ def run(job: Job, path: Path) -> pd.DataFrame:
     mean = by_fold.mean(axis=0)
 
     target = job.run_folder / "classified" / path.resolve().name[:100]
-    by = f"{count_of(len(outside.folds), 'fold')} of {job.run.name} on {job.paths.competition}"
+    by = f"{outside.described} on {job.paths.competition}"
     if path.is_dir():
         return report_folder(dataset, mean, task, rule, target, by)
     inputs = outside.normalize(torch.from_numpy(dataset[0, 0])[None].to(outside.compute.device))

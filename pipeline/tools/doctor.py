@@ -206,9 +206,9 @@ def damaged(folder: Path) -> Iterator[Finding]:
 
 def folds(paths: Paths) -> Iterator[Finding]:
     """Finds folds that are running, unfinished or diverged, and files that they left behind."""
-    for folder in sorted(paths.runs.glob("*/fold*")):
+    for folder in paths.all_trainings:
         yield from damaged(folder)
-        run, done = folder.parent.name, (folder / "trained.json").exists()
+        run, done = folder.relative_to(paths.runs).parts[0], (folder / "trained.json").exists()
         owner = living_owner(folder / "lock")
         checkpoints = sorted(folder.glob("checkpoints/*/manifest.json"))
         if owner:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from pipeline.records.command_line import parser_for
 from pipeline.system.console import answer_early
 
-PARSER = parser_for(__doc__, run=True, folds=True, device=True)
+PARSER = parser_for(__doc__, "run", "folds", "seeds", "device")
 PARSER.add_argument("--test", required=True, metavar="FOLDER", help="a folder of images")
 PARSER.add_argument("--ids", default="", metavar="CSV", help="the ids to predict (default: the names of the files)")
 if __name__ == "__main__":  # before the imports that take seconds
@@ -31,7 +31,7 @@ from pipeline.pixels.inspection import with_inspection
 from pipeline.records.competition import several
 from pipeline.records.finding import Images, find_files, list_images, require_some, without_extension
 from pipeline.records.job import Job, job_of
-from pipeline.records.names import name_with_folds
+from pipeline.records.names import fold_name
 from pipeline.records.problems import Problem, require_images
 from pipeline.records.sources import test_table
 from pipeline.records.submission import check_sample, format_submission, keep_older, read_sample, submission_text
@@ -116,9 +116,11 @@ def run(job: Job, folder: Path, ids: Path | None = None) -> pd.DataFrame:
         raise InputError(f"IDS = {ids} is not a file")
     competition, paths = job.competition, job.paths
     form = competition.submission
-    untrained = [fold for fold in job.folds if not (job.fold_folder(fold) / "trained.json").exists()]
-    if untrained:
-        raise StaleError(f"fold {untrained[0]} of {job.run.name} is not trained; type: {job.call.make_line('train')}")
+    for part in job.of_seeds:
+        for fold in job.folds:
+            if not (part.fold_folder(fold) / "trained.json").exists():
+                again = job.call.make_line("train")
+                raise StaleError(f"{fold_name(fold)} of {part.run.name} is not trained; type: {again}")
     table, problems, images = table_of(job, folder, ids)
     assert form is not None and competition.test is not None  # else table_of has raised an error
     require_images(table, problems, competition.test.max_missing, "check TEST and IDS")
@@ -135,7 +137,7 @@ def run(job: Job, folder: Path, ids: Path | None = None) -> pd.DataFrame:
         submission = check_sample(submission, ids, form)
 
     mark = re.sub(r"[^\w.-]", "-", folder.resolve().name)[:40]
-    path = paths.submissions / name_with_folds(f"{job.run.name}~test={mark}", job.folds, job.num_folds, ".csv")
+    path = paths.submissions / job.members.name(f"{job.run.name}~test={mark}", ".csv")
     text = submission_text(submission, form)
     keep_older(path, text)
     score = read_record(job.predictions.record) if job.predictions.record.exists() else None

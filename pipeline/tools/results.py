@@ -17,7 +17,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from pipeline.records.competition import load_competition
-from pipeline.records.names import name_with_folds, parse_folds, run_name
+from pipeline.records.names import Members, parse_folds, run_name
 from pipeline.records.paths import Paths, known_competitions
 from pipeline.system import places
 from pipeline.system.console import duration, run_stage, say
@@ -100,7 +100,7 @@ def records(row: Row) -> Iterator[dict[str, Any]]:
     recipe, num_folds = row.recipe or competition.recipe, competition.folds.n
     folds = parse_folds(row.folds, num_folds)
     for settings in [row.settings, *([*row.settings, f"seed={seed}"] for seed in SEEDS)]:
-        name = name_with_folds(run_name(recipe, settings), folds, num_folds, ".json")
+        name = Members(folds, num_folds).name(run_name(recipe, settings), ".json")
         path = places.ROOT / "submissions" / row.competition / name
         if path.exists():
             record = read_json(path, "test_score", "score")

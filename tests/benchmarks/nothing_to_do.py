@@ -18,7 +18,8 @@ from pathlib import Path
 from statistics import median
 
 from pipeline.driver.options import STAGES, Options
-from pipeline.driver.plan import Plan, files_of_stage, make_plan, run_of
+from pipeline.driver.plan import Plan, make_plan
+from pipeline.driver.steps import files_of_stage, run_of
 from pipeline.records.up_to_date import StageFiles, predict_files
 from pipeline.system import places
 from pipeline.system.files import write_json

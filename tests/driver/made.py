@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pipeline.driver.plan import Plan, files_of_stage
+from pipeline.driver.plan import Plan
+from pipeline.driver.steps import files_of_stage
 from pipeline.records.up_to_date import StageFiles, prepare_files
 from pipeline.system.files import write_json
 from tests.checkouts import make

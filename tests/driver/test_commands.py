@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.driver.options import Options
-from pipeline.driver.plan import Plan, make_plan, run_of
+from pipeline.driver.plan import Plan, make_plan
+from pipeline.driver.steps import run_of
 from pipeline.records.up_to_date import predict_files
 from pipeline.system.threads import cores, share_cores
 from tests.driver.made import commands, record, split, trained

@@ -20,7 +20,7 @@ def test_the_predictions_are_those_of_the_predict_stage(split: Paths, stage: Sta
     for name in ("train", "predict"):
         stage(name, "--fold" if name == "train" else "--folds", "0", "--set", *settings)
     outside = Outside(make_job("shapes", settings=settings))
-    assert outside.folds == [0] and outside.rule == {}
+    assert outside.described == "1 fold of tiny~epochs=2" and outside.rule == {}
     rows = read_manifest(split.manifest).query("split == 'test'").reset_index(drop=True)
     rows = rows.assign(path=[str(split.home / path) for path in rows["path"]], position=range(len(rows)))
     with np.load(split.fold("tiny~epochs=2", 0) / "test.npz") as saved:

@@ -15,7 +15,7 @@ import pytest
         ("--threads", "-1", "'-1' is not a whole number"),
         ("--workers", "999", "'999' is not a whole number from 0 to"),
         ("--workers", "-1", "'-1' is not a whole number"),
-        ("--fold", "one", "invalid int value: 'one'"),
+        ("--fold", "one", "'one' is not the number of a fold, or 'all'"),
     ],
 )
 def test_an_option_that_cannot_be_obeyed(option: str, value: str, said: str) -> None:

@@ -11,7 +11,7 @@ from pipeline.system.errors import FoldwiseError
 
 
 def test_python_and_the_command_line_make_one_job(shapes: Paths) -> None:
-    parser = parser_for("", run=True, folds=True, device=True)
+    parser = parser_for("", "run", "folds", "device")
     words = ["--competition", "shapes", "--recipe", "tiny", "--set", "lr=0.1", "--folds", "2,0", "--workers", "1"]
     job = make_job("shapes", "tiny", ["lr=0.1"], "2,0", machine=Machine(workers=1))
     assert job == job_of(parser.parse_args(words))
@@ -30,7 +30,7 @@ def test_folds_and_settings_in_other_forms(shapes: Paths) -> None:
 
 
 def test_one_fold_and_a_dry_run(shapes: Paths) -> None:
-    args = parser_for("", run=True, fold=True).parse_args(["--competition", "shapes", "--fold", "1", "--dry-run"])
+    args = parser_for("", "run", "fold", "device").parse_args(["--competition", "shapes", "--fold", "1", "--dry-run"])
     job = job_of(args)
     assert job.folds == [1] and job.recipe.epochs == 1 and job.paths.output == shapes.home / "dry"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.records.names import MAX_RUN_NAME_BYTES, name_with_folds, parse_folds, run_name
+from pipeline.records.names import ALL_ROWS, MAX_RUN_NAME_BYTES, Members, parse_folds, run_name
 from pipeline.system.errors import FoldwiseError
 
 
@@ -18,8 +18,16 @@ def test_a_long_set_makes_a_short_name_of_its_own() -> None:
     assert len(run_name("x", ["größe=" + "ß" * 30] * 9).encode()) <= MAX_RUN_NAME_BYTES
     assert run_name("tiny", ["lr=1e-3", "epochs=2"]) == "tiny~epochs=2~lr=1e-3"
     most = list(range(99))
-    assert len(name_with_folds(name, most, 100, ".csv")) < 200
-    assert name_with_folds(name, most, 100) != name_with_folds(name, [*most[1:], 99], 100)
+    assert len(Members(most, 100, 100).name(name, ".csv")) < 200
+    assert Members(most, 100).name(name) != Members([*most[1:], 99], 100).name(name)
+
+
+def test_names_of_what_is_made_from_some_members() -> None:
+    assert Members([0, 1], 2).name("test", ".csv") == "test.csv"
+    assert Members([0, 1], 3, 2).name("test", ".csv") == "test~folds=0,1~seeds=2.csv"
+    alone = Members(parse_folds("all", 3), 3)
+    assert alone.folds == [ALL_ROWS] and alone.name("test", ".csv") == "test~all.csv" and not alone.partial
+    assert alone.twin.name("test") == "test"
 
 
 def test_names_of_runs() -> None:
@@ -31,6 +39,6 @@ def test_names_of_runs() -> None:
 def test_folds_asked_for() -> None:
     assert parse_folds("", 3) == [0, 1, 2]
     assert parse_folds("2,0", 3) == [0, 2]
-    for text in ("3", "x", "-1"):
+    for text in ("3", "x", "-1", "0,all"):
         with pytest.raises(FoldwiseError, match="folds 0 to 2"):
             parse_folds(text, 3)

@@ -31,9 +31,9 @@ def test_every_shipped_recipe_is_valid_and_says_when_to_use_it() -> None:
 
 
 def test_settings_add_up_however_they_are_given() -> None:
-    given = parser_for("", run=True).parse_args(["--set", "lr=1e-3", "epochs=7", "--set", "seed=1"])
+    given = parser_for("", "run").parse_args(["--set", "lr=1e-3", "epochs=7", "--set", "seed=1"])
     assert given.set == ["lr=1e-3", "epochs=7", "seed=1"]
-    assert parser_for("", run=True).parse_args([]).set == []
+    assert parser_for("", "run").parse_args([]).set == []
 
 
 def test_settings_are_typed_as_toml_types_them() -> None:

@@ -13,7 +13,8 @@ import torch
 
 import pipeline.train
 from pipeline.driver.options import Options
-from pipeline.driver.plan import make_plan, steps
+from pipeline.driver.plan import make_plan
+from pipeline.driver.steps import steps
 from pipeline.records.names import run_name
 from pipeline.records.paths import Paths
 from pipeline.records.up_to_date import Run, predict_files

@@ -1,0 +1,81 @@
+"""Scores out-of-fold predictions, of a run or of a blend.
+
+Legend: N rows, C targets.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.records.runs import RunTables
+from pipeline.tasks.decisions import learn_rule, nested_values, parts_of
+from pipeline.tasks.intervals import averaging_gain, score_interval
+
+
+def units_of(rows: pd.DataFrame) -> np.ndarray:
+    """The unit (N,) int of each row: rows of a group are one unit, since they are not independent."""
+    return pd.factorize(rows["group"].where(rows["group"] != "", rows["image_id"]))[0]
+
+
+def truth_and_values(rows: pd.DataFrame, tables: RunTables, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the metric compares: the truth (N, ...), and values (N, C) as decided by what other folds have taught.
+
+    rows: label, group and fold of N rows; predictions (N, C)
+    """
+    task, metric = tables.task, tables.metric
+    targets = task.targets(rows["label"])
+    values = nested_values(task, metric, targets, predictions, rows["fold"].to_numpy(), units_of(rows))
+    return task.compared(metric, task.truth(targets)), values
+
+
+def summarize(
+    rows: pd.DataFrame, tables: RunTables, predictions: np.ndarray, members: list[np.ndarray]
+) -> dict[str, Any]:
+    """The score of the out-of-fold rows, how to decide, and the score to expect on the test rows.
+
+    Thresholds and cut points are learnt from all rows for the test images, but each row is scored with those that were
+    learnt from other folds.
+
+    rows: image_id, label, group and fold of N rows; predictions (N, C); members: each fold's predictions (M, C) of the
+    test rows, an empty list without test images
+    """
+    task, metric = tables.task, tables.metric
+    targets, units, folds = task.targets(rows["label"]), units_of(rows), rows["fold"].to_numpy()
+    how, rule = learn_rule(task, metric, targets, predictions, parts_of(folds, units))
+    truth, values = truth_and_values(rows, tables, predictions)
+
+    by_fold = [metric(truth[of_fold], values[of_fold]) for of_fold in each_fold(rows["fold"])]
+    pooled = metric(truth, values)
+    new_rows = len(members[0]) if members else len(rows)
+    interval = score_interval(metric, truth, values, units, new_rows)
+    gain = averaging_gain(task, metric, members, pooled, rule)
+    second = {}
+    if task.second_metric:
+        other = task.metric(task.second_metric)
+        decided = (
+            values if metric.decided and other.decided else task.values(other, predictions, task.default_rule(other))
+        )
+        second = {task.second_metric: other(task.truth(targets), decided)}
+    return {
+        "cv_score": pooled,
+        **second,
+        "rows": len(rows),
+        "fold_scores": by_fold,
+        "fold_mean": float(np.mean(by_fold)),
+        "fold_sd": float(np.std(by_fold, ddof=1)) if len(by_fold) > 1 else None,
+        "averaging_gain": gain,
+        "expected_score": metric.clip(pooled + gain),
+        "interval_95": [metric.clip(bound + gain) for bound in interval],
+        "interval_rows": new_rows,
+        "all_alike": bool((values == values[0]).all()),
+        "decided_by": how,
+        "rule": rule,
+    }
+
+
+def each_fold(folds: pd.Series) -> list[np.ndarray]:
+    """A mask (N,) bool for each fold number that occurs, in ascending order."""
+    return [(folds == fold).to_numpy() for fold in sorted(set(folds))]
