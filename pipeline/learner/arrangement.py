@@ -7,6 +7,7 @@ last bits of a result. A fold records its arrangement before the first step and 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -62,7 +63,7 @@ def try_step(module: nn.Module, recipe: Recipe, precision: Precision, batch_size
     """
     trial = copy.deepcopy(module).train()
     optimizer = build_optimizer(trial, recipe, precision.device)
-    inputs = torch.zeros((batch_size, 3, recipe.image_size, recipe.image_size), device=precision.device)
+    inputs = torch.zeros((batch_size, 3, *recipe.size), device=precision.device)
     for part in inputs.chunk(parts):
         with precision.autocast():
             loss = trial(part).float().mean()
@@ -89,7 +90,7 @@ def choose_arrangement(
         threads=threads,
         channels_last=device.type != "mps",
         dtype=str(dtype).removeprefix("torch."),
-        compiled=device.type == "cuda" and recipe.epochs * num_images * recipe.image_size**2 >= COMPILE_FROM,
+        compiled=device.type == "cuda" and recipe.epochs * num_images * math.prod(recipe.size) >= COMPILE_FROM,
         parts=recipe.accumulate,
         deterministic=machine.deterministic,
         ranks=ranks.size,

@@ -2,18 +2,19 @@
 
 All of this runs on any device, so that the tests can compare it with the CPU's loader.
 
-Legend: B batch, S image side; images (B, S, S, 3) uint8 on the device; rows (B,) int64, positions in the dataset.
+Legend: B batch, H height, W width; images (B, H, W, 3) uint8 on the device; rows (B,) int64, positions in the dataset.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
 
 from pipeline.pixels.augment import CropAndTurn, Turn
 from pipeline.pixels.dataset import Batch, Batches, EpochBatches, ImageDataset, Loader
-from pipeline.records.recipe import Recipe
+from pipeline.records.recipe import Recipe, Size
 
 #: Fraction of a GPU's free memory that the kept images may take.
 MAX_GPU_MEMORY_FRACTION = 0.25
@@ -34,9 +35,9 @@ def crop_and_turn(
     widths: torch.Tensor,
     boxes: torch.Tensor,
     turns: torch.Tensor,
-    side: int,
+    size: Size,
 ) -> torch.Tensor:
-    """Crops, resizes (bilinear) and turns a whole batch; returns images (B, S, S, 3) uint8.
+    """Crops, resizes (bilinear) and turns a whole batch; returns images (B, H, W, 3) uint8.
 
     The images are equal to those of cv2.resize up to rounding.
 
@@ -44,23 +45,24 @@ def crop_and_turn(
     starts, widths: (B,) int64, first pixel and row length of each image
     boxes: (B, 4) float, left, top, right, bottom of each crop
     turns: (B, 3) bool, the fields of Turn
-    side: S
+    size: (H, W), equal if a turn swaps rows and columns
     """
-    centres = torch.arange(side, device=pixels.device) + 0.5
     left, top, right, bottom = boxes.unsqueeze(2).unbind(1)  # (B, 1) each
     swap, flip_rows, flip_columns = turns.unsqueeze(2).unbind(1)
 
-    def along(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
-        """Coordinate in the image of each output pixel along one axis: (B, S)."""
-        return torch.minimum(torch.maximum(low + (high - low) / side * centres - 0.5, low), high - 1)
+    def along(low: torch.Tensor, high: torch.Tensor, length: int) -> torch.Tensor:
+        """Coordinate in the image of each output pixel along one axis: (B, length)."""
+        centres = torch.arange(length, device=pixels.device) + 0.5
+        return torch.minimum(torch.maximum(low + (high - low) / length * centres - 0.5, low), high - 1)
 
-    ys, xs = along(top, bottom), along(left, right)
-    # Going down the output means going down the image or, if rows and columns are swapped, across it.
-    down, across = torch.where(swap, xs, ys), torch.where(swap, ys, xs)
-    down = torch.where(flip_rows, down.flip(1), down).unsqueeze(2)  # (B, S, 1)
-    across = torch.where(flip_columns, across.flip(1), across).unsqueeze(1)  # (B, 1, S)
+    down, across = along(top, bottom, size[0]), along(left, right, size[1])
+    if size[0] == size[1]:
+        # Going down the output means going down the image or, if rows and columns are swapped, across it.
+        down, across = torch.where(swap, across, down), torch.where(swap, down, across)
+    down = torch.where(flip_rows, down.flip(1), down).unsqueeze(2)  # (B, H, 1)
+    across = torch.where(flip_columns, across.flip(1), across).unsqueeze(1)  # (B, 1, W)
     swap = swap.unsqueeze(2)
-    y, x = torch.where(swap, across, down), torch.where(swap, down, across)  # (B, S, S)
+    y, x = torch.where(swap, across, down), torch.where(swap, down, across)  # (B, H, W)
 
     y0, x0 = y.long(), x.long()
     last_row, last_column = (bottom.long() - 1).unsqueeze(2), (right.long() - 1).unsqueeze(2)
@@ -116,7 +118,7 @@ class ResidentLoader:
                     self.widths[places].to(self.device, non_blocking=True),
                     torch.tensor(boxes, dtype=torch.float32).to(self.device, non_blocking=True),
                     torch.tensor(turns).to(self.device, non_blocking=True),
-                    transform.side,
+                    transform.size,
                 ),
                 rows,
             )
@@ -160,7 +162,7 @@ def val_batches(
     """Validation batches in order, or this rank's share of them; kept after the first epoch if they fit into memory."""
     order = EpochBatches(len(dataset), recipe.batch_size, share=share)
     loader = Loader(dataset, order, workers, device.type == "cuda")
-    return CachedLoader(loader, device) if fits_in_memory(len(dataset) * recipe.image_size**2 * 3, device) else loader
+    return CachedLoader(loader, device) if fits_in_memory(len(dataset) * math.prod(recipe.size) * 3, device) else loader
 
 
 def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:

@@ -1,6 +1,6 @@
 """Image augmentations that recipes use by name, on uint8 (H, W, 3) RGB. To add one, add a function.
 
-Each function takes ``side``, the side of the square training image in pixels, then the arguments that a recipe sets:
+Each function takes ``size``, height and width of the training image in pixels, then the arguments that a recipe sets:
 
     [augment.random_resized_crop]
     scale = [0.3, 1.0]
@@ -23,7 +23,7 @@ import numpy as np
 
 from pipeline.pixels.preprocessing import IMAGENET, Preprocessing
 from pipeline.pixels.strips import ShorterSide
-from pipeline.records.recipe import Recipe
+from pipeline.records.recipe import Recipe, Size
 from pipeline.system.errors import InputError, suggestion
 
 AUGMENTATIONS: dict[str, Callable[..., A.BasicTransform]] = {}
@@ -37,19 +37,19 @@ def augmentation(function: Callable[..., A.BasicTransform]) -> Callable[..., A.B
 
 @augmentation
 def random_resized_crop(
-    side: int, scale: Sequence[float] = (0.08, 1.0), ratio: Sequence[float] = (0.75, 4 / 3)
+    size: Size, scale: Sequence[float] = (0.08, 1.0), ratio: Sequence[float] = (0.75, 4 / 3)
 ) -> A.BasicTransform:
     """A random crop with its area fraction in ``scale`` and its aspect ratio in ``ratio`` (Szegedy et al., 2015).
 
     Bilinear interpolation is enough: decoded images are at most 1.5 times as large as ``image_size``, and area
     averaging takes four times as long.
     """
-    return A.RandomResizedCrop((side, side), scale=tuple(scale), ratio=tuple(ratio))
+    return A.RandomResizedCrop(size, scale=tuple(scale), ratio=tuple(ratio))
 
 
 @augmentation
 def affine(
-    side: int, degrees: float = 10, shift: float = 0.1, zoom: float = 0.1, shear: float = 0, p: float = 1
+    size: Size, degrees: float = 10, shift: float = 0.1, zoom: float = 0.1, shear: float = 0, p: float = 1
 ) -> A.BasicTransform:
     """Random rotation, shift, zoom and shear; the edge pixels are repeated to fill empty areas."""
     return A.Affine(
@@ -64,7 +64,7 @@ def affine(
 
 @augmentation
 def color_jitter(
-    side: int,
+    size: Size,
     brightness: float = 0.2,
     contrast: float = 0.2,
     saturation: float = 0.2,
@@ -82,25 +82,25 @@ def color_jitter(
 
 
 @augmentation
-def invert(side: int, p: float = 0.5) -> A.BasicTransform:
+def invert(size: Size, p: float = 0.5) -> A.BasicTransform:
     """Inverts the pixel values: for letters and digits, which may be dark on light or light on dark."""
     return A.InvertImg(p=p)
 
 
 @augmentation
-def grayscale(side: int, p: float = 0.2) -> A.BasicTransform:
+def grayscale(size: Size, p: float = 0.2) -> A.BasicTransform:
     """Converts the image to grey, in three equal channels."""
     return A.ToGray(p=p)
 
 
 @augmentation
-def noise(side: int, std: float = 0.05, p: float = 0.5) -> A.BasicTransform:
+def noise(size: Size, std: float = 0.05, p: float = 0.5) -> A.BasicTransform:
     """Gaussian noise with a standard deviation from 0 to ``std``, as a fraction of the pixel range."""
     return A.GaussNoise(std_range=(0, std), p=p)
 
 
 @augmentation
-def erase(side: int, size: Sequence[float] = (0.1, 0.4), p: float = 0.25) -> A.BasicTransform:
+def erase(image_size: Size, size: Sequence[float] = (0.1, 0.4), p: float = 0.25) -> A.BasicTransform:
     """Covers a random rectangle with grey (random erasing, Zhong et al., 2017)."""
     return A.CoarseDropout(
         num_holes_range=(1, 1), hole_height_range=tuple(size), hole_width_range=tuple(size), fill=128, p=p
@@ -117,45 +117,46 @@ SYMMETRIES: dict[str, Callable[[], A.BasicTransform]] = {
 
 
 #: OpenCV's interpolations by timm's names. To downscale, bilinear uses area averaging; the others do not need it, since
-#: the decoded image is not much larger than the square.
+#: the decoded image is not much larger than the result.
 INTERPOLATIONS = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC, "nearest": cv2.INTER_NEAREST}
 
 
-def resize_steps(recipe: Recipe, side: int, preprocessing: Preprocessing = IMAGENET) -> list[A.BasicTransform]:
-    """The deterministic transforms from an image to a square of ``side`` pixels, for validation and prediction."""
+def resize_steps(recipe: Recipe, size: Size, preprocessing: Preprocessing = IMAGENET) -> list[A.BasicTransform]:
+    """The deterministic transforms from an image to this size, for validation and prediction."""
     options: dict[str, Any] = {"interpolation": INTERPOLATIONS.get(preprocessing.interpolation, cv2.INTER_LINEAR)}
     if options["interpolation"] == cv2.INTER_LINEAR:
         options["area_for_downscale"] = "image"
     if recipe.resize == "squash":
-        return [A.Resize(side, side, **options)]
+        return [A.Resize(*size, **options)]
     if recipe.resize == "letterbox":
-        return [A.LongestMaxSize(side, **options), A.PadIfNeeded(side, side, fill=128)]
+        return [A.LongestMaxSize(max_size_hw=size, **options), A.PadIfNeeded(*size, fill=128)]
     crop_share = recipe.crop_share or preprocessing.crop_share
-    return [ShorterSide(round(side / crop_share), **options), A.CenterCrop(side, side)]
+    height, width = (round(side / crop_share) for side in size)
+    return [ShorterSide(max_size_hw=(height, width), **options), A.CenterCrop(*size)]
 
 
 def eval_transforms(recipe: Recipe, preprocessing: Preprocessing = IMAGENET) -> list[Augmenter]:
-    """The deterministic transform of all epochs: uint8 (H, W, 3) -> uint8 (image_size, image_size, 3)."""
-    return [Augmenter(resize_steps(recipe, recipe.image_size, preprocessing), recipe.image_size)]
+    """The deterministic transform of all epochs: uint8 (H, W, 3) -> uint8 (*recipe.size, 3)."""
+    return [Augmenter(resize_steps(recipe, recipe.size, preprocessing), recipe.size)]
 
 
 def train_transforms(
     recipe: Recipe, symmetries: Sequence[str], preprocessing: Preprocessing = IMAGENET
 ) -> list[Augmenter]:
-    """One transform for each epoch: uint8 (H, W, 3) -> uint8 (S, S, 3), where S is the image side of that epoch."""
-    sides = set(map(recipe.side_at, range(recipe.epochs)))
-    by_side = {side: train_transform(recipe, symmetries, side, preprocessing) for side in sides}
-    return [by_side[recipe.side_at(epoch)] for epoch in range(recipe.epochs)]
+    """One transform for each epoch: uint8 (H, W, 3) -> uint8 (*recipe.size_at(epoch), 3)."""
+    sizes = set(map(recipe.size_at, range(recipe.epochs)))
+    by_size = {size: train_transform(recipe, symmetries, size, preprocessing) for size in sizes}
+    return [by_size[recipe.size_at(epoch)] for epoch in range(recipe.epochs)]
 
 
 def train_transform(
-    recipe: Recipe, symmetries: Sequence[str], side: int, preprocessing: Preprocessing = IMAGENET
+    recipe: Recipe, symmetries: Sequence[str], size: Size, preprocessing: Preprocessing = IMAGENET
 ) -> Augmenter:
     """The recipe's augmentations, then the granted symmetries; an alternating hflip is left out, as it is not random.
 
     Raises FoldwiseError for an unknown function or argument, with the nearest known name, or for an invalid value.
     """
-    steps = [] if "random_resized_crop" in recipe.augment else resize_steps(recipe, side, preprocessing)
+    steps = [] if "random_resized_crop" in recipe.augment else resize_steps(recipe, size, preprocessing)
     for name, arguments in recipe.augment.items():
         if name not in AUGMENTATIONS:
             raise InputError(f"unknown augmentation '{name}'{suggestion(name, AUGMENTATIONS)}")
@@ -164,12 +165,12 @@ def train_transform(
             if argument not in known:
                 raise InputError(f"augmentation '{name}' has no argument '{argument}'{suggestion(argument, known)}")
         try:
-            steps.append(AUGMENTATIONS[name](side, **arguments))
+            steps.append(AUGMENTATIONS[name](size, **arguments))
         except (TypeError, ValueError) as error:
             reason = str(error).replace("\n", " ")
             raise InputError(f"augmentation '{name}' does not take {arguments}: {reason}") from error
     steps += [SYMMETRIES[name]() for name in random_symmetries(recipe, symmetries)]
-    return (CropAndTurn if CropAndTurn.can_apply(steps) else Augmenter)(steps, side)
+    return (CropAndTurn if CropAndTurn.can_apply(steps) else Augmenter)(steps, size)
 
 
 def has_alternating_flip(recipe: Recipe, granted: Sequence[str]) -> bool:
@@ -191,7 +192,7 @@ def random_key(*numbers: int) -> int:
 
 
 class Augmenter:
-    """Applies albumentations transforms in order and returns squares of ``side`` pixels; a key decides all draws.
+    """Applies albumentations transforms in order and returns images of one size; a key decides all draws.
 
     albumentations 2.0.8 would repeat its random stream in every worker and epoch, and ``set_random_seed`` would give
     each transform of a Compose the same seed. Here all transforms share one pair of generators, seeded again for each
@@ -199,8 +200,8 @@ class Augmenter:
     Compose is not used, because its checks take longer than a flip.
     """
 
-    def __init__(self, transforms: Sequence[A.BasicTransform], side: int) -> None:
-        self.transforms, self.side = list(transforms), side
+    def __init__(self, transforms: Sequence[A.BasicTransform], size: Size) -> None:
+        self.transforms, self.size = list(transforms), size
         self.random = random.Random()
         self.philox = np.random.Philox(key=0)
         self._start: Any = self.philox.state  # the state before the first draw
@@ -217,7 +218,7 @@ class Augmenter:
     def __call__(
         self, image: np.ndarray, key: int, mirrored: bool = False, out: np.ndarray | None = None
     ) -> np.ndarray:
-        """The image (S, S, 3) transformed by the draws of ``key``, then mirrored if asked; in ``out`` if given."""
+        """The image (*size, 3) transformed by the draws of ``key``, then mirrored if asked; in ``out`` if given."""
         self.seed(key)
         for transform in self.transforms:
             image = transform(image=image)["image"]
@@ -254,7 +255,7 @@ class Turn(NamedTuple):
         return turn
 
     def apply(self, image: np.ndarray) -> np.ndarray:
-        """Applies the turn to a square image (S, S, 3) in place, and returns it."""
+        """Applies the turn to an image (H, W, 3), a square if rows and columns are swapped, in place; returns it."""
         if self.swap:
             np.copyto(image, cv2.transpose(image))
         if self.flip_rows or self.flip_columns:
@@ -294,4 +295,4 @@ class CropAndTurn(Augmenter):
     ) -> np.ndarray:
         (left, top, right, bottom), turn = self.draw(image.shape[:2], key, mirrored)
         crop = image[top:bottom, left:right]
-        return turn.apply(cv2.resize(crop, (self.side, self.side), dst=out, interpolation=cv2.INTER_LINEAR))
+        return turn.apply(cv2.resize(crop, self.size[::-1], dst=out, interpolation=cv2.INTER_LINEAR))

@@ -2,11 +2,12 @@
 
 The order depends only on (seed, epoch), and the random draws for an image only on (seed, epoch, image_id).
 
-Legend: B batch, S image side; images (B, S, S, 3) uint8; rows (B,) int64, positions in the dataset.
+Legend: B batch, H height, W width; images (B, H, W, 3) uint8; rows (B,) int64, positions in the dataset.
 """
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -67,7 +68,7 @@ class ImageDataset(Dataset):
         return self.make_image(*key)
 
     def make_image(self, epoch: int, row: int, out: np.ndarray | None = None) -> np.ndarray:
-        """The transformed image of a row in an epoch, (S, S, 3) uint8, in ``out`` if given."""
+        """The transformed image of a row in an epoch, (H, W, 3) uint8, in ``out`` if given."""
         picture = self.pixels[self.positions[row]]
         return self.transform_at(epoch)(picture, self.key(epoch, row), self.is_mirrored(epoch, row), out)
 
@@ -77,9 +78,9 @@ class ImageDataset(Dataset):
         An expected error is returned, and Loader raises it: if a loader process raised it, torch would add the
         traceback of that process to the message.
         """
-        side = self.transform_at(keys[0][0]).side
+        size = self.transform_at(keys[0][0]).size
         try:
-            images = np.empty((len(keys), side, side, 3), np.uint8)
+            images = np.empty((len(keys), *size, 3), np.uint8)
             for (epoch, row), out in zip(keys, images, strict=True):
                 self.make_image(epoch, row, out)
         except (FoldwiseError, MemoryError) as fault:
@@ -180,8 +181,8 @@ class Loader:
     def __init__(self, dataset: ImageDataset, batches: EpochBatches, workers: int, pin: bool) -> None:
         cv2.setNumThreads(0)  # no threads inside OpenCV: there are many small images
         self.dataset, self.batches = dataset, batches
-        side = max(transform.side for transform in dataset.transforms)
-        self.workers = limit_workers(workers, batches.batch_size * side * side * 3)
+        most = max(math.prod(transform.size) for transform in dataset.transforms)
+        self.workers = limit_workers(workers, batches.batch_size * most * 3)
         self.loader: DataLoader | None = None  # None: this process makes the batches, in 0.93 of the time
         if self.workers or pin:
             self.loader = DataLoader(

@@ -19,7 +19,9 @@ from pipeline.records.names import Members, parse_folds, run_name, run_of_seed
 from pipeline.records.paths import Paths, PredictionFolder
 from pipeline.records.recipe import Recipe, load_recipe
 from pipeline.records.up_to_date import Run
+from pipeline.system.errors import InputError
 from pipeline.system.files import delete_left_behind
+from pipeline.system.places import shown
 from pipeline.system.toml import split_settings
 
 #: The defaults: device, workers and threads are chosen automatically.
@@ -130,6 +132,12 @@ def job_of_call(call: Call, machine: Machine, needs_toml: bool = True) -> Job:
     recipe = load_recipe(name, call.settings)
     if call.dry_run:
         recipe = recipe.model_copy(update={"epochs": 1})
+    turned = {"rot90", "transpose"} & {*competition.symmetries} if recipe.symmetries or recipe.tta else set()
+    if turned and recipe.size[0] != recipe.size[1]:
+        raise InputError(
+            f"image_size = {list(recipe.size)} is not a square, but symmetries in {shown(paths.toml)} has "
+            f"{' and '.join(sorted(turned))}; use a square, or set symmetries=false and tta=false in the recipe"
+        )
     run = Run(run_name(name, call.settings), name, call.settings)
     job = Job(call, machine, paths, competition, recipe, run, parse_folds(call.folds, competition.folds.n))
     return job.of_seed(call.seed) if call.seed else job

@@ -32,6 +32,9 @@ FEATURE_KEYS = {
 }  # fmt: skip
 
 Positive = Annotated[float, Field(gt=0)]
+Side = Annotated[int, Field(ge=4, le=2048)]
+#: Height and width of an image in pixels.
+Size = tuple[int, int]
 
 
 class Recipe(Settings):
@@ -53,12 +56,12 @@ class Recipe(Settings):
     grad_checkpointing: bool = False  # timm's models: less memory for more time; the result is the same
     unfreeze_after: int | None = Field(None, ge=0)  # with freeze: number of epochs after which all weights learn
     # pixels
-    image_size: int = Field(ge=4, le=2048)  # side of the square images for validation and prediction
+    image_size: Side | tuple[Side, Side]  # side of the square images for validation and prediction, or (height, width)
     train_scale: float = Field(1, ge=0.25, le=1)  # side in training / image_size; less is faster (FixRes, Touvron 2019)
     start_scale: float = Field(1, ge=0.25, le=1)  # side in the first epoch / side in the last; it grows (``side_at``)
-    # How an image becomes a square: stretched, cropped at the centre, or padded with grey to keep its aspect ratio.
+    # How an image gets this size: stretched, cropped at the centre, or padded with grey to keep its aspect ratio.
     resize: Literal["squash", "crop", "letterbox"] = "squash"
-    # For "crop": side of the centre crop / shorter side; None: the value of the pretrained weights, or 0.875.
+    # For "crop": side of the centre crop / that of the image it is cut from; None: as for the weights, or 0.875.
     crop_share: float | None = Field(None, gt=0, le=1)
     # None: what the pretrained weights expect, or the model's default. Mean and std are for pixels in 0..1.
     mean: tuple[float, float, float] | None = None
@@ -151,21 +154,31 @@ class Recipe(Settings):
     def choices(self) -> dict[str, Any]:
         """All keys with their values, as a part of what a run is made from; see LATER_KEYS."""
         defaults = {key: Recipe.model_fields[key].default for key in LATER_KEYS}
-        dumped = self.model_dump()
+        dumped = self.model_dump(mode="json")
         return {key: value for key, value in dumped.items() if key not in defaults or value != defaults[key]}
 
     def is_frozen(self, epoch: int) -> bool:
         """True if the backbone is frozen in an epoch."""
         return self.freeze and (self.unfreeze_after is None or epoch < self.unfreeze_after)
 
-    def side_at(self, epoch: int) -> int:
-        """Side in pixels of the training images of an epoch, counted from 0 (progressive resizing: Howard, 2018).
+    @property
+    def size(self) -> Size:
+        """Height and width in pixels of the images for validation and prediction."""
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+
+    def size_at(self, epoch: int) -> Size:
+        """Height and width in pixels of the training images of an epoch, counted from 0 (``grown_side``)."""
+        height, width = (self.grown_side(side, epoch) for side in self.size)
+        return height, width
+
+    def grown_side(self, whole: int, epoch: int) -> int:
+        """What an epoch uses of a side of the images, in pixels (progressive resizing: Howard, 2018).
 
         It grows linearly, and has its full length for at least the last fifth of the epochs. It is rounded to a
         multiple of 8, or of 16 if the full side is at least 64: networks halve the maps four or five times, and a
         remainder costs as much as a whole pixel of the smaller map.
         """
-        full = round(self.image_size * self.train_scale)
+        full = round(whole * self.train_scale)
         grown = min(1.0, epoch / max(1, math.ceil(0.8 * self.epochs) - 1))
         side = full * (self.start_scale + grown * (1 - self.start_scale))
         step = 16 if full >= 64 else 8
@@ -178,8 +191,9 @@ class Recipe(Settings):
         It is larger than image_size, so that crops keep enough detail; large images need less of that. It is a multiple
         of 8, so that recipes with similar image sizes share a cache.
         """
-        room = 1.5 if self.image_size < 128 else 1.25
-        return math.ceil(self.image_size * room / 8) * 8
+        side = math.sqrt(math.prod(self.size))  # of the square with as many pixels
+        room = 1.5 if side < 128 else 1.25
+        return math.ceil(side * room / 8) * 8
 
 
 def load_recipe(name: str, settings: Sequence[str]) -> Recipe:

@@ -98,7 +98,7 @@ def our_loaders(home: Path, side: int) -> dict[str, Work]:
     cached = open_pixels(paths, rows, recipe.cache_side, "bench")
     direct = Pixels(home, rows, recipe.cache_side, None)
     short = train_transforms(recipe, ["hflip"])
-    whole = [Augmenter(short[0].transforms, side)]
+    whole = [Augmenter(short[0].transforms, (side, side))]
     normalize = Normalize(IMAGENET, channels_last=True)
 
     def epochs(pixels: Pixels, transforms: list[Augmenter], finish: Callable[[torch.Tensor], torch.Tensor]) -> Work:

@@ -40,13 +40,18 @@ def rows(shapes: Paths, stage: Stage) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("symmetries", "alternating"),
-    [([], False), (["hflip"], False), (["hflip"], True), (["hflip", "vflip", "rot90", "transpose"], False)],
+    ("symmetries", "alternating", "image_size"),
+    [
+        ([], False, 24),
+        (["hflip"], False, 24),
+        (["hflip"], True, [16, 40]),
+        (["hflip", "vflip", "rot90", "transpose"], False, 24),
+    ],
 )
 def test_batches_made_on_the_device_are_those_of_the_cpu(
-    shapes: Paths, rows: pd.DataFrame, symmetries: list[str], alternating: bool
+    shapes: Paths, rows: pd.DataFrame, symmetries: list[str], alternating: bool, image_size: object
 ) -> None:
-    recipe = recipe_of(start_scale=0.67, alternating_flip=alternating)
+    recipe = recipe_of(start_scale=0.67, alternating_flip=alternating, image_size=image_size)
     pixels = open_pixels(shapes, rows, recipe.cache_side, "train")
     train = rows[rows["split"] == "train"]
     dataset = ImageDataset(pixels, train, train_transforms(recipe, symmetries), 3, alternating)

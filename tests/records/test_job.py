@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from pipeline.records.command_line import Call, Machine, parser_for
@@ -55,3 +57,10 @@ def test_the_make_command_of_a_call() -> None:
     assert call.make_line("predict") == (
         "make predict COMPETITION='a b' RECIPE=tiny SET='lr=1 model_args.x='\"'\"'$HOME'\"'\"'' FOLDS=0,1 DRY=1"
     )
+
+
+def test_images_that_are_no_squares_are_not_turned(split: Paths, edit: Callable[[str, str], None]) -> None:
+    edit('recipe  = "tiny"', 'recipe  = "tiny"\nsymmetries = ["hflip", "rot90"]')
+    with pytest.raises(FoldwiseError, match=r"image_size = \[16, 24\] is not a square, but symmetries in .* has rot90"):
+        make_job("shapes", settings=["image_size=[16,24]"])
+    assert make_job("shapes", settings=["image_size=[16,24]", "symmetries=false", "tta=false"]).recipe.size == (16, 24)
