@@ -18,6 +18,8 @@ from pipeline.system.threads import in_threads
 
 #: Sides in pixels of the thumbnails and of the images that are aligned.
 THUMBNAIL, SIDE = 16, 96
+#: Standard deviation in pixels of the blur that is taken away, so that only fine details remain.
+BLUR = 3
 #: Neighbours of each image that are compared with it, by features and by thumbnails.
 NEIGHBOURS = 3
 #: Largest number of pairs that are aligned: this many, and one for every four images.
@@ -25,7 +27,7 @@ MAX_PAIRS = 3000
 #: Images that are compared with all others at once.
 BLOCK = 512
 #: Least agreement of the fine details, and how much it must exceed that of images that are surely different.
-LEAST, MARGIN = 0.62, 0.08
+LEAST, MARGIN = 0.8, 0.08
 #: Agreement that even images of one kind, such as silhouettes, do not reach unless they are copies.
 CERTAIN = 0.94
 #: Largest change of scale, rotation and shear by the alignment, and smallest share of the image that must overlap.
@@ -100,7 +102,9 @@ def agreement(one: np.ndarray, other: np.ndarray) -> float:
     inside = cv2.warpAffine(np.ones_like(second), warp, size, flags=cv2.INTER_NEAREST + inverse) > 0
     if inside.mean() < LEAST_OVERLAP:
         return -1.0
-    fine = [(image - cv2.GaussianBlur(image, (0, 0), 3))[inside] for image in (first, moved)]
+    # Where the blur reaches over the edge of one image, it shows no details.
+    inner = cv2.erode(inside.astype(np.uint8), np.ones((2 * BLUR + 3, 2 * BLUR + 3)), borderValue=0) > 0
+    fine = [(image - cv2.GaussianBlur(image, (0, 0), BLUR))[inner] for image in (first, moved)]
     spread = [part.std() for part in fine]
     if min(spread) < 1e-4:  # plain surfaces have no details to compare
         return -1.0
