@@ -28,15 +28,16 @@ import numpy as np
 import pandas as pd
 
 from pipeline.records.job import Job, job_of
-from pipeline.records.names import ALL_ROWS
+from pipeline.records.names import ALL_ROWS, fold_name
 from pipeline.records.predictions import Predictions
 from pipeline.records.runs import RunTables, check_run, identity, open_run
+from pipeline.records.score_words import report_score, report_twin
 from pipeline.records.scoring import summarize, truth_and_values
 from pipeline.records.tables import write_csv
 from pipeline.records.task import metric_sha256
 from pipeline.records.up_to_date import ensemble_files, predict_files
 from pipeline.system.console import run_stage, say
-from pipeline.system.errors import StaleError, count_of
+from pipeline.system.errors import StaleError
 from pipeline.system.files import fingerprint, read_json, read_record, write_record
 from pipeline.system.index import Index
 from pipeline.system.places import shown
@@ -65,15 +66,15 @@ def check_predicted(job: Job, advice: str) -> None:
     for fold in job.folds:
         target = predict_files(job.paths, job.run, fold)
         if not target.record.exists():
-            raise StaleError(f"fold {fold} of {run} has no predictions; {advice}")
+            raise StaleError(f"{fold_name(fold)} of {run} has no predictions; {advice}")
         trained = read_json(target.record.with_name("trained.json"), "weights_sha256")
         record = read_record(target.record)
         if record.get("weights_sha256") != trained["weights_sha256"]:
-            raise StaleError(f"fold {fold} of {run} was predicted with other weights than it has now; {advice}")
+            raise StaleError(f"{fold_name(fold)} of {run} was predicted with other weights than it has now; {advice}")
         if record["read"].get(index.key(job.paths.manifest)) != index.sha256(job.paths.manifest):
-            raise StaleError(f"the images have changed since fold {fold} of {run} was predicted; {advice}")
+            raise StaleError(f"the images have changed since {fold_name(fold)} of {run} was predicted; {advice}")
         if reason := target.reason_to_run(index):
-            raise StaleError(f"the predictions of fold {fold} of {run} are out of date: {reason}; {advice}")
+            raise StaleError(f"the predictions of {fold_name(fold)} of {run} are out of date: {reason}; {advice}")
     index.save()
 
 
@@ -117,7 +118,7 @@ def report(job: Job, score: dict[str, Any], test_images: int) -> None:
     """Prints the score, what to expect of the submission, and what was made."""
     files = job.predictions
     if job.members.on_all_rows:
-        report_twin(job, score)
+        report_twin(score, replace(job.call, folds="").make_line("ensemble"))
     else:
         report_score(score, test_images)
     if not test_images:
@@ -126,63 +127,6 @@ def report(job: Job, score: dict[str, Any], test_images: int) -> None:
         return
     averaged = " averaged" if len(job.folds) * score["seeds"] > 1 else ""
     say("ensemble", f"{job.members.described}{averaged} -> {shown(files.test)}{job.call.next_step('submit')}")
-
-
-def report_twin(job: Job, score: dict[str, Any]) -> None:
-    """Prints what is known of a training on all rows."""
-    if score["twin"]:
-        low, high = score["interval_95"]
-        say(
-            "ensemble",
-            f"trained on all rows, so no row is left to score it; the folds of {score['twin']} have out-of-fold "
-            f"{score['metric']} {score['cv_score']:.4f}, 95 % interval {low:.4f} to {high:.4f} for one network",
-        )
-    else:
-        folds = replace(job.call, folds="").make_line("ensemble")
-        say("ensemble", f"note: trained on all rows, so no row is left to score it; for a score, type: {folds}")
-
-
-def report_score(score: dict[str, Any], test_images: int) -> None:
-    """Prints the score of the run and what to expect of the submission."""
-    by_fold = ", ".join(f"{value:.4f}" for value in score["fold_scores"])
-    spread = ""
-    if score["fold_sd"] is not None:
-        spread = f"; mean {score['fold_mean']:.4f} ± {score['fold_sd']:.4f}"
-    say(
-        "ensemble",
-        f"out-of-fold {score['metric']} {score['cv_score']:.4f} on {count_of(score['rows'], 'image')} "
-        f"(by fold {by_fold}{spread})",
-    )
-    more = []
-    if "seed_scores" in score:
-        by_seed = ", ".join(f"{value:.4f}" for value in score["seed_scores"])
-        more.append(f"average of {score['seeds']} seeds, alone {by_seed}")
-    if score["train_score"] is not None:
-        more.append(f"{score['metric']} {score['train_score']:.4f} on images that the models were trained on")
-    if "accuracy" in score and score["metric"] != "accuracy":
-        more.append(f"out-of-fold accuracy {score['accuracy']:.4f}")
-    if score["decided_by"]:
-        learnt = [f"{value:.3g}" for value in next((v for v in score["rule"].values() if isinstance(v, list)), [])]
-        learnt = learnt[:1] if len({*learnt}) == 1 else learnt
-        values = f" ({', '.join(learnt[:6])}{', ...' if len(learnt) > 6 else ''})" if learnt else ""
-        nested = "; what was learnt for that was scored on other folds" if len(score["fold_scores"]) > 1 else ""
-        more.append(f"decided by {score['decided_by']}{values}{nested}")
-    if more:
-        say("ensemble", "; ".join(more))
-    if score["all_alike"]:
-        say("ensemble", "note: all out-of-fold rows are predicted alike, so the score and its interval say little")
-    low, high = score["interval_95"]
-    if not test_images:
-        say("ensemble", f"95 % interval for the same number of unseen images: {low:.4f} to {high:.4f}")
-        return
-    if len(score["folds"]) > 1:
-        say(
-            "ensemble",
-            f"averaging {count_of(len(score['folds']), 'fold')} should change the score by "
-            f"{score['averaging_gain']:+.4f}",
-        )
-    interval = f"95 % interval {low:.4f} to {high:.4f}"
-    say("ensemble", f"expect {score['expected_score']:.4f} on the {test_images:,} test images, {interval}")
 
 
 def write_prediction(job: Job, tables: RunTables, ensemble: Ensemble) -> tuple[dict[str, str], list[Path]]:
@@ -217,6 +161,8 @@ def combine(job: Job, tables: RunTables, test_ids: pd.Series) -> Ensemble:
     ]
     score = summarize(rows, tables, predictions, members)
     if len(parts) > 1:
+        if all(np.array_equal(predictions, of_seed) for _, of_seed in by_seed):
+            say("ensemble", "note: all seeds predict the same, so more than one is of no use with this recipe")
         of_seeds = [tables.metric(*truth_and_values(rows, tables, of_seed)) for _, of_seed in by_seed]
         score = {**score, "seed_scores": of_seeds}
     oof = task.table(predictions)
@@ -238,28 +184,38 @@ def of_all_rows(job: Job, tables: RunTables, test_ids: pd.Series) -> Ensemble:
     """Averages the test predictions of all seeds of a training on all rows.
 
     No row is left to score them. The out-of-fold score of the same run, its cross-validated twin, speaks for them: what
-    it says of a single network, since the folds are not averaged here.
+    it says of a single fold, since the folds are not averaged here.
     """
     task = tables.task
     members = [load_fold(part, ALL_ROWS, "test", test_ids, task.target_names) for part in job.of_seeds if len(test_ids)]
     twin = ensemble_files(job.paths, job.paths.facts(), job.run, job.members.twin)
     known = twin.record.exists() and not twin.reason_to_run(Index(job.paths.home))
     of_twin = read_record(twin.record) if known else {}
-    gain = of_twin.get("averaging_gain", 0)
     score = {
         "twin": job.members.twin.name(job.run.name) if known else None,
         "cv_score": of_twin.get("cv_score"),
         "expected_score": of_twin.get("cv_score"),
-        "interval_95": [tables.metric.clip(bound - gain) for bound in of_twin["interval_95"]] if known else None,
+        "interval_95": of_twin.get("interval_95_of_one"),
         "decided_by": of_twin.get("decided_by"),
         "rule": of_twin["rule"] if known else task.default_rule(tables.metric),
     }
     return Ensemble(None, test_table(task, members, test_ids), score)
 
 
+def refresh_twin(job: Job) -> None:
+    """Combines the folds of a run whose training on all rows is combined, if all are predicted and it is not done."""
+    twin, index = replace(job, call=replace(job.call, folds=""), folds=[*job.members.twin.folds]), Index(job.paths.home)
+    targets = [predict_files(part.paths, part.run, fold) for part in twin.of_seeds for fold in twin.folds]
+    combined = ensemble_files(job.paths, job.paths.facts(), job.run, twin.members)
+    if combined.reason_to_run(index) and not any(target.reason_to_run(index) for target in targets):
+        run(twin)
+
+
 def run(job: Job) -> Ensemble:
     """Combines the folds and seeds of the job, and scores them."""
     tables, members = open_run(job), job.members
+    if members.on_all_rows:
+        refresh_twin(job)
     target = ensemble_files(job.paths, job.paths.facts(), job.run, members)
     read = target.hash_inputs()
     for part in job.of_seeds:

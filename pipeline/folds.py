@@ -241,7 +241,7 @@ def run(job: Job, force: bool = False) -> pd.DataFrame:
     write_csv(paths.folds, folds)
     write_json(paths.folds_record, target.new_record(read, [paths.folds]))
     if trained and not keeps_runs_valid:
-        of_runs = " ".join(shlex.quote(shown(paths.run(name))) for name in runs)
+        of_runs = " ".join(shlex.quote(shown(paths.run(name))) for name in dict.fromkeys(f.parts[0] for f in trained))
         say(
             "folds",
             f"note: runs that were trained with the old folds will be refused; delete them (rm -r {of_runs}), or start "

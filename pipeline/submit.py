@@ -28,6 +28,7 @@ from pipeline.records.job import Job, job_of
 from pipeline.records.known_labels import read_known_labels, say_faults
 from pipeline.records.predictions import Predictions
 from pipeline.records.runs import made_of
+from pipeline.records.score_words import known_of
 from pipeline.records.submission import check_sample, format_submission, keep_older, read_sample, submission_text
 from pipeline.records.tables import read_manifest
 from pipeline.records.task import metric_of, read_task
@@ -119,18 +120,6 @@ def run(job: Job) -> pd.DataFrame | None:
     write_json(target.record, {**about, **target.new_record(read, [path])})
     report(job, path, about, known)
     return table
-
-
-def known_of(score: dict[str, Any]) -> str:
-    """The score and what to expect, in words; score: the content of score.json."""
-    if score["cv_score"] is None:
-        return "trained on all rows, and no fold of the run is trained, so nothing is known of the score"
-    low, high = score["interval_95"]
-    whose = f" of {score['twin']}" if score.get("twin") else ""
-    return (
-        f"out-of-fold {score['metric']} {score['cv_score']:.4f}{whose}; expect {score['expected_score']:.4f} on the "
-        f"leaderboard, 95 % interval {low:.4f} to {high:.4f}"
-    )
 
 
 def report(job: Job, path: Path, about: dict[str, Any], known: KnownScore | None) -> None:

@@ -111,7 +111,7 @@ def fold_steps(plan: Plan, stage: str, after: str, index: Index) -> Iterator[Ste
     if stage == "train":
         if todo := plan.untrained:
             begun = "".join(f"; {fold_name(fold)} continues at step {step:,}" for fold, step in saved_steps(plan, todo))
-            verb = "is" if len(todo) == 1 else "are"
+            verb = "is" if len(todo) == 1 and not plan.members.on_all_rows else "are"
             yield Step(stage, f"{of_seed}{fold_list(todo)} {verb} not trained{begun}", todo, plan.seed)
         elif not after and (fault := folds_mismatch(plan, index)):
             yield Step(stage, fault, [])

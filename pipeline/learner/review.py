@@ -94,7 +94,7 @@ def list_mislabelled(
         say("predict", "no label looks wrong")
         return
     first = order[:SHOWN]
-    given = rows["image_id"] + "\nlabel: " + rows["label"] + "\npredicted: "
+    given = rows["image_id"] + "\nlabel: " + rows["label"] + "\npredicted:\n"
     titles = [given.iloc[row] + task.describe(predictions[row], rule) for row in first]
     shots = [images[0, int(position)] for position in rows["position"].iloc[first]]
     heading = f"labels that look wrong: {len(first)} of {len(order):,}"

@@ -53,7 +53,7 @@ class Call:
             text = " ".join(self.settings)
             words.append(f"SET={shlex.quote(text)}" if re.search(r"[\"$`\\]", text) else f'SET="{text}"')
         if self.folds:
-            words.append(f"FOLDS={self.folds}")
+            words.append("FOLD=all" if self.folds == "all" else f"FOLDS={self.folds}")
         if (seeds := max(self.seeds, self.seed + 1)) > 1:
             words.append(f"SEEDS={seeds}")
         if self.dry_run:

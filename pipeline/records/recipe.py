@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.records.paths import recipe_path
 from pipeline.system.errors import InputError
@@ -32,7 +32,6 @@ FEATURE_KEYS = {
 }  # fmt: skip
 
 Positive = Annotated[float, Field(gt=0)]
-Side = Annotated[int, Field(ge=4, le=2048)]
 #: Height and width of an image in pixels.
 Size = tuple[int, int]
 
@@ -56,7 +55,7 @@ class Recipe(Settings):
     grad_checkpointing: bool = False  # timm's models: less memory for more time; the result is the same
     unfreeze_after: int | None = Field(None, ge=0)  # with freeze: number of epochs after which all weights learn
     # pixels
-    image_size: Side | tuple[Side, Side]  # side of the square images for validation and prediction, or (height, width)
+    image_size: int | tuple[int, int]  # side of the square images for validation and prediction, or (height, width)
     train_scale: float = Field(1, ge=0.25, le=1)  # side in training / image_size; less is faster (FixRes, Touvron 2019)
     start_scale: float = Field(1, ge=0.25, le=1)  # side in the first epoch / side in the last; it grows (``side_at``)
     # How an image gets this size: stretched, cropped at the centre, or padded with grey to keep its aspect ratio.
@@ -103,6 +102,14 @@ class Recipe(Settings):
     cutmix: float = Field(0, ge=0)
     mix_probability: float = Field(1, ge=0, le=1)  # probability that a batch is mixed
     seed: int = Field(0, ge=0, lt=2**32)
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def check_size(cls, value: Any) -> Any:
+        sides = value if isinstance(value, list | tuple) else [value, value]
+        if len(sides) != 2 or any(type(side) is not int or not 4 <= side <= 2048 for side in sides):
+            raise ValueError("it must be a whole number of pixels from 4 to 2048, or two of them: [height,width]")
+        return value
 
     @model_validator(mode="before")
     @classmethod

@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 
 from pipeline.records.runs import RunTables
+from pipeline.tasks.averaging import averaging_gain
 from pipeline.tasks.decisions import learn_rule, nested_values, parts_of
-from pipeline.tasks.intervals import averaging_gain, score_interval
+from pipeline.tasks.intervals import effect_of_size, promised, score_interval
+from pipeline.tasks.metrics import Metric
 
 
 def units_of(rows: pd.DataFrame) -> np.ndarray:
@@ -51,7 +53,8 @@ def summarize(
     pooled = metric(truth, values)
     new_rows = len(members[0]) if members else len(rows)
     interval = score_interval(metric, truth, values, units, new_rows)
-    gain = averaging_gain(task, metric, members, pooled, rule)
+    shift = effect_of_size(metric, truth, values, units, new_rows)
+    gain = averaging_gain(task, metric, members, targets, predictions, rule)
     second = {}
     if task.second_metric:
         other = task.metric(task.second_metric)
@@ -67,13 +70,34 @@ def summarize(
         "fold_mean": float(np.mean(by_fold)),
         "fold_sd": float(np.std(by_fold, ddof=1)) if len(by_fold) > 1 else None,
         "averaging_gain": gain,
-        "expected_score": metric.clip(pooled + gain),
-        "interval_95": [metric.clip(bound + gain) for bound in interval],
+        "expected_score": metric.clip(pooled + gain + shift),
+        "interval_95": promised(metric, interval, gain, shift),
+        "interval_95_of_one": of_one_network(metric, interval, pooled, by_fold, len(rows) / new_rows),
         "interval_rows": new_rows,
         "all_alike": bool((values == values[0]).all()),
         "decided_by": how,
         "rule": rule,
     }
+
+
+def of_one_network(
+    metric: Metric, interval: tuple[float, float], pooled: float, by_fold: list[float], ratio: float
+) -> list[float]:
+    """The interval of ``score_interval`` for one network: it also holds how much networks differ from each other.
+
+    The mean of several networks hardly varies with the networks. One does, as the folds show: what their scores vary
+    more than the rows of a fold explain.
+
+    pooled: the score of all rows; by_fold: those of the folds
+    ratio: number of scored rows / of new rows
+    """
+    bounds = []
+    for bound in interval:
+        rows = ((bound - pooled) / 1.96) ** 2  # variance by the scored rows and the new ones
+        of_fold = rows / (1 + ratio) * len(by_fold)
+        more = max(0.0, float(np.var(by_fold, ddof=1)) - of_fold) if len(by_fold) > 1 else 0.0
+        bounds.append(metric.clip(pooled + np.sign(bound - pooled) * 1.96 * np.sqrt(rows + more)))
+    return bounds
 
 
 def each_fold(folds: pd.Series) -> list[np.ndarray]:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import torch
 
 
+#: Smallest probability that is taken seriously as evidence.
+LEAST_CHANCE = 1e-6
+
+
 class Classification(Task):
     """Each image has one of C classes. Targets are one-hot, predictions are probabilities that sum to 1."""
 
@@ -73,11 +77,16 @@ class Classification(Task):
     def prior(self, targets: np.ndarray) -> np.ndarray:
         return targets.mean(axis=0).astype(np.float32)
 
-    def draw(self, mean: np.ndarray, uniform: np.ndarray, log_temperature: float) -> np.ndarray:
-        mean = mean.clip(1e-12)
-        weights = np.exp(np.log(mean / mean.max(axis=1, keepdims=True)) * np.exp(-log_temperature))
-        cumulated = (weights / weights.sum(axis=1, keepdims=True)).cumsum(axis=1)
-        return (uniform > cumulated[:, :-1]).sum(axis=1)
+    def evidence(self, predictions: np.ndarray) -> np.ndarray:
+        logs = np.log(predictions.clip(LEAST_CHANCE))
+        return logs - logs.mean(axis=1, keepdims=True)
+
+    def chances(self, evidence: np.ndarray) -> np.ndarray:
+        weights = np.exp(evidence - evidence.max(axis=1, keepdims=True))
+        return weights / weights.sum(axis=1, keepdims=True)
+
+    def draw(self, chances: np.ndarray, uniform: np.ndarray, spread: np.ndarray) -> np.ndarray:
+        return (uniform > chances.cumsum(axis=1)[:, :-1]).sum(axis=1)
 
     def uniform_columns(self, num_targets: int) -> int:
         return 1

@@ -1,18 +1,18 @@
-"""Computes how far a score may be from that of unseen rows: bootstrap intervals, and the gain of an average.
+"""Computes how far a score may be from that of unseen rows, by the bootstrap.
 
-Legend: N rows, C targets; truth (N, ...) and values (N, C) as in metrics.py; predictions (N, C).
+Legend: N rows, C targets; truth (N, ...) and values (N, C) as in metrics.py.
 """
 
 from __future__ import annotations
-
-from typing import Any, Protocol
 
 import numpy as np
 
 from pipeline.tasks.metrics import Metric
 
-#: Maximum number of rows that ``bootstrap`` and ``averaging_gain`` draw; more would gain little precision.
+#: Maximum number of rows that ``bootstrap`` draws; more would gain little precision.
 MAX_DRAWN_ROWS = 50_000
+#: Number of times that the rows are halved, and largest extrapolation of what halves say (``effect_of_size``).
+HALVES, MOST_TIMES = 20, 3.0
 
 
 def draws_for(num_rows: int) -> int:
@@ -44,76 +44,100 @@ def bootstrap(
     return score + (np.array(scores) - score) * np.sqrt(drawn / size)
 
 
+def with_possible_rows(
+    metric: Metric, truth: np.ndarray, values: np.ndarray, units: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows with two more units: copies of the least certain unit, once all right, and once with errors.
+
+    Without them, 60 right rows of 60 would promise a score of exactly 1. This is the idea of adding a success and a
+    failure to the counts of a proportion (Agresti & Coull, 1998), for any metric of classes or tags. The rows of
+    numbers stay as they are.
+    """
+    if metric.of == "numbers":
+        return truth, values, units
+    top = values.argmax(axis=1)
+    if metric.of == "classes":
+        ordered = np.sort(values, axis=1)
+        margin = ordered[:, -1] - ordered[:, -2] if values.shape[1] > 1 else np.ones(len(values))
+    else:
+        margin = np.abs(values - 0.5).min(axis=1)
+    chosen = np.bincount(units, margin) / np.bincount(units)
+    rows = np.flatnonzero(units == chosen.argmin())
+    copies = values[rows]
+    if metric.of == "classes":
+        right = top[rows]
+        frequency = np.bincount(truth, minlength=values.shape[1]) / len(truth)
+        others = copies + 1e-9 * frequency
+        others[np.arange(len(rows)), right] = -np.inf
+        wrong = others.argmax(axis=1)
+    else:
+        right = (copies >= 0.5).astype(truth.dtype)
+        wrong = right.copy()
+        least = np.abs(copies - 0.5).argmin(axis=1)
+        wrong[np.arange(len(rows)), least] = 1 - wrong[np.arange(len(rows)), least]
+    more = np.repeat(np.arange(2) + units.max() + 1, len(rows))
+    return np.concatenate([truth, right, wrong]), np.concatenate([values, copies, copies]), np.append(units, more)
+
+
 def score_interval(
     metric: Metric, truth: np.ndarray, values: np.ndarray, units: np.ndarray, new_rows: int, seed: int = 0
 ) -> tuple[float, float]:
     """95 % prediction interval for the score of ``new_rows`` unseen rows, from N scored rows of the same kind.
 
     It adds two sampling errors: that of the scored rows (bootstrap samples of N rows) and that of the unseen rows
-    (bootstrap samples of ``new_rows`` rows). With the first one alone, the interval would be too narrow.
+    (bootstrap samples of ``new_rows`` rows). With the first one alone, the interval would be too narrow. With few
+    units it is widened as Student's t is (the expanded percentile interval: Hesterberg, 2015).
 
     units: as in ``bootstrap``
     """
+    from scipy.stats import norm, t
+
+    number = units.max() + 1
+    if number < 2:
+        return metric.clip(-np.inf), metric.clip(np.inf)
+    truth, values, units = with_possible_rows(metric, truth, values, units)
     score = metric(truth, values)
     rng = np.random.default_rng(seed)
     scored = bootstrap(metric, truth, values, units, len(truth), rng)
     unseen = bootstrap(metric, truth, values, units, new_rows, rng)
     draws = min(len(scored), len(unseen))
-    low, high = np.nanpercentile(scored[:draws] + unseen[:draws] - score, [2.5, 97.5])
+    if not np.isfinite(scored[:draws] + unseen[:draws]).any():
+        return float("nan"), float("nan")
+    tail = 100 * norm.cdf(-np.sqrt(number / (number - 1)) * t.ppf(0.975, number - 1))
+    low, high = np.nanpercentile(scored[:draws] + unseen[:draws] - score, [tail, 100 - tail])
     return metric.clip(low), metric.clip(high)
 
 
-class Judge(Protocol):
-    """What ``averaging_gain`` needs to know of the task (task.py)."""
-
-    def draw(self, mean: np.ndarray, uniform: np.ndarray, log_temperature: float) -> np.ndarray: ...
-
-    def uniform_columns(self, num_targets: int) -> int: ...
-
-    def judge(self, metric: Metric, truth: np.ndarray, predictions: np.ndarray, rule: dict[str, Any]) -> float: ...
-
-
-def averaging_gain(
-    task: Judge,
-    metric: Metric,
-    members: list[np.ndarray],
-    member_score: float,
-    rule: dict[str, Any] | None = None,
-    seed: int = 0,
+def effect_of_size(
+    metric: Metric, truth: np.ndarray, values: np.ndarray, units: np.ndarray, new_rows: int, seed: int = 0
 ) -> float:
-    """Estimates the difference between the score of the mean of several models and that of a single model.
+    """How much a score changes on average because ``new_rows`` rows are scored instead of N.
 
-    Each out-of-fold row is predicted by one model, but a test row by the mean of all models. The more the models
-    disagree, the more the mean improves the score (Krogh & Vedelsby, 1995). No labels are needed: they are drawn from
-    the mean prediction, with the temperature chosen so that the models have the score ``member_score`` on the drawn
-    labels. Returns 0 for a single model, or if a score is undefined.
-
-    members: predictions (M, C) of each model for the same M rows
-    member_score: out-of-fold score, with one model for each row
-    rule: how the task decides, if the metric scores decisions
+    A score that is no mean over rows, such as the mean average precision, is biased by about c / N for some c, which
+    is estimated from random halves of the rows, as in Quenouille's method (1956). It is 0 for means over rows.
     """
-    if len(members) < 2 or not np.isfinite(member_score):
+    number, rng = units.max() + 1, np.random.default_rng(seed)
+    if number < 4:
         return 0.0
-    rng = np.random.default_rng(seed)
-    if len(members[0]) > MAX_DRAWN_ROWS:
-        rows = rng.choice(len(members[0]), MAX_DRAWN_ROWS, replace=False)
-        members = [member[rows] for member in members]
-    mean = np.mean(members, axis=0)
-    mean = mean if metric.of == "numbers" else mean.clip(1e-12)
-    uniform = rng.random((len(mean), task.uniform_columns(mean.shape[1])))
+    whole, halves = metric(truth, values), []
+    for _ in range(HALVES):
+        first = rng.permutation(number) < number // 2
+        halves += [metric(truth[rows], values[rows]) for rows in (first[units], ~first[units])]
+    known = np.array(halves)[np.isfinite(halves)]
+    if len(known) < HALVES or not np.isfinite(whole):
+        return 0.0
+    return float((known.mean() - whole) * np.clip(len(truth) / max(new_rows, 1) - 1, -1, MOST_TIMES))
 
-    def scores(log_temperature: float) -> tuple[float, float]:
-        """The mean score of the members, and the score of their average, on labels drawn at this temperature."""
-        truth = task.draw(mean, uniform, log_temperature)
-        of_members = [task.judge(metric, truth, member, rule or {}) for member in members]
-        return float(np.mean(of_members)), task.judge(metric, truth, mean, rule or {})
 
-    # The higher the temperature, the worse the score of the members: find the temperature by bisection.
-    low, high = -4.0, 4.0
-    for _ in range(12):
-        middle = (low + high) / 2
-        better = scores(middle)[0] > member_score
-        low, high = (middle, high) if better == metric.greater_is_better else (low, middle)
-    of_member, of_average = scores((low + high) / 2)
-    gain = of_average - of_member
-    return gain if np.isfinite(gain) else 0.0
+def promised(metric: Metric, interval: tuple[float, float], gain: float, shift: float) -> list[float]:
+    """The interval for an averaged prediction: gain and shift are added; the gain may be half or 1.5 times as large.
+
+    A bound that is the smallest or largest possible score stays.
+    """
+    low, high = interval
+    least, most = metric.bounds
+    down, up = sorted([0.5 * gain, 1.5 * gain])
+    return [
+        low if low == least else metric.clip(low + down + shift),
+        high if high == most else metric.clip(high + up + shift),
+    ]

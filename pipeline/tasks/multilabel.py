@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.system.errors import InputError
+from pipeline.tasks.classification import LEAST_CHANCE
 from pipeline.tasks.metrics import Metric
 from pipeline.tasks.objective import Objective, class_weights
 from pipeline.tasks.scores import tag_log_loss
@@ -108,9 +109,15 @@ class Multilabel(Task):
             chosen[empty, predictions[empty].argmax(axis=1)] = True
         return chosen.astype(predictions.dtype)
 
-    def draw(self, mean: np.ndarray, uniform: np.ndarray, log_temperature: float) -> np.ndarray:
-        odds = (mean / (1 - mean).clip(1e-12)) ** np.exp(-log_temperature)
-        return (uniform < odds / (1 + odds)).astype(np.float32)
+    def evidence(self, predictions: np.ndarray) -> np.ndarray:
+        clipped = predictions.clip(LEAST_CHANCE, 1 - LEAST_CHANCE)
+        return np.log(clipped / (1 - clipped))
+
+    def chances(self, evidence: np.ndarray) -> np.ndarray:
+        return 1 / (1 + np.exp(-evidence))
+
+    def draw(self, chances: np.ndarray, uniform: np.ndarray, spread: np.ndarray) -> np.ndarray:
+        return (uniform < chances).astype(np.float32)
 
     def best(self, predictions: np.ndarray, rule: Rule) -> list[str]:
         chosen = self.decide(predictions, rule) > 0

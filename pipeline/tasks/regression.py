@@ -100,10 +100,16 @@ class Regression(Task):
     def prior(self, targets: np.ndarray) -> np.ndarray:
         return targets.mean(axis=0).astype(np.float32)
 
-    def draw(self, mean: np.ndarray, uniform: np.ndarray, log_temperature: float) -> np.ndarray:
+    def evidence(self, predictions: np.ndarray) -> np.ndarray:
+        return predictions
+
+    def chances(self, evidence: np.ndarray) -> np.ndarray:
+        return evidence
+
+    def draw(self, chances: np.ndarray, uniform: np.ndarray, spread: np.ndarray) -> np.ndarray:
         from scipy.special import ndtri
 
-        return mean + mean.std(axis=0) * np.exp(log_temperature) * ndtri(uniform.clip(1e-9, 1 - 1e-9))
+        return chances + spread * ndtri(uniform.clip(1e-9, 1 - 1e-9))
 
     def best(self, predictions: np.ndarray, rule: Rule) -> list[str]:
         return [self.separator.join(f"{value:.6g}" for value in row) for row in predictions]

@@ -158,11 +158,22 @@ class Task(ABC):
         """The metric of predictions (N, C) for targets (N, C); rule: None for the default rule."""
         return self.judge(metric, self.truth(targets), predictions, self.default_rule(metric) if rule is None else rule)
 
+    # What averaging is worth (averaging.py)
+
     @abstractmethod
-    def draw(self, mean: np.ndarray, uniform: np.ndarray, log_temperature: float) -> np.ndarray:
-        """A truth (N, ...) drawn from mean predictions (N, C): the higher the temperature, the less they say.
+    def evidence(self, predictions: np.ndarray) -> np.ndarray:
+        """What the predictions (N, C) say of the labels, (N, C), on a scale on which models can be averaged."""
+
+    @abstractmethod
+    def chances(self, evidence: np.ndarray) -> np.ndarray:
+        """The inverse of ``evidence``, (N, C)."""
+
+    @abstractmethod
+    def draw(self, chances: np.ndarray, uniform: np.ndarray, spread: np.ndarray) -> np.ndarray:
+        """A truth (N, ...) drawn from the chances (N, C).
 
         uniform: numbers (N, ``uniform_columns``) from 0 to 1 that decide the draw
+        spread: (C,) standard deviation of numbers around the chances; classes and tags do not need it
         """
 
     def uniform_columns(self, num_targets: int) -> int:

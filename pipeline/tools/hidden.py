@@ -42,6 +42,8 @@ from pipeline.system.files import fingerprint, read_record, write_json, write_te
 from pipeline.system.places import shown
 from pipeline.system.provenance import provenance
 
+#: Largest number of files that are named if they cannot be used.
+MAX_NOTES = 10
 #: How ids may follow from the path of a file in its folder, in this order.
 FORMS: tuple[Callable[[str], str], ...] = (
     lambda name: PurePosixPath(name).stem,
@@ -126,8 +128,11 @@ def run(job: Job, folder: Path, ids: Path | None = None) -> pd.DataFrame:
     require_images(table, problems, competition.test.max_missing, "check TEST and IDS")
     outside = Outside(job)
     table, found = with_inspection(table, images.folder, "checking test images", {}, competition.max_pixels)
-    for problem in problems + found:
+    all_problems = problems + found
+    for problem in all_problems[:MAX_NOTES]:
         say("submit", f"note: {problem.path}: {problem.problem}: {problem.detail}")
+    if len(all_problems) > MAX_NOTES:
+        say("submit", f"note: ... and {len(all_problems) - MAX_NOTES:,} more files like these")
     table["path"] = [str(images.folder / name) for name in table["name"]]
     predictions = predict_rows(job, table, outside)
     submission = format_submission(

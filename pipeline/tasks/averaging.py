@@ -1,0 +1,112 @@
+"""Estimates what averaging several models is worth.
+
+Each out-of-fold row is predicted by one model, but a test row by the mean of all models, which is usually better. The
+labels of the test rows are not known. They are drawn from what the out-of-fold rows say of labels and predictions; then
+the mean and the single models are scored on them.
+
+Legend: K models, M test rows, N out-of-fold rows, C targets; predictions (N, C).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.tasks.metrics import Metric
+from pipeline.tasks.task import Rule, Task
+
+#: Largest number of rows that are used, since more would gain little precision.
+MAX_ROWS = 20_000
+#: Number of rows to draw labels for, all draws together, and limits of the number of draws.
+DRAWN_ROWS, FEWEST_DRAWS, MOST_DRAWS = 20_000, 4, 100
+#: Largest weight of the evidence of a model, so that separable rows do not make it infinite.
+MAX_SLOPE = 5.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """How the label of a row follows from the evidence of one model: its chances are those of slope * evidence + base.
+
+    slope: (C,), 0 if the predictions say nothing
+    base: (C,), what is known without them
+    spread: (C,), standard deviation of numbers around their chances; 0 for classes and tags
+    """
+
+    slope: np.ndarray
+    base: np.ndarray
+    spread: np.ndarray
+
+
+def fit_line(task: Task, targets: np.ndarray, predictions: np.ndarray) -> Line:
+    """The line that suits the out-of-fold rows best: targets (N, C), predictions (N, C)."""
+    evidence = task.evidence(predictions.astype(float))
+    if task.kind == "regression":
+        centred, wanted = evidence - evidence.mean(axis=0), targets - targets.mean(axis=0)
+        slope = (centred * wanted).sum(axis=0) / np.maximum((centred**2).sum(axis=0), 1e-12)
+        slope = slope.clip(0, MAX_SLOPE)
+        base = targets.mean(axis=0) - slope * evidence.mean(axis=0)
+        return Line(slope, base, (targets - slope * evidence - base).std(axis=0))
+    from scipy.optimize import minimize
+
+    prior = (targets.sum(axis=0) + 0.5) / (len(targets) + 1)
+    known = task.evidence(prior[None])[0]
+
+    def loss(weights: np.ndarray) -> float:
+        return task.val_loss(targets, task.chances(weights[0] * evidence + weights[1] * known))
+
+    slope, share = minimize(loss, [0.5, 0.5], method="L-BFGS-B", bounds=[(0, MAX_SLOPE), (0, 2)]).x
+    return Line(np.full(len(known), slope), share * known, np.zeros(len(known)))
+
+
+def line_of_mean(line: Line, evidence: np.ndarray) -> Line:
+    """The line for the mean evidence of K models, from that for one of them and the evidence (K, M, C) on some rows.
+
+    What the models disagree about is noise, of which the mean has less, so that it deserves a larger slope: the
+    correction for attenuation (Spearman, 1904). What they share, right or wrong, stays.
+    """
+    number = len(evidence)
+    noise = evidence.var(axis=0, ddof=1).mean(axis=0)  # (C,)
+    total = np.maximum(evidence.reshape(-1, evidence.shape[-1]).var(axis=0), noise)
+    left = total - noise * (1 - 1 / number)  # variance of the mean
+    if np.ptp(line.slope) == 0:  # one slope for all targets
+        total, left = total.mean(), left.mean()
+    ratio = total / np.maximum(left, 1e-12)
+    slope = (line.slope * ratio).clip(0, MAX_SLOPE)
+    centre = evidence.mean(axis=(0, 1))
+    base = line.base if not line.spread.any() else line.base + (line.slope - slope) * centre
+    explained = (slope**2 * left - line.slope**2 * total).clip(0)  # of numbers: what the mean explains in addition
+    return Line(slope, base, np.sqrt((line.spread**2 - explained).clip(0)))
+
+
+def averaging_gain(
+    task: Task, metric: Metric, members: list[np.ndarray], targets: np.ndarray, predictions: np.ndarray, rule: Rule
+) -> float:
+    """The score of the mean of K models minus that of one of them; 0 for a single model, or if a score is undefined.
+
+    members: predictions (M, C) of each model for the same rows
+    targets, predictions: (N, C) of the out-of-fold rows, each predicted by one model
+    rule: how the task decides, if the metric scores decisions
+    """
+    if len(members) < 2 or len(members[0]) == 0:
+        return 0.0
+    rng = np.random.default_rng(0)
+    if len(targets) > MAX_ROWS:
+        rows = rng.choice(len(targets), MAX_ROWS, replace=False)
+        targets, predictions = targets[rows], predictions[rows]
+    if len(members[0]) > MAX_ROWS:
+        rows = rng.choice(len(members[0]), MAX_ROWS, replace=False)
+        members = [member[rows] for member in members]
+    mean = np.mean(members, axis=0)
+    evidence = np.stack([task.evidence(member.astype(float)) for member in members])
+    line = line_of_mean(fit_line(task, targets, predictions), evidence)
+    chances = task.chances(line.slope * evidence.mean(axis=0) + line.base)
+    values = [task.values(metric, member, rule) for member in [*members, mean]]
+    gains = []
+    for _ in range(int(np.clip(DRAWN_ROWS // len(mean), FEWEST_DRAWS, MOST_DRAWS))):
+        uniform = rng.random((len(mean), task.uniform_columns(mean.shape[1])))
+        truth = task.compared(metric, task.draw(chances, uniform, line.spread))
+        *of_members, of_mean = (metric(truth, value) for value in values)
+        gains.append(of_mean - np.mean(of_members))
+    known = np.array(gains)[np.isfinite(gains)]
+    return float(known.mean()) if len(known) else 0.0
