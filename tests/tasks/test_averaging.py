@@ -47,10 +47,8 @@ def test_collapsed_models_gain_no_accuracy(rows: int) -> None:
     members = [np.tile(np.where(np.arange(3) == name, 0.8, 0.1), (rows, 1)) for name in range(3)]
     members = [each + rng.uniform(0, 1e-3, each.shape) for each in members]
     oof = np.stack(members)[rng.integers(3, size=rows), np.arange(rows)]
-    for name in ("accuracy", "macro_f1", "roc_auc"):
-        assert averaging_gain(task, task.metric(name), members, np.eye(3)[labels], oof, {}) == pytest.approx(
-            0, abs=0.06
-        )
+    gain = averaging_gain(task, task.metric("accuracy"), members, np.eye(3)[labels], oof, {})
+    assert gain == pytest.approx(0, abs=0.02)
 
 
 def test_the_gain_of_squared_errors_is_the_variance_between_the_models() -> None:
@@ -61,7 +59,7 @@ def test_the_gain_of_squared_errors_is_the_variance_between_the_models() -> None
     oof = np.stack(members)[np.arange(3000) % 4, np.arange(3000)]
     metric = task.metric("rmse")
     real = metric(truth, np.mean(members, axis=0)) - np.mean([metric(truth, each) for each in members])
-    assert averaging_gain(task, metric, members, truth, oof, {}) == pytest.approx(real, rel=0.05) and real < -2
+    assert averaging_gain(task, metric, members, truth, oof, {}) == pytest.approx(real, rel=0.1) and real < -2
 
 
 def test_the_slope_of_the_mean_is_corrected_for_attenuation() -> None:
