@@ -273,3 +273,11 @@ def drawn(checkout: Path) -> Path:
     """A checkout with the 71 images of the shapes in data/shapes/raw; its folder."""
     draw_shapes(checkout / "data" / "shapes")
     return checkout / "data" / "shapes"
+
+
+@pytest.fixture
+def folded(checkout: Path, split_once: Path) -> Path:
+    """As ``drawn``, with the stages up to the folds done."""
+    home = checkout / "data" / "shapes"
+    shutil.copytree(split_once / "data" / "shapes", home)
+    return home

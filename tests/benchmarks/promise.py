@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
+from multiprocessing import get_context
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +23,7 @@ import pandas as pd
 
 from pipeline.records.runs import RunTables
 from pipeline.records.scoring import summarize
+from pipeline.system.console import progress
 from pipeline.tasks import intervals
 from pipeline.tasks.classification import Classification
 from pipeline.tasks.multilabel import Multilabel
@@ -141,7 +144,7 @@ class Outcome:
 
 def outcome(skill: str, num_rows: int, seed: int) -> Outcome | None:
     """The outcome of one draw; None if a score is undefined, as roc_auc without one of the classes."""
-    rng = np.random.default_rng([seed, 1])
+    rng = np.random.default_rng([SKILLS.index(skill), num_rows, seed])
     kind = list(METRICS)[rng.choice(4, p=[0.55, 0.1, 0.2, 0.15])]
     name = str(rng.choice(METRICS[kind]))
     drawn = simulate(skill, num_rows, kind, seed)
@@ -160,14 +163,13 @@ def outcome(skill: str, num_rows: int, seed: int) -> Outcome | None:
     return Outcome(skill, num_rows, name, held, optimism)
 
 
-def outcomes(
-    draws: int, bootstraps: int, skills: tuple[str, ...] = SKILLS, rows: tuple[int, ...] = ROWS
-) -> Iterator[Outcome]:
+def outcomes(draws: int, bootstraps: int, rows: tuple[int, ...] = ROWS) -> Iterator[Outcome]:
     """Yields the outcomes of ``draws`` draws in each stratum of skill and number of rows, with all cores."""
-    for skill in SKILLS:
-        for num_rows in rows:
-            with ProcessPoolExecutor(initializer=partial(set_bootstraps, bootstraps)) as pool:
-                yield from filter(None, pool.map(partial(outcome, skill, num_rows), range(draws), chunksize=5))
+    work = list(product(SKILLS, rows, range(draws)))
+    begun = partial(set_bootstraps, bootstraps)
+    with ProcessPoolExecutor(initializer=begun, mp_context=get_context("spawn")) as pool:
+        found = pool.map(outcome, *zip(*work, strict=True), chunksize=5)
+        yield from filter(None, progress(found, len(work), "promise", "draws"))
 
 
 def set_bootstraps(number: int) -> None:

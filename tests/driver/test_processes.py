@@ -64,15 +64,15 @@ def driver_of(drawn: Path) -> int:
         (signal.SIGKILL, "make"),
     ],
 )
-def test_a_signal_saves_both_folds_and_leaves_no_process(drawn: Path, number: int, to: str) -> None:
-    checkout = drawn.parents[1]
+def test_a_signal_saves_both_folds_and_leaves_no_process(folded: Path, number: int, to: str) -> None:
+    checkout = folded.parents[1]
     process = start_make(checkout, "-j2", "train", *LONG, **ALONE)
-    wait_for(lambda: len(steps(drawn)) == 2, process)
-    before, began = steps(drawn), time.monotonic()
+    wait_for(lambda: len(steps(folded)) == 2, process)
+    before, began = steps(folded), time.monotonic()
     if to == "group":
         os.killpg(process.pid, number)
     else:
-        os.kill(process.pid if to == "make" else driver_of(drawn), number)
+        os.kill(process.pid if to == "make" else driver_of(folded), number)
     out, err = process.communicate(timeout=60)
     assert time.monotonic() - began < 30
     assert process.returncode in (2, -number), err
@@ -82,16 +82,16 @@ def test_a_signal_saves_both_folds_and_leaves_no_process(drawn: Path, number: in
         time.sleep(0.05)
     assert "Traceback" not in err and "exited at once" not in err and not (checkout / "data" / "error.log").exists()
     assert number == signal.SIGKILL or (out + err).count("is saved after step") == 2, err  # in validation too
-    after = steps(drawn)
+    after = steps(folded)
     assert all(after[fold] >= before[fold] for fold in before)
-    assert not any(living_owner(lock) for lock in drawn.glob("runs/*/fold*/lock"))
-    assert not list(drawn.rglob("trained.json"))
+    assert not any(living_owner(lock) for lock in folded.glob("runs/*/fold*/lock"))
+    assert not list(folded.rglob("trained.json"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_a_closed_terminal_saves_both_folds(drawn: Path) -> None:
+def test_a_closed_terminal_saves_both_folds(folded: Path) -> None:
     """The driver, which draws its view there, and its folds."""
-    checkout = drawn.parents[1]
+    checkout = folded.parents[1]
     main, end = pty.openpty()
 
     def begin() -> None:
@@ -110,8 +110,8 @@ def test_a_closed_terminal_saves_both_folds(drawn: Path) -> None:
                 pass
 
     Thread(target=read, daemon=True).start()
-    wait_for(lambda: len(steps(drawn)) == 2, process)
-    before = steps(drawn)
+    wait_for(lambda: len(steps(folded)) == 2, process)
+    before = steps(folded)
     for pid in at_work(checkout):  # what the system does to all of them when a terminal is closed, and its end of it
         os.kill(pid, signal.SIGHUP)
     os.close(main)
@@ -120,21 +120,21 @@ def test_a_closed_terminal_saves_both_folds(drawn: Path) -> None:
     while at_work(checkout):
         assert time.monotonic() < end_at, at_work(checkout)
         time.sleep(0.05)
-    assert all(step >= before[fold] for fold, step in steps(drawn).items()) and not list(drawn.rglob("trained.json"))
+    assert all(step >= before[fold] for fold, step in steps(folded).items()) and not list(folded.rglob("trained.json"))
     assert not (checkout / "data" / "error.log").exists()
 
 
-def test_several_ranks_train_and_predict_a_fold(drawn: Path) -> None:
+def test_several_ranks_train_and_predict_a_fold(folded: Path) -> None:
     """GPUS=2 without a GPU: two processes on two cores, and none of them is left when the driver is killed."""
-    checkout = drawn.parents[1]
+    checkout = folded.parents[1]
     if cores() < 2:
         pytest.skip("needs two cores")
     ended = make(checkout, "predict", "FOLD=0", "GPUS=2", *SHORT)
     assert ended.returncode == 0, ended.stderr
-    assert json.loads(next(drawn.rglob("trained.json")).read_text())["ranks"] == 2
+    assert json.loads(next(folded.rglob("trained.json")).read_text())["ranks"] == 2
     process = start_make(checkout, "train", "FOLD=1", "GPUS=2", *LONG)
-    wait_for(lambda: steps(drawn), process)
-    os.kill(driver_of(drawn), signal.SIGKILL)
+    wait_for(lambda: steps(folded), process)
+    os.kill(driver_of(folded), signal.SIGKILL)
     process.communicate(timeout=60)
     end = time.monotonic() + 60
     while at_work(checkout):
@@ -142,13 +142,13 @@ def test_several_ranks_train_and_predict_a_fold(drawn: Path) -> None:
         time.sleep(0.05)
 
 
-def test_the_driver_ends_with_75_and_after_a_second_signal_with_130(drawn: Path) -> None:
-    checkout = drawn.parents[1]
+def test_the_driver_ends_with_75_and_after_a_second_signal_with_130(folded: Path) -> None:
+    checkout = folded.parents[1]
     command = [sys.executable, "-m", "pipeline", "train", "FOLD=0", *LONG]
     for second, status in ((None, STOPPED), (signal.SIGINT, EXITED_AT_ONCE)):
         process = start(checkout, command, **ALONE)
-        events = len(list(drawn.rglob("events*")))
-        wait_for(lambda: len(list(drawn.rglob("events*"))) > events and steps(drawn), process)  # noqa: B023
+        events = len(list(folded.rglob("events*")))
+        wait_for(lambda: len(list(folded.rglob("events*"))) > events and steps(folded), process)  # noqa: B023
         child = next(pid for pid, line in at_work(checkout).items() if "pipeline.train" in line)
         os.kill(child, signal.SIGSTOP)  # so that both signals wait for it together
         process.send_signal(signal.SIGTERM)
@@ -162,11 +162,11 @@ def test_the_driver_ends_with_75_and_after_a_second_signal_with_130(drawn: Path)
         assert err.count("stopped by SIGTERM") == (second is None), err
 
 
-def test_when_one_fold_fails_those_that_run_finish_and_none_starts(drawn: Path) -> None:
+def test_when_one_fold_fails_those_that_run_finish_and_none_starts(folded: Path) -> None:
     """Fold 0 of three cannot be begun, since its folder is a file."""
-    checkout = drawn.parents[1]
+    checkout = folded.parents[1]
     assert make(checkout, "folds", *SHORT).returncode == 0
-    run = drawn / "runs" / "tiny~epochs=2"
+    run = folded / "runs" / "tiny~epochs=2"
     run.mkdir(parents=True)
     (run / "fold0").write_text("no folder")
     ended = make(checkout, "-j2", "train", *SHORT, **ALONE)
@@ -180,9 +180,9 @@ def test_when_one_fold_fails_those_that_run_finish_and_none_starts(drawn: Path) 
     assert weights == [(run / f"fold{fold}" / "weights.safetensors").stat().st_mtime_ns for fold in (1, 2)]
 
 
-def test_several_commands_train_the_folds_of_one_folder_at_once(drawn: Path) -> None:
+def test_several_commands_train_the_folds_of_one_folder_at_once(folded: Path) -> None:
     """As the tasks of a Slurm array do: nothing but a fold is locked."""
-    checkout = drawn.parents[1]
+    checkout = folded.parents[1]
     assert make(checkout, "folds", *SHORT).returncode == 0
     tasks = [start_make(checkout, "train", f"FOLD={fold}", *SHORT, **ALONE) for fold in range(3)]
     ended = [(task.communicate(timeout=200), task.returncode) for task in tasks]
@@ -194,8 +194,8 @@ def test_several_commands_train_the_folds_of_one_folder_at_once(drawn: Path) -> 
     assert submitted.returncode == 0 and "[train]" not in submitted.stdout
 
 
-def test_the_time_is_over_and_what_is_done_is_submitted(drawn: Path) -> None:
-    checkout = drawn.parents[1]
+def test_the_time_is_over_and_what_is_done_is_submitted(folded: Path) -> None:
+    checkout = folded.parents[1]
     assert make(checkout, "train", "FOLD=1", *SHORT).returncode == 0
     ended = make(checkout, "submit", "HOURS=0.008", *SHORT)  # 30 seconds are kept back: it is over at once
     assert ended.returncode == 0, ended.stderr

@@ -40,9 +40,9 @@ def test_a_line_for_each_fold(
     assert "fold 0" not in capsys.readouterr().err
 
 
-def test_a_terminal_shows_the_folds_and_a_file_plain_lines(drawn: Path) -> None:
+def test_a_terminal_shows_the_folds_and_a_file_plain_lines(folded: Path) -> None:
     """The same command, once at a terminal of 100 columns."""
-    checkout = drawn.parents[1]
+    checkout = folded.parents[1]
     words = ["make", "-j2", "train", "COMPETITION=shapes", "FOLDS=0,1", "SET=epochs=150"]
     main, end = pty.openpty()
     process = subprocess.Popen(
@@ -64,7 +64,7 @@ def test_a_terminal_shows_the_folds_and_a_file_plain_lines(drawn: Path) -> None:
     assert max(len(line) for line in text.splitlines() if line.startswith("fold ")) < 100
     assert text.count("s it was trained on") == 2 and "Traceback" not in text
     assert not re.search(r"\[train\] fold \d, epoch", text)  # the lines that say it elsewhere
-    assert not list(drawn.rglob("progress.json"))
+    assert not list(folded.rglob("progress.json"))
     words[-1] = "SET=epochs=3"
     plain = subprocess.run(words, cwd=checkout, env=environment(), capture_output=True, text=True)
     assert plain.returncode == 0 and "\x1b" not in plain.stdout + plain.stderr
