@@ -27,7 +27,7 @@ MAX_PAIRS = 3000
 #: Images that are compared with all others at once.
 BLOCK = 512
 #: Least agreement of the fine details, and how much it must exceed that of images that are surely different.
-LEAST, MARGIN = 0.8, 0.08
+LEAST, MARGIN = 0.8, 0.12
 #: Agreement that even images of one kind, such as silhouettes, do not reach unless they are copies.
 CERTAIN = 0.94
 #: Largest change of scale, rotation and shear by the alignment, and smallest share of the image that must overlap.
