@@ -188,26 +188,32 @@ def of_all_rows(job: Job, tables: RunTables, test_ids: pd.Series) -> Ensemble:
     """
     task = tables.task
     members = [load_fold(part, ALL_ROWS, "test", test_ids, task.target_names) for part in job.of_seeds if len(test_ids)]
-    twin = ensemble_files(job.paths, job.paths.facts(), job.run, job.members.twin)
-    known = twin.record.exists() and not twin.reason_to_run(Index(job.paths.home))
-    of_twin = read_record(twin.record) if known else {}
+    of_twin = score_of_twin(job)
     score = {
-        "twin": job.members.twin.name(job.run.name) if known else None,
+        "twin": job.members.twin.name(job.run.name) if of_twin else None,
         "cv_score": of_twin.get("cv_score"),
         "expected_score": of_twin.get("cv_score"),
         "interval_95": of_twin.get("interval_95_of_one"),
         "decided_by": of_twin.get("decided_by"),
-        "rule": of_twin["rule"] if known else task.default_rule(tables.metric),
+        "rule": of_twin["rule"] if of_twin else task.default_rule(tables.metric),
     }
     return Ensemble(None, test_table(task, members, test_ids), score)
+
+
+def score_of_twin(job: Job) -> dict[str, Any]:
+    """The score.json of the folds of a run, with the seeds of the job; {} if it is missing or out of date."""
+    twin = ensemble_files(job.paths, job.paths.facts(), job.run, job.members.twin)
+    if twin.reason_to_run(Index(job.paths.home)):
+        return {}
+    score = read_record(twin.record)
+    return score if "interval_95_of_one" in score else {}  # older versions did not write it
 
 
 def refresh_twin(job: Job) -> None:
     """Combines the folds of a run whose training on all rows is combined, if all are predicted and it is not done."""
     twin, index = replace(job, call=replace(job.call, folds=""), folds=[*job.members.twin.folds]), Index(job.paths.home)
     targets = [predict_files(part.paths, part.run, fold) for part in twin.of_seeds for fold in twin.folds]
-    combined = ensemble_files(job.paths, job.paths.facts(), job.run, twin.members)
-    if combined.reason_to_run(index) and not any(target.reason_to_run(index) for target in targets):
+    if not score_of_twin(job) and not any(target.reason_to_run(index) for target in targets):
         run(twin)
 
 
