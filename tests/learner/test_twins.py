@@ -5,8 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from sklearn.datasets import load_sample_image
 
-from pipeline.learner.twins import LEAST, Twins, agreement, find_twins, grey, least_agreement
+from pipeline.learner.twins import LEAST, SIDE, Twins, agreement, find_twins, grey, least_agreement
 
 
 def scene(seed: int, height: int = 120, width: int = 150) -> np.ndarray:
@@ -85,3 +86,12 @@ def test_triplets_do_not_hide_other_twins() -> None:
 def test_few_images() -> None:
     assert find_twins(np.zeros((1, 3), np.float32), lambda row: scene(row)) == []
     assert find_twins(np.zeros((2, 3), np.float32), lambda row: scene(row)) == []
+
+
+@pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
+def test_a_cropped_photograph_agrees_as_well_as_a_whole_copy(name: str) -> None:
+    """What the alignment moves over the edge does not count."""
+    photograph = load_sample_image(name)
+    height, width = photograph.shape[:2]
+    cropped = photograph[height // 40 : height // 40 + round(0.95 * height), : round(0.95 * width)]
+    assert agreement(grey(photograph, SIDE), grey(cropped, SIDE)) > 0.9
