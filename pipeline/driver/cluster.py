@@ -198,8 +198,9 @@ class Tasks:
             self.say(f"{fold_name(fold)}: {TIME_OVER}; its progress is saved; the same command continues")
             return
         facts = read_json(record, "last_epoch", "seconds")
-        score = facts["last_epoch"].get("val_score", facts["last_epoch"]["train_score"])
-        self.say(f"{fold_name(fold)}: {score:.4f} in {duration(facts['seconds'])} on {host}")
+        score = facts["last_epoch"].get("val_score")  # none for a training on all rows
+        scored = "trained" if score is None else f"{score:.4f}"
+        self.say(f"{fold_name(fold)}: {scored} in {duration(facts['seconds'])} on {host}")
 
 
 def train_on(ray: Any, job: Job, folds: list[int], request: tuple[float, int], stop: Stop) -> None:
