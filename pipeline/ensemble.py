@@ -195,6 +195,7 @@ def of_all_rows(job: Job, tables: RunTables, test_ids: pd.Series) -> Ensemble:
         "expected_score": of_twin.get("cv_score"),
         "interval_95": of_twin.get("interval_95_of_one"),
         "decided_by": of_twin.get("decided_by"),
+        "steps": of_twin.get("steps_of_one", []),
         "rule": of_twin["rule"] if of_twin else task.default_rule(tables.metric),
     }
     return Ensemble(None, test_table(task, members, test_ids), score)

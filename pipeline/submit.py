@@ -38,6 +38,7 @@ from pipeline.system.errors import FoldwiseError, StaleError, count_of
 from pipeline.system.files import fingerprint, read_record, write_json, write_text
 from pipeline.system.places import shown
 from pipeline.system.provenance import provenance
+from pipeline.tasks.postprocessing import apply_steps
 from pipeline.tasks.task import Rule, Task
 
 
@@ -94,6 +95,7 @@ def run(job: Job) -> pd.DataFrame | None:
         return None
 
     ids, predictions, task = load_test(job, score)
+    predictions = apply_steps(task, predictions, score.get("steps", []))
     table = format_submission(ids, predictions, task, form, score.get("rule"), read_sample(competition, paths))
     sample = paths.find(form.sample) if form.sample and not paths.dry_run else None
     if sample:

@@ -32,7 +32,7 @@ from pipeline.records.tables import write_csv
 from pipeline.system.console import say
 from pipeline.system.errors import InputError, StaleError
 from pipeline.system.places import shown
-from pipeline.tasks.decisions import parts_of
+from pipeline.tasks.nesting import parts_of
 from pipeline.tasks.task import Task
 
 #: Number of nearest neighbours whose labels are averaged, to compare the head with.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from pipeline.records.task import metric_of, read_task
 from pipeline.system.errors import StaleError
 from pipeline.system.files import read_record
 from pipeline.system.places import shown
+from pipeline.tasks.postprocessing import apply_steps
 from pipeline.tasks.task import Rule
 
 
@@ -64,11 +66,19 @@ class Outside:
         self.normalize = self.compute.normalize(self.preprocessing)
 
     @cached_property
+    def learnt(self) -> dict[str, Any]:
+        """What the ensemble stage has learnt: ``rule`` and ``steps``; {} if it has not run."""
+        return read_record(self.job.predictions.record) if self.job.predictions.record.exists() else {}
+
+    @property
     def rule(self) -> Rule:
         """How predictions become decisions: as the ensemble stage has learnt it, else the default rule."""
-        if self.job.predictions.record.exists():
-            return read_record(self.job.predictions.record).get("rule", {})
-        return self.task.default_rule(metric_of(self.job.competition, self.task, self.job.paths))
+        default = self.task.default_rule(metric_of(self.job.competition, self.task, self.job.paths))
+        return self.learnt.get("rule", {}) if self.learnt else default
+
+    def after_steps(self, predictions: np.ndarray) -> np.ndarray:
+        """The predictions (N, C) after the steps that the ensemble stage has learnt."""
+        return apply_steps(self.task, predictions, self.learnt.get("steps", []))
 
     def dataset(self, rows: pd.DataFrame) -> ImageDataset:
         """The images of readable rows (image_id, path, width, height, sha256, position); their paths are absolute."""

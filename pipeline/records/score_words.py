@@ -35,6 +35,8 @@ def report_score(score: dict[str, Any], test_images: int) -> None:
         values = f" ({', '.join(learnt[:6])}{', ...' if len(learnt) > 6 else ''})" if learnt else ""
         nested = "; what was learnt for that was scored on other folds" if len(score["fold_scores"]) > 1 else ""
         more.append(f"decided by {score['decided_by']}{values}{nested}")
+    if score.get("steps"):
+        more.append(words_of_steps(score["steps"]))
     if more:
         say("ensemble", "; ".join(more))
     if score["all_alike"]:
@@ -51,6 +53,16 @@ def report_score(score: dict[str, Any], test_images: int) -> None:
         )
     interval = f"95 % interval {low:.4f} to {high:.4f}"
     say("ensemble", f"expect {score['expected_score']:.4f} on the {test_images:,} test images, {interval}")
+
+
+def words_of_steps(steps: list[dict[str, Any]]) -> str:
+    """``"changed by temperature 1.31 (-0.0120 out of fold)"``."""
+    named = []
+    for step in steps:
+        gains = [f"{step['gain']:+.4f} out of fold"] if step["gain"] else []
+        gains += [f"{step['expected_gain']:+.4f} expected of the mean"] if "expected_gain" in step else []
+        named.append(f"{step['step']} {step['value']:.3g} ({', '.join(gains)})")
+    return f"predictions are changed by {', '.join(named)}"
 
 
 def report_twin(score: dict[str, Any], train_folds: str) -> None:

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from pipeline.records.runs import RunTables
-from pipeline.tasks.averaging import averaging_gain
-from pipeline.tasks.decisions import learn_rule, nested_values, parts_of
+from pipeline.tasks.averaging import averaging_gain, likely_labels
 from pipeline.tasks.intervals import effect_of_size, promised, score_interval
 from pipeline.tasks.metrics import Metric
+from pipeline.tasks.nesting import learn_after, nested_values, parts_of
+from pipeline.tasks.postprocessing import apply_steps, steps_of_mean
 
 
 def units_of(rows: pd.DataFrame) -> np.ndarray:
@@ -23,30 +24,31 @@ def units_of(rows: pd.DataFrame) -> np.ndarray:
 
 
 def truth_and_values(rows: pd.DataFrame, tables: RunTables, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What the metric compares: the truth (N, ...), and values (N, C) as decided by what other folds have taught.
+    """What the metric compares: the truth (N, ...), and values (N, C), changed and decided as other folds taught.
 
     rows: label, group and fold of N rows; predictions (N, C)
     """
     task, metric = tables.task, tables.metric
     targets = task.targets(rows["label"])
-    values = nested_values(task, metric, targets, predictions, rows["fold"].to_numpy(), units_of(rows))
+    folds, units = rows["fold"].to_numpy(), units_of(rows)
+    values = nested_values(task, metric, targets, predictions, folds, units)
     return task.compared(metric, task.truth(targets)), values
 
 
 def summarize(
     rows: pd.DataFrame, tables: RunTables, predictions: np.ndarray, members: list[np.ndarray]
 ) -> dict[str, Any]:
-    """The score of the out-of-fold rows, how to decide, and the score to expect on the test rows.
+    """The score of the out-of-fold rows, how to change predictions and decide, and the score to expect on the test rows.
 
-    Thresholds and cut points are learnt from all rows for the test images, but each row is scored with those that were
-    learnt from other folds.
+    Steps, thresholds and cut points are learnt from all rows for the test images, but each row is scored with those
+    that were learnt from other folds.
 
     rows: image_id, label, group and fold of N rows; predictions (N, C); members: each fold's predictions (M, C) of the
     test rows, an empty list without test images
     """
     task, metric = tables.task, tables.metric
     targets, units, folds = task.targets(rows["label"]), units_of(rows), rows["fold"].to_numpy()
-    how, rule = learn_rule(task, metric, targets, predictions, parts_of(folds, units))
+    steps, how, rule = learn_after(task, metric, targets, predictions, parts_of(folds, units), units)
     truth, values = truth_and_values(rows, tables, predictions)
 
     by_fold = [metric(truth[of_fold], values[of_fold]) for of_fold in each_fold(rows["fold"])]
@@ -54,7 +56,13 @@ def summarize(
     new_rows = len(members[0]) if members else len(rows)
     interval = score_interval(metric, truth, values, units, new_rows)
     shift = effect_of_size(metric, truth, values, units, new_rows)
-    gain = averaging_gain(task, metric, members, targets, predictions, rule)
+    gain, steps_for_test = 0.0, steps
+    if len(members) > 1 and new_rows:
+        mean, likely = np.mean(members, axis=0), likely_labels(task, members, targets, predictions)
+        steps_for_test = steps_of_mean(task, metric, steps, likely, mean)
+        of_members = [task.values(metric, apply_steps(task, member, steps), rule) for member in members]
+        of_mean = task.values(metric, apply_steps(task, mean, steps_for_test), rule)
+        gain = averaging_gain(task, metric, likely, of_members, of_mean)
     second = {}
     if task.second_metric:
         other = task.metric(task.second_metric)
@@ -75,6 +83,8 @@ def summarize(
         "interval_95_of_one": of_one_network(metric, interval, pooled, by_fold, len(rows) / new_rows),
         "interval_rows": new_rows,
         "all_alike": bool((values == values[0]).all()),
+        "steps": steps_for_test,
+        "steps_of_one": steps,
         "decided_by": how,
         "rule": rule,
     }

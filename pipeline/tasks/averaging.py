@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.tasks.metrics import Metric
-from pipeline.tasks.task import Rule, Task
+from pipeline.tasks.task import Task
 
 #: Largest number of rows that are used, since more would gain little precision.
 MAX_ROWS = 20_000
@@ -79,33 +79,57 @@ def line_of_mean(line: Line, evidence: np.ndarray) -> Line:
     return Line(slope, base, np.sqrt((line.spread**2 - explained).clip(0)))
 
 
+@dataclass(frozen=True)
+class Likely:
+    """What is known of the labels of test rows, for M of them.
+
+    rows: their places (M,) among the test rows
+    chances: (M, C)
+    truths: draws of a truth (M, ...) from the chances
+    """
+
+    rows: np.ndarray
+    chances: np.ndarray
+    truths: list[np.ndarray]
+
+
+def likely_labels(task: Task, members: list[np.ndarray], targets: np.ndarray, predictions: np.ndarray) -> Likely:
+    """Draws labels for the test rows, by what the out-of-fold rows say of labels and predictions.
+
+    members: test predictions of each of K models
+    targets, predictions: (N, C) of the out-of-fold rows, each predicted by one model
+    """
+    rng = np.random.default_rng(0)
+    if len(targets) > MAX_ROWS:
+        chosen = rng.choice(len(targets), MAX_ROWS, replace=False)
+        targets, predictions = targets[chosen], predictions[chosen]
+    rows = np.arange(len(members[0]))
+    if len(rows) > MAX_ROWS:
+        rows = rng.choice(len(rows), MAX_ROWS, replace=False)
+    evidence = np.stack([task.evidence(member[rows].astype(float)) for member in members])
+    line = fit_line(task, targets, predictions)
+    line = line_of_mean(line, evidence) if len(members) > 1 else line
+    chances = task.chances(line.slope * evidence.mean(axis=0) + line.base)
+    draws = int(np.clip(DRAWN_ROWS // len(rows), FEWEST_DRAWS, MOST_DRAWS))
+    columns = task.uniform_columns(chances.shape[1])
+    return Likely(
+        rows, chances, [task.draw(chances, rng.random((len(rows), columns)), line.spread) for _ in range(draws)]
+    )
+
+
 def averaging_gain(
-    task: Task, metric: Metric, members: list[np.ndarray], targets: np.ndarray, predictions: np.ndarray, rule: Rule
+    task: Task, metric: Metric, likely: Likely, values_of_members: list[np.ndarray], values_of_mean: np.ndarray
 ) -> float:
     """The score of the mean of K models minus that of one of them; 0 for a single model, or if a score is undefined.
 
-    members: predictions (M, C) of each model for the same rows
-    targets, predictions: (N, C) of the out-of-fold rows, each predicted by one model
-    rule: how the task decides, if the metric scores decisions
+    values_of_members, values_of_mean: what the metric looks at, of all test rows
     """
-    if len(members) < 2 or len(members[0]) == 0:
+    if len(values_of_members) < 2:
         return 0.0
-    rng = np.random.default_rng(0)
-    if len(targets) > MAX_ROWS:
-        rows = rng.choice(len(targets), MAX_ROWS, replace=False)
-        targets, predictions = targets[rows], predictions[rows]
-    if len(members[0]) > MAX_ROWS:
-        rows = rng.choice(len(members[0]), MAX_ROWS, replace=False)
-        members = [member[rows] for member in members]
-    mean = np.mean(members, axis=0)
-    evidence = np.stack([task.evidence(member.astype(float)) for member in members])
-    line = line_of_mean(fit_line(task, targets, predictions), evidence)
-    chances = task.chances(line.slope * evidence.mean(axis=0) + line.base)
-    values = [task.values(metric, member, rule) for member in [*members, mean]]
+    values = [each[likely.rows] for each in (*values_of_members, values_of_mean)]
     gains = []
-    for _ in range(int(np.clip(DRAWN_ROWS // len(mean), FEWEST_DRAWS, MOST_DRAWS))):
-        uniform = rng.random((len(mean), task.uniform_columns(mean.shape[1])))
-        truth = task.compared(metric, task.draw(chances, uniform, line.spread))
+    for drawn in likely.truths:
+        truth = task.compared(metric, drawn)
         *of_members, of_mean = (metric(truth, value) for value in values)
         gains.append(of_mean - np.mean(of_members))
     known = np.array(gains)[np.isfinite(gains)]

@@ -1,4 +1,4 @@
-"""Learns how predictions become decisions, and scores what was learnt on rows that it was not learnt from.
+"""Learns how predictions become decisions.
 
 Legend: N rows, C targets; targets and predictions (N, C); parts (N,) int: the fold of each row.
 """
@@ -11,17 +11,6 @@ import numpy as np
 
 from pipeline.tasks.metrics import Metric
 from pipeline.tasks.task import Learner, Rule, Task
-
-#: Number of parts of the rows of a single fold, to score a rule that is learnt from them.
-PARTS = 5
-
-
-def parts_of(folds: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """The parts (N,) between which rules are learnt and scored: the folds; those of a single fold by its units.
-
-    folds: (N,) int; units: (N,) int from 0, rows that belong together have the same number
-    """
-    return units % PARTS if len(np.unique(folds)) == 1 else folds
 
 
 def decided_elsewhere(
@@ -61,22 +50,3 @@ def learn_rule(
         if metric.is_better(score, best_score):
             best, best_score = name, score
     return best, learners[best](targets, predictions)
-
-
-def nested_values(
-    task: Task, metric: Metric, targets: np.ndarray, predictions: np.ndarray, folds: np.ndarray, units: np.ndarray
-) -> np.ndarray:
-    """What the metric looks at, (N, ...), with the rule of each row learnt from the other parts alone.
-
-    Also how to learn the rule is chosen in the other parts alone, so that the score of these values is honest.
-
-    folds, units: (N,) int, see ``parts_of``
-    """
-    parts = parts_of(folds, units)
-    if not metric.decided or not task.learners(metric) or len(np.unique(parts)) < 2:
-        return task.values(metric, predictions, task.default_rule(metric))
-
-    def learn(rows: np.ndarray) -> Rule:
-        return learn_rule(task, metric, targets[rows], predictions[rows], parts_of(parts[rows], units[rows]))[1]
-
-    return decided_elsewhere(task, predictions, parts, learn)

@@ -5,6 +5,8 @@ Legend: N rows, C targets; truth (N, ...) and values (N, C) as in metrics.py.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from pipeline.tasks.metrics import Metric
@@ -20,28 +22,36 @@ def draws_for(num_rows: int) -> int:
     return int(np.clip(2e7 / max(num_rows, 1), 100, 1000))
 
 
-def bootstrap(
-    metric: Metric, truth: np.ndarray, values: np.ndarray, units: np.ndarray, size: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Scores (draws,) of bootstrap samples of about ``size`` rows (Efron, 1979).
+def bootstrap_rows(units: np.ndarray, size: int, draws: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yields the rows of bootstrap samples of about ``size`` rows, at most MAX_DRAWN_ROWS (Efron, 1979).
 
-    Units of rows are drawn with replacement. If ``size`` is larger than MAX_DRAWN_ROWS, samples of MAX_DRAWN_ROWS rows
-    are drawn, and the difference of their scores from the score of all rows is scaled by the square root of
-    MAX_DRAWN_ROWS / size (the m out of n bootstrap: Bickel, Götze and van Zwet, 1997).
+    Units of rows are drawn with replacement.
 
     units: (N,) int from 0; rows of one unit (a patient, a scene) are drawn together, since they are not independent
     """
-    num_units, drawn = units.max() + 1, min(size, MAX_DRAWN_ROWS)
-    wanted = max(1, round(drawn * num_units / len(units)))
-    scores = []
-    for _ in range(draws_for(max(size, len(units)))):
+    num_units = units.max() + 1
+    wanted = max(1, round(min(size, MAX_DRAWN_ROWS) * num_units / len(units)))
+    for _ in range(draws):
         times = np.bincount(rng.integers(num_units, size=wanted), minlength=num_units)
-        rows = np.repeat(np.arange(len(units)), times[units])
-        scores.append(metric(truth[rows], values[rows]))
-    if drawn == size:
-        return np.array(scores)
+        yield np.repeat(np.arange(len(units)), times[units])
+
+
+def bootstrap(
+    metric: Metric, truth: np.ndarray, values: np.ndarray, units: np.ndarray, size: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Scores (draws,) of bootstrap samples of about ``size`` rows.
+
+    If ``size`` is larger than MAX_DRAWN_ROWS, the difference of the scores from the score of all rows is scaled by the
+    square root of MAX_DRAWN_ROWS / size (the m out of n bootstrap: Bickel, Götze and van Zwet, 1997).
+
+    units: as in ``bootstrap_rows``
+    """
+    draws = draws_for(max(size, len(units)))
+    scores = np.array([metric(truth[rows], values[rows]) for rows in bootstrap_rows(units, size, draws, rng)])
+    if size <= MAX_DRAWN_ROWS:
+        return scores
     score = metric(truth, values)
-    return score + (np.array(scores) - score) * np.sqrt(drawn / size)
+    return score + (scores - score) * np.sqrt(MAX_DRAWN_ROWS / size)
 
 
 def with_possible_rows(

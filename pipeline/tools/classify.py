@@ -144,7 +144,7 @@ def run(job: Job, path: Path) -> pd.DataFrame:
     names = [str(file.relative_to(path)) if path.is_dir() else path.name for file in files]
     rows = readable_images(files, names, job.competition.max_pixels)
     dataset = outside.dataset(rows)
-    by_fold = outside.predict(dataset, "classify")  # (folds, N, C)
+    by_fold = np.stack([outside.after_steps(each) for each in outside.predict(dataset, "classify")])  # (folds, N, C)
     mean = by_fold.mean(axis=0)
 
     target = job.run_folder / "classified" / path.resolve().name[:100]

@@ -134,7 +134,7 @@ def run(job: Job, folder: Path, ids: Path | None = None) -> pd.DataFrame:
     if len(all_problems) > MAX_NOTES:
         say("submit", f"note: ... and {len(all_problems) - MAX_NOTES:,} more files like these")
     table["path"] = [str(images.folder / name) for name in table["name"]]
-    predictions = predict_rows(job, table, outside)
+    predictions = outside.after_steps(predict_rows(job, table, outside))
     submission = format_submission(
         table["image_id"], predictions, outside.task, form, outside.rule, read_sample(competition, paths)
     )

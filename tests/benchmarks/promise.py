@@ -28,6 +28,7 @@ from pipeline.tasks import intervals
 from pipeline.tasks.classification import Classification
 from pipeline.tasks.multilabel import Multilabel
 from pipeline.tasks.ordinal import Ordinal
+from pipeline.tasks.postprocessing import apply_steps
 from pipeline.tasks.regression import Regression
 from pipeline.tasks.task import Task
 
@@ -151,7 +152,7 @@ def outcome(skill: str, num_rows: int, seed: int) -> Outcome | None:
     task, metric = drawn.task, drawn.task.metric(name)
     tables = RunTables(drawn.rows, drawn.rows, task, metric, {})
     promised = summarize(drawn.rows, tables, drawn.predictions, drawn.members)
-    mean = np.mean(drawn.members, axis=0)
+    mean = apply_steps(task, np.mean(drawn.members, axis=0), promised["steps"])
     actual = task.score(metric, drawn.targets, mean, promised["rule"])
     low, high = promised["interval_95"]
     if not np.isfinite([actual, promised["cv_score"], low, high]).all():

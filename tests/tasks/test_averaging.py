@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 
 from pipeline.tasks import averaging
-from pipeline.tasks.averaging import averaging_gain, fit_line, line_of_mean
+from pipeline.tasks.averaging import averaging_gain, fit_line, likely_labels, line_of_mean
 from pipeline.tasks.classification import Classification
+from pipeline.tasks.metrics import Metric
 from pipeline.tasks.regression import Regression
+from pipeline.tasks.task import Task
 
 TASK = Classification(["cat", "dog"])
+
+
+def gain_of(task: Task, metric: Metric, members: list[np.ndarray], targets: np.ndarray, oof: np.ndarray) -> float:
+    """What averaging the members is worth, without changing or deciding anything."""
+    likely = likely_labels(task, members, targets, oof)
+    return averaging_gain(task, metric, likely, members, np.mean(members, axis=0))
 
 
 def noisy(rng: np.random.Generator, sharpness: float, number: int = 5) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -35,8 +43,8 @@ def test_averaging_is_worth_what_labels_would_say(name: str, sharpness: float) -
     test = [member[unseen] for member in members]
     real = metric(labels[unseen], np.mean(test, axis=0)) - np.mean([metric(labels[unseen], each) for each in test])
     targets = np.eye(2)[labels[seen]]
-    assert averaging_gain(TASK, metric, test, targets, oof, {}) == pytest.approx(real, rel=0.3, abs=0.004)
-    assert averaging_gain(TASK, metric, test[:1], targets, oof, {}) == 0
+    assert gain_of(TASK, metric, test, targets, oof) == pytest.approx(real, rel=0.3, abs=0.004)
+    assert gain_of(TASK, metric, test[:1], targets, oof) == 0
 
 
 @pytest.mark.parametrize("rows", [60, 2000])
@@ -47,7 +55,7 @@ def test_collapsed_models_gain_no_accuracy(rows: int) -> None:
     members = [np.tile(np.where(np.arange(3) == name, 0.8, 0.1), (rows, 1)) for name in range(3)]
     members = [each + rng.uniform(0, 1e-3, each.shape) for each in members]
     oof = np.stack(members)[rng.integers(3, size=rows), np.arange(rows)]
-    gain = averaging_gain(task, task.metric("accuracy"), members, np.eye(3)[labels], oof, {})
+    gain = gain_of(task, task.metric("accuracy"), members, np.eye(3)[labels], oof)
     assert gain == pytest.approx(0, abs=0.02)
 
 
@@ -59,7 +67,7 @@ def test_the_gain_of_squared_errors_is_the_variance_between_the_models() -> None
     oof = np.stack(members)[np.arange(3000) % 4, np.arange(3000)]
     metric = task.metric("rmse")
     real = metric(truth, np.mean(members, axis=0)) - np.mean([metric(truth, each) for each in members])
-    assert averaging_gain(task, metric, members, truth, oof, {}) == pytest.approx(real, rel=0.1) and real < -2
+    assert gain_of(task, metric, members, truth, oof) == pytest.approx(real, rel=0.1) and real < -2
 
 
 def test_the_slope_of_the_mean_is_corrected_for_attenuation() -> None:
@@ -77,6 +85,6 @@ def test_the_slope_of_the_mean_is_corrected_for_attenuation() -> None:
 def test_many_rows_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     labels, members = noisy(np.random.default_rng(5), 1.0)
     metric, targets = TASK.metric("log_loss"), np.eye(2)[labels]
-    whole = averaging_gain(TASK, metric, members, targets, members[0], {})
+    whole = gain_of(TASK, metric, members, targets, members[0])
     monkeypatch.setattr(averaging, "MAX_ROWS", 1000)
-    assert averaging_gain(TASK, metric, members, targets, members[0], {}) == pytest.approx(whole, rel=0.15)
+    assert gain_of(TASK, metric, members, targets, members[0]) == pytest.approx(whole, rel=0.15)

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.tasks.decisions import learn_rule, nested_values, parts_of
+from pipeline.tasks.decisions import learn_rule
 from pipeline.tasks.multilabel import Multilabel
+from pipeline.tasks.nesting import nested_values, parts_of
 from pipeline.tasks.ordinal import Ordinal
 from pipeline.tasks.task import Task
 
