@@ -6,7 +6,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/ready
 STAGES := prepare manifest folds train predict ensemble submit
-VERBS  := $(STAGES) new classify results why doctor clean help
+VERBS  := $(STAGES) blend runs compare reproduce new classify results why doctor clean help
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .NOTPARALLEL:
@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # Values are data. make would expand a value that is typed on its command line, also when it exports it. So each
 # variable is overridden with its literal text. It reaches Python in the environment, never as part of a shell command.
-KNOWN := COMPETITION RECIPE SET FOLD FOLDS DRY FORCE HOURS DEVICE WORKERS GPUS CPUS CLUSTER DETERMINISTIC IMAGE TEST IDS SEEDS PYTHON TESTS KILLS FULL ONLY PAIRS
+KNOWN := COMPETITION RECIPE SET FOLD FOLDS DRY FORCE HOURS DEVICE WORKERS GPUS CPUS CLUSTER DETERMINISTIC IMAGE TEST IDS SEEDS RUNS BLEND A B SCORE SUBMISSION PYTHON TESTS KILLS FULL ONLY PAIRS
 TYPED := $(strip $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 ifneq ($(filter-out $(KNOWN) MAKEFLAGS,$(TYPED)),)
   $(error unknown variable $(filter-out $(KNOWN) MAKEFLAGS,$(TYPED)); known: $(KNOWN))
@@ -27,7 +27,7 @@ RUN = FOLDWISE_MAKE='$(TYPED)' exec $(shell test -x $(PY) && echo $(PY) || echo 
 .PHONY: $(VERBS) setup check test chaos bench
 $(VERBS): # "+": the driver also runs for make -n, and then prints its plan
 	+@$(RUN) $@
-$(STAGES) new classify results: $(READY)
+$(STAGES) blend runs compare reproduce new classify results: $(READY)
 
 setup: $(READY) # install the packages of constraints.txt into .venv (the other targets do it too)
 

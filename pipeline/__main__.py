@@ -19,7 +19,7 @@ if not (3, 11) <= sys.version_info < (3, 15):  # as in pyproject.toml; checked b
         % sys.version_info[:2]
     )
 
-from pipeline.driver.verbs import main
+from pipeline.driver.main import main
 from pipeline.system.console import run_stage
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ Writes  runs/<run>/oof.npz and test.npz (image_ids, target_names, predictions); 
         p_<class>...) and test.csv (id, p_<class>...), the same for people; and, last, score.json, with the thresholds
         or cut points that were learnt for metrics of decisions.
         If only some folds are used, the file names end in ~folds=0,1; with SEEDS=3, in ~seeds=3. FOLD=all has
-        runs/<run>/all/ with test.npz, test.csv and a score.json that names the run whose folds speak for it
+        runs/<run>/all/ with test.npz, test.csv and a score.json that names the run whose folds speak for it.
+        ledger.csv gets a row
 """
 
 from __future__ import annotations
@@ -20,87 +21,33 @@ PARSER = parser_for(__doc__, "run", "folds", "seeds")
 if __name__ == "__main__":  # before the imports that take seconds
     answer_early(PARSER)
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from pipeline.records.combined import (
+    Prediction,
+    check_predicted,
+    oof_table,
+    stitch,
+    test_members,
+    test_table,
+    write_prediction,
+)
 from pipeline.records.job import Job, job_of
-from pipeline.records.names import ALL_ROWS, fold_name
-from pipeline.records.predictions import Predictions
+from pipeline.records.ledger import add_prediction
+from pipeline.records.names import ALL_ROWS
 from pipeline.records.runs import RunTables, check_run, identity, open_run
 from pipeline.records.score_words import report_score, report_twin
 from pipeline.records.scoring import summarize, truth_and_values
-from pipeline.records.tables import write_csv
 from pipeline.records.task import metric_sha256
 from pipeline.records.up_to_date import ensemble_files, predict_files
 from pipeline.system.console import run_stage, say
-from pipeline.system.errors import StaleError
 from pipeline.system.files import fingerprint, read_json, read_record, write_record
 from pipeline.system.index import Index
 from pipeline.system.places import shown
 from pipeline.system.provenance import provenance
-from pipeline.tasks.task import Task
-
-
-@dataclass(frozen=True)
-class Ensemble:
-    """The combined predictions of the folds of a run, and their score.
-
-    oof: id, fold, target, p_<class>...; a row for each train image of the folds, in the order of folds.csv; None for a
-        training on all rows
-    test: id, p_<class>...; a row for each test image, in the order of the manifest; None without test images
-    score: the content of score.json
-    """
-
-    oof: pd.DataFrame | None
-    test: pd.DataFrame | None
-    score: dict[str, Any]
-
-
-def check_predicted(job: Job, advice: str) -> None:
-    """Raises FoldwiseError if a fold has no predictions, or was predicted from other weights, folds or images."""
-    index, run = Index(job.paths.home), job.run.name
-    for fold in job.folds:
-        target = predict_files(job.paths, job.run, fold)
-        if not target.record.exists():
-            raise StaleError(f"{fold_name(fold)} of {run} has no predictions; {advice}")
-        trained = read_json(target.record.with_name("trained.json"), "weights_sha256")
-        record = read_record(target.record)
-        if record.get("weights_sha256") != trained["weights_sha256"]:
-            raise StaleError(f"{fold_name(fold)} of {run} was predicted with other weights than it has now; {advice}")
-        if record["read"].get(index.key(job.paths.manifest)) != index.sha256(job.paths.manifest):
-            raise StaleError(f"the images have changed since {fold_name(fold)} of {run} was predicted; {advice}")
-        if reason := target.reason_to_run(index):
-            raise StaleError(f"the predictions of {fold_name(fold)} of {run} are out of date: {reason}; {advice}")
-    index.save()
-
-
-def load_fold(job: Job, fold: int, kind: str, ids: pd.Series, target_names: list[str]) -> np.ndarray:
-    """Predictions (N, C) float64 of one fold in the order of ``ids``. kind: "oof" or "test".
-
-    Raises FoldwiseError if the file is damaged, or its ids or classes are not the expected ones.
-    """
-    path = job.fold_folder(fold) / f"{kind}.npz"
-    record = path.with_name("predicted.json")
-    again = f"delete {shown(record)} and type: {job.call.make_line('predict')}"
-    loaded = Predictions.load(path, read_record(record)["sha256"].get(kind, ""), again)
-    return loaded.aligned(ids, target_names, shown(path), f"the images have changed since; {again}")
-
-
-def stitch(job: Job, tables: RunTables) -> tuple[pd.DataFrame, np.ndarray]:
-    """The rows of folds.csv that are in the job's folds, and their out-of-fold predictions (N, C).
-
-    Each row is predicted once, by the model that was not trained on it.
-    """
-    rows = tables.folds[tables.folds["fold"].isin(job.folds)]
-    predictions = np.empty((len(rows), len(tables.task.target_names)))
-    for fold in job.folds:
-        of_fold = (rows["fold"] == fold).to_numpy()
-        predictions[of_fold] = load_fold(job, fold, "oof", rows.loc[of_fold, "image_id"], tables.task.target_names)
-    return rows, predictions
 
 
 def train_score_of(trained: list[dict[str, Any]], metric: str, sha256: str | None) -> float | None:
@@ -129,65 +76,27 @@ def report(job: Job, score: dict[str, Any], test_images: int) -> None:
     say("ensemble", f"{job.members.described}{averaged} -> {shown(files.test)}{job.call.next_step('submit')}")
 
 
-def write_prediction(job: Job, tables: RunTables, ensemble: Ensemble) -> tuple[dict[str, str], list[Path]]:
-    """Writes the predictions as .npz (float32) and as CSV; returns the sha256 of each .npz by kind, and all files."""
-    files, task = job.predictions, tables.task
-    kinds = {
-        "oof": (ensemble.oof, files.oof, files.oof_table),
-        "test": (ensemble.test, files.test, files.test_table),
-    }
-    sha256, made = {}, []
-    for kind, (table, file, csv) in kinds.items():
-        if table is not None:
-            write_csv(csv, table)
-            made += [file, csv]
-            if file == job.fold_folder(ALL_ROWS) / "test.npz":  # the predict stage has written it
-                sha256[kind] = fingerprint(file)
-                continue
-            values = table[task.columns].to_numpy(np.float32)
-            sha256[kind] = Predictions(table["id"].to_numpy(str), np.array(task.target_names), values).save(file)
-    return sha256, made
-
-
-def combine(job: Job, tables: RunTables, test_ids: pd.Series) -> Ensemble:
+def combine(job: Job, tables: RunTables) -> Prediction:
     """Averages the predictions of all seeds for each fold, and then the test predictions of all folds."""
     task, parts = tables.task, job.of_seeds
     by_seed = [stitch(part, tables) for part in parts]
     rows, predictions = by_seed[0][0], np.mean([of_seed for _, of_seed in by_seed], axis=0)
-    members = [
-        np.mean([load_fold(part, fold, "test", test_ids, task.target_names) for part in parts], axis=0)
-        for fold in job.folds
-        if len(test_ids)
-    ]
+    members = test_members(job, tables)
     score = summarize(rows, tables, predictions, members)
     if len(parts) > 1:
         if all(np.array_equal(predictions, of_seed) for _, of_seed in by_seed):
             say("ensemble", "note: all seeds predict the same, so more than one is of no use with this recipe")
         of_seeds = [tables.metric(*truth_and_values(rows, tables, of_seed)) for _, of_seed in by_seed]
         score = {**score, "seed_scores": of_seeds}
-    oof = task.table(predictions)
-    for place, (name, column) in enumerate({"id": "image_id", "fold": "fold", "target": "label"}.items()):
-        oof.insert(place, name, rows[column].to_numpy())
-    return Ensemble(oof, test_table(task, members, test_ids), score)
+    return Prediction(oof_table(task, rows, predictions), test_table(task, members, tables.test_ids), score)
 
 
-def test_table(task: Task, members: list[np.ndarray], test_ids: pd.Series) -> pd.DataFrame | None:
-    """The mean of the members' test predictions, as in ``Ensemble``."""
-    if not members:
-        return None
-    test = task.table(np.mean(members, axis=0))
-    test.insert(0, "id", test_ids.to_numpy())
-    return test
-
-
-def of_all_rows(job: Job, tables: RunTables, test_ids: pd.Series) -> Ensemble:
+def of_all_rows(job: Job, tables: RunTables) -> Prediction:
     """Averages the test predictions of all seeds of a training on all rows.
 
     No row is left to score them. The out-of-fold score of the same run, its cross-validated twin, speaks for them: what
     it says of a single fold, since the folds are not averaged here.
     """
-    task = tables.task
-    members = [load_fold(part, ALL_ROWS, "test", test_ids, task.target_names) for part in job.of_seeds if len(test_ids)]
     of_twin = score_of_twin(job)
     score = {
         "twin": job.members.twin.name(job.run.name) if of_twin else None,
@@ -196,9 +105,9 @@ def of_all_rows(job: Job, tables: RunTables, test_ids: pd.Series) -> Ensemble:
         "interval_95": of_twin.get("interval_95_of_one"),
         "decided_by": of_twin.get("decided_by"),
         "steps": of_twin.get("steps_of_one", []),
-        "rule": of_twin["rule"] if of_twin else task.default_rule(tables.metric),
+        "rule": of_twin["rule"] if of_twin else tables.task.default_rule(tables.metric),
     }
-    return Ensemble(None, test_table(task, members, test_ids), score)
+    return Prediction(None, test_table(tables.task, test_members(job, tables), tables.test_ids), score)
 
 
 def score_of_twin(job: Job) -> dict[str, Any]:
@@ -218,7 +127,7 @@ def refresh_twin(job: Job) -> None:
         run(twin)
 
 
-def run(job: Job) -> Ensemble:
+def run(job: Job) -> Prediction:
     """Combines the folds and seeds of the job, and scores them."""
     tables, members = open_run(job), job.members
     if members.on_all_rows:
@@ -228,8 +137,7 @@ def run(job: Job) -> Ensemble:
     for part in job.of_seeds:
         check_run(part.paths, part.run.name, identity(part, tables.task, tables.manifest))
         check_predicted(part, f"type: {job.call.make_line('predict')}")
-    test_ids = tables.manifest.loc[tables.manifest["split"] == "test", "image_id"]
-    ensemble = (of_all_rows if members.on_all_rows else combine)(job, tables, test_ids)
+    prediction = (of_all_rows if members.on_all_rows else combine)(job, tables)
 
     folders = [part.fold_folder(fold) for part in job.of_seeds for fold in job.folds]
     trained = [read_json(folder / "trained.json", "train_score", "seconds", "beside") for folder in folders]
@@ -241,17 +149,20 @@ def run(job: Job) -> Ensemble:
         "partial": members.partial,
         "metric": tables.metric.name,
         "metric_sha256": sha256_of_metric,
-        **ensemble.score,
+        **prediction.score,
         "train_score": train_score_of(trained, tables.metric.name, sha256_of_metric),
         "training_seconds": sum(fold["seconds"] / fold["beside"] for fold in trained),
         "device": trained[0]["device"],
         "folds_sha256": fingerprint(job.paths.folds),
         "manifest_sha256": fingerprint(job.paths.manifest),
     }
-    sha256, made = write_prediction(job, tables, ensemble)
-    write_record(target.record, {**score, "sha256": sha256, **target.new_record(read, made), **provenance()})
-    report(job, score, len(test_ids))
-    return replace(ensemble, score=score)
+    written = job.fold_folder(ALL_ROWS) / "test.npz" if members.on_all_rows else None  # by the predict stage
+    sha256, made = write_prediction(job.predictions, tables.task, prediction, written)
+    score = {**score, "sha256": sha256, **target.new_record(read, made), **provenance()}
+    add_prediction(job.paths, "run", job.predictions.name, score, job.num_folds)
+    write_record(target.record, score)
+    report(job, score, len(tables.test_ids))
+    return replace(prediction, score=score)
 
 
 def main(argv: list[str] | None = None) -> None:

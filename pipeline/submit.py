@@ -1,12 +1,13 @@
 """Stage 7: turn the prediction of a run into the file to upload, checked against the sample submission.
 
     make submit COMPETITION=dogs-vs-cats RECIPE=resnet18
+    make submit COMPETITION=dogs-vs-cats BLEND=lenet+resnet18
     python -m pipeline.submit --competition dogs-vs-cats --recipe resnet18 --folds 0
 
-Reads   manifest.csv, task.json, runs/<run>/test.npz and score.json, the sample submission, and the test labels if they
-        are known
+Reads   manifest.csv, task.json, test.npz and score.json of runs/<run>/ or blends/<name>/, the sample submission, and
+        the test labels if they are known
 Writes  submissions/<competition>/<run>.csv, and <run>.json, which records where it came from. An older file with other
-        content is kept as <run>.<fingerprint>.csv, since it may have been uploaded
+        content is kept as <run>.<fingerprint>.csv, since it may have been uploaded. ledger.csv gets a row
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from __future__ import annotations
 from pipeline.records.command_line import parser_for
 from pipeline.system.console import answer_early
 
-PARSER = parser_for(__doc__, "run", "folds", "seeds")
+PARSER = parser_for(__doc__, "run", "folds", "seeds", "blend")
 if __name__ == "__main__":  # before the imports that take seconds
     answer_early(PARSER)
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +28,7 @@ import pandas as pd
 
 from pipeline.records.job import Job, job_of
 from pipeline.records.known_labels import read_known_labels, say_faults
+from pipeline.records.ledger import add_row
 from pipeline.records.predictions import Predictions
 from pipeline.records.runs import made_of
 from pipeline.records.score_words import known_of
@@ -51,7 +54,7 @@ class KnownScore(NamedTuple):
 
 def load_test(job: Job, score: dict[str, Any]) -> tuple[pd.Series, np.ndarray, Task]:
     """Ids (N,) of the test rows, in the order of the manifest, their predictions (N, C) and the task."""
-    files, again = job.predictions, f"type: {job.call.make_line('ensemble')}"
+    files, again = job.predictions, f"type: {job.call.make_line(job.call.combined_by)}"
     damaged = f"delete {shown(files.record)} and {again}"
     loaded = Predictions.load(files.test, score.get("sha256", {}).get("test", ""), damaged)
     task = read_task(job.paths, job.competition)
@@ -80,11 +83,13 @@ def known_score(job: Job, ids: pd.Series, predictions: np.ndarray, task: Task, r
 
 def run(job: Job) -> pd.DataFrame | None:
     """Writes the submission and returns its table; None if the competition has no test images."""
-    competition, paths, run_of_job, files = job.competition, job.paths, job.run.name, job.predictions
-    target = submit_files(paths, paths.facts(), run_of_job, job.members)
+    competition, paths, files = job.competition, job.paths, job.predictions
+    target = submit_files(paths, paths.facts(), files)
     read = target.hash_inputs()
     if not files.record.exists():
-        raise StaleError(f"the folds of {run_of_job} are not combined yet; type: {job.call.make_line('ensemble')}")
+        what = "the runs" if job.call.blend else "the folds"
+        again = job.call.make_line(job.call.combined_by)
+        raise StaleError(f"{what} of {job.call.blend or job.run.name} are not combined yet; type: {again}")
     score = read_record(files.record)
     form = competition.submission
     if form is None:
@@ -102,7 +107,7 @@ def run(job: Job) -> pd.DataFrame | None:
         table = check_sample(table, sample, form)
     known = known_score(job, ids, predictions, task, score.get("rule"))
 
-    path = paths.submissions / job.members.name(run_of_job, ".csv")
+    path = paths.submission(files.name)
     text = submission_text(table, form)
     keep_older(path, text)
     about = {
@@ -111,13 +116,18 @@ def run(job: Job) -> pd.DataFrame | None:
         "submission_sha256": fingerprint(text),
         "rows": len(table),
         "images": len(ids),
+        "call": asdict(job.call),
         "checked_against": sample.name if sample else None,
         "test_score": None if known is None else known.value,
         "score": score,
         "competition_sha256": fingerprint(paths.toml),
-        "made_of": made_of(paths, run_of_job),
+        "made_of": {run: made_of(paths, run) for run in score.get("runs", [job.run.name])},
         **provenance(),
     }
+    add_row(
+        paths, "submission", files.name, metric=score["metric"], score=score["cv_score"],
+        expected=score["expected_score"], sha256=about["submission_sha256"], commit=about["commit"],
+    )  # fmt: skip
     write_text(path, text)
     write_json(target.record, {**about, **target.new_record(read, [path])})
     report(job, path, about, known)
@@ -127,7 +137,7 @@ def run(job: Job) -> pd.DataFrame | None:
 def report(job: Job, path: Path, about: dict[str, Any], known: KnownScore | None) -> None:
     """Prints what was written, the score to expect, and the command that uploads it."""
     score = about["score"]
-    partial = f", PARTIAL: {len(job.folds)} of {job.num_folds} folds" if score["partial"] else ""
+    partial = f", PARTIAL: {len(score['folds'])} of {job.num_folds} folds" if score["partial"] else ""
     checked = f", ids and header as in {about['checked_against']}" if about["checked_against"] else ""
     say("submit", f"{count_of(about['rows'], 'row')}{checked}{partial} -> {shown(path)}")
     say("submit", known_of(score))

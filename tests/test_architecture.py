@@ -137,7 +137,7 @@ def test_one_version_of_both_opencv_wheels_and_no_host_in_constraints() -> None:
 def test_planning_imports_the_standard_library_alone() -> None:
     """So that "nothing to do" is said at once, and before anything is installed."""
     code = (
-        "import sys; before = {*sys.modules}; import pipeline.driver.verbs; "
+        "import sys; before = {*sys.modules}; import pipeline.driver.main; "
         "new = {name.partition('.')[0] for name in {*sys.modules} - before}; "
         "print(*new - {*sys.stdlib_module_names, '__mp_main__'})"
     )

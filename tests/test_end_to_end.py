@@ -45,7 +45,8 @@ def test_from_images_to_a_checked_submission(shapes: Paths, stage: Stage, root: 
     assert right.mean() > 0.8
     low, high = about["score"]["interval_95"]
     assert low <= about["score"]["expected_score"] <= high
-    assert about["made_of"]["folds_sha256"] == about["score"]["folds_sha256"]
+    (of_run,) = about["made_of"].values()
+    assert of_run["folds_sha256"] == about["score"]["folds_sha256"]
     for picture in ("curves.png", "augmented.png"):
         assert (shapes.fold(RUN, 0) / picture).stat().st_size > 5000
     assert shapes.contact_sheet.stat().st_size > 5000

@@ -29,6 +29,10 @@ VERBS = {
     "submit": "run all stages up to submissions/<competition>/<run>.csv",
     "new": "write a first competition.toml from the files in data/<competition>/raw/",
     "why": "print what make submit would run, and why",
+    "blend": 'blend runs (RUNS="resnet18 lenet"), each with its honest worth; then make submit BLEND=name',
+    "runs": 'list all runs and blends, best first (SCORE="name=0.45" notes a leaderboard score)',
+    "compare": "say whether one run is really better than another (A=name B=name)",
+    "reproduce": "build a submission again (SUBMISSION=name), and say whether the bytes are the same",
     "classify": "classify an image (IMAGE=photo.jpg) or a folder with the trained folds, and draw the result",
     "results": "update the table of the five tutorials in tests/benchmarks/README.md",
     "doctor": "check this machine and this project; print what is wrong and what to do",
@@ -37,10 +41,15 @@ VERBS = {
 }
 VARIABLES = (
     "COMPETITION", "RECIPE", "SET", "FOLD", "FOLDS", "DRY", "FORCE", "HOURS", "DEVICE", "WORKERS", "GPUS", "CPUS",
-    "CLUSTER", "DETERMINISTIC", "IMAGE", "TEST", "IDS", "SEEDS",
+    "CLUSTER", "DETERMINISTIC", "IMAGE", "TEST", "IDS", "SEEDS", "RUNS", "BLEND", "A", "B", "SCORE", "SUBMISSION",
 )  # fmt: skip
+#: The verbs of variables that only some verbs use.
+ONLY_FOR = {
+    "TEST": ("submit",), "IDS": ("submit",), "RUNS": ("blend", "submit", "why"), "BLEND": ("blend", "submit", "why"),
+    "A": ("compare",), "B": ("compare",), "SCORE": ("runs",), "SUBMISSION": ("reproduce",),
+}  # fmt: skip
 #: Variables that replace files, or are common names: they count only if they are typed.
-COMMAND_LINE_ONLY = ("FORCE", "TEST", "IDS")
+COMMAND_LINE_ONLY = ("FORCE", *ONLY_FOR)
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,10 @@ class Options(Call):
     image: the file or folder to classify
     test: another folder to submit predictions of, by a finished run
     ids: a CSV with the ids of that folder
+    runs: the names of the runs to blend, separated by spaces
+    a, b: the names of two runs or blends to compare
+    score: the name of a submission and its leaderboard score, "name=0.45"
+    submission: the name of a submission to build again
     jobs: number of folds side by side (make's -j); 0 for all; None if the driver chooses
     keep_going: True to start the other folds after one failed (make's -k)
     plan_only: True to print what would run, and run nothing (make's -n)
@@ -74,6 +87,11 @@ class Options(Call):
     image: str = ""
     test: str = ""
     ids: str = ""
+    runs: str = ""
+    a: str = ""
+    b: str = ""
+    score: str = ""
+    submission: str = ""
     jobs: int | None = None
     keep_going: bool = False
     plan_only: bool = False
@@ -107,6 +125,13 @@ def read_options(words: Sequence[str], environment: Mapping[str, str]) -> Option
         raise InputError("IDS needs TEST=folder, another test folder to predict")
     if values.get("FOLD") and values.get("FOLDS"):
         raise InputError("FOLD and FOLDS are both given; give one of them")
+    blended = values.get("BLEND") or values.get("RUNS")
+    if blended and (
+        name := next((name for name in ("RECIPE", "SET", "FOLD", "FOLDS", "SEEDS", "TEST") if name in typed), "")
+    ):
+        raise InputError(
+            f"BLEND and RUNS name trained runs, so {name} has no effect beside them; leave one of them out"
+        )
     return Options(
         competition=values.get("COMPETITION") or DEFAULT_COMPETITION,
         recipe=values.get("RECIPE", ""),
@@ -125,10 +150,23 @@ def read_options(words: Sequence[str], environment: Mapping[str, str]) -> Option
         image=values.get("IMAGE", ""),
         test=values.get("TEST", ""),
         ids=values.get("IDS", ""),
+        blend=values.get("BLEND", ""),
+        runs=values.get("RUNS", ""),
+        a=values.get("A", ""),
+        b=values.get("B", ""),
+        score=values.get("SCORE", ""),
+        submission=values.get("SUBMISSION", ""),
         jobs=flags.jobs,
         keep_going=flags.keep_going,
         plan_only=flags.plan_only,
     )
+
+
+def check_variables(options: Options, verb: str) -> None:
+    """Raises FoldwiseError for a variable that this verb does not use."""
+    for name, verbs in ONLY_FOR.items():
+        if getattr(options, name.lower()) and verb not in verbs:
+            raise InputError(f"{name} is for make {' and make '.join(verbs)}, not for make {verb}")
 
 
 def from_make(environment: Mapping[str, str]) -> dict[str, str]:

@@ -88,7 +88,7 @@ class Plan:
     @property
     def submission(self) -> Path:
         """Path of the submission."""
-        return self.paths.submissions / self.members.name(self.run, ".csv")
+        return self.paths.submission(self.paths.predictions(self.run, self.members).name)
 
     @property
     def has_test(self) -> bool:

@@ -181,3 +181,14 @@ class Processes:
         if self.view is not None and (lines or time.monotonic() - self.drawn >= DRAW_EVERY):
             self.drawn = time.monotonic()
             self.view.draw(*lines)
+
+
+def run_one(words: list[str], name: str, environment: dict[str, str] | None = None) -> None:
+    """Runs one process to its end; exits if it fails, after it has printed its error."""
+    processes = Processes()
+    with processes.signalled():
+        processes.start(words, environment or {}, name)
+        _, status = processes.next_ended()
+    processes.exit_if_stopped()
+    if status:
+        sys.exit(1)

@@ -34,7 +34,7 @@ def files_of_stage(plan: Plan, stage: str) -> StageFiles:
         return folds_files(plan.paths, plan.facts)
     if stage == "ensemble":
         return ensemble_files(plan.paths, plan.facts, run_of(plan), plan.members)
-    return submit_files(plan.paths, plan.facts, plan.run, plan.members)
+    return submit_files(plan.paths, plan.facts, plan.paths.predictions(plan.run, plan.members))
 
 
 def run_of(plan: Plan) -> Run:

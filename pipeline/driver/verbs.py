@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import runpy
 import shlex
-import shutil
 import sys
 import time
 
@@ -14,24 +11,18 @@ from pipeline.driver.commands import (
     cluster_command,
     command,
     commands_of,
-    machine_options,
-    member_options,
-    selection_options,
     train_command,
 )
-from pipeline.driver.options import STAGES, VERBS, Options, read_options
-from pipeline.driver.plan import Plan, make_plan
-from pipeline.driver.processes import Processes
+from pipeline.driver.options import STAGES
+from pipeline.driver.plan import Plan
+from pipeline.driver.processes import Processes, run_one
 from pipeline.driver.steps import stale_predictions, steps, up_to_date, why
 from pipeline.driver.view import View
 from pipeline.records.names import fold_list, fold_name
-from pipeline.records.paths import Paths, known_competitions, known_recipes
 from pipeline.records.up_to_date import NOT_DONE_YET
 from pipeline.system.console import say
-from pipeline.system.errors import InputError, suggestion
+from pipeline.system.errors import InputError
 from pipeline.system.index import Index
-from pipeline.system.places import shown
-from pipeline.system.processes import end_with_parent
 from pipeline.system.signals import TIME_OVER
 
 # --- running ----------------------------------------------------------------------------------------------------
@@ -40,17 +31,6 @@ from pipeline.system.signals import TIME_OVER
 def folds_at_once_with(plan: Plan, fold: int) -> int:
     """Number of folds that train at the same time as this one, including it."""
     return len(plan.last_round) if plan.jobs == plan.folds_at_once and fold in plan.last_round else plan.jobs
-
-
-def run_one(words: list[str], name: str, environment: dict[str, str] | None = None) -> None:
-    """Runs one process to its end; exits if it fails, after it has printed its error."""
-    processes = Processes()
-    with processes.signalled():
-        processes.start(words, environment or {}, name)
-        _, status = processes.next_ended()
-    processes.exit_if_stopped()
-    if status:
-        sys.exit(1)
 
 
 def train_here(plan: Plan, verb: str) -> None:
@@ -96,8 +76,11 @@ def start_fold(plan: Plan, processes: Processes, fold: int, verb: str) -> None:
     processes.start(train_command(plan, fold), environment, fold_name(fold), fold)
 
 
-def bring_up_to_date(plan: Plan, verb: str) -> None:
-    """Runs the stages up to ``verb``, each only if something that it read or made has changed."""
+def bring_up_to_date(plan: Plan, verb: str, quiet: bool = False) -> None:
+    """Runs the stages up to ``verb``, each only if something that it read or made has changed.
+
+    quiet: True to say nothing if there is nothing to do
+    """
     index, ran = Index(plan.paths.home), ""
     for stage in STAGES[: STAGES.index(verb) + 1]:
         for part in plan.of_seeds if stage in ("train", "predict") else [plan]:
@@ -114,9 +97,9 @@ def bring_up_to_date(plan: Plan, verb: str) -> None:
         if stage == "train" and plan.until is not None and verb != "train":
             plan = with_trained_folds(plan)
     index.save()
-    if ran != verb:
+    if ran != verb and not quiet:
         say(verb, f"nothing{' more' if ran else ''} to do: {up_to_date(plan, verb)}")
-    elif verb == "train" and len(plan.chosen) * plan.members.seeds > 1 and not plan.of_seeds[-1].untrained:
+    elif ran == verb == "train" and len(plan.chosen) * plan.members.seeds > 1 and not plan.of_seeds[-1].untrained:
         say(verb, f"{up_to_date(plan, verb)}; next: {plan.options.make_line('submit')}")
 
 
@@ -161,8 +144,11 @@ def with_trained_folds(plan: Plan) -> Plan:
     return finished
 
 
-def explain(plan: Plan, verb: str, with_commands: bool) -> None:
-    """Prints what a verb would run: a line for each stage and, ``with_commands``, its command lines."""
+def explain(plan: Plan, verb: str, with_commands: bool, quiet: bool = False) -> None:
+    """Prints what a verb would run: a line for each stage and, ``with_commands``, its command lines.
+
+    quiet: True to say nothing if there is nothing to do
+    """
     index = Index(plan.paths.home)
     found = [(plan, step) for step in steps(plan, verb, index)]
     if plan.until is not None and plan.finished is not None and "predict" in STAGES[: STAGES.index(verb) + 1]:
@@ -176,125 +162,5 @@ def explain(plan: Plan, verb: str, with_commands: bool) -> None:
         print(f"{step.stage}: {step.reason}")
         for words in commands_of(of_plan, step) if with_commands else []:
             print(f"    python {shlex.join(words)}")
-    if not found:
+    if not found and not quiet:
         print(f"{verb}: nothing to do: {up_to_date(plan, verb)}")
-
-
-# --- the verbs --------------------------------------------------------------------------------------------------
-
-
-def show_help() -> None:
-    """Prints the help page, as make without arguments does."""
-    print("Foldwise: from a folder of images to a checked Kaggle submission. Start with: make submit\n")
-    for verb, does in VERBS.items():
-        print(f"  make {verb:<10} {does}")
-    print(
-        f"""
-  make setup      install the packages of constraints.txt into .venv (the other commands do it too)
-  make check test chaos bench      for developers of Foldwise itself
-
-  COMPETITION=digits   a folder of data/ with a competition.toml; available: {" ".join(known_competitions())}
-  RECIPE=resnet18      a file of pipeline/recipes/; available: {" ".join(known_recipes())}
-  SET="epochs=2 lr=1e-3"   change keys of the recipe; this is a separate run
-  FOLD=0  FOLDS=0,1    one fold to train; the folds to submit; FOLD=all trains one network on all rows
-  SEEDS=3              train each fold with three seeds, and average them
-  TEST=folder  IDS=ids.csv   submit predictions of another test folder, by a finished run
-  DRY=1                a rehearsal: every stage on a few images
-  DEVICE=cuda:1        the device (default: chosen automatically)
-  WORKERS=4            number of loader processes (default: chosen by device)
-  -j2                  train two folds side by side
-  HOURS=8.5            stop after 8.5 hours and submit the trained folds; the same command continues
-  GPUS=4               train each fold on four GPUs
-  CLUSTER=auto         train the folds on a Ray cluster, for example with GPUS=0.5 CPUS=4 for each fold
-  DETERMINISTIC=1      results that repeat bit for bit on CUDA too, but more slowly
-  -n                   print what would run, and run nothing
-
-Without make: python -m pipeline submit COMPETITION=digits"""
-    )
-
-
-def clean(plan_only: bool) -> None:
-    """Deletes caches of pixels and features, and dry runs, which it finds by the names that Foldwise gives them."""
-    for name in known_competitions():
-        dry = Paths(name, dry_run=True)
-        caches = [Paths(name).cache, dry.cache]
-        doomed = [path for cache in caches for kind in ("side*.u8", "features-*") for path in cache.glob(kind)]
-        doomed += dry.runs.glob("*")
-        doomed += [dry.manifest, dry.manifest_record, dry.problems, dry.contact_sheet, dry.test_labels]
-        doomed += [dry.folds, dry.folds_record, *dry.submissions.glob("*.csv"), *dry.submissions.glob("*.json")]
-        for path in (path for path in doomed if path.exists()):
-            print(f"{'would remove' if plan_only else 'removed'} {shown(path)}")
-            if plan_only:
-                continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-
-
-def write_toml(options: Options) -> None:
-    """Unpacks the files of a competition that has no competition.toml, and has one written."""
-    named = [f"--competition={options.competition}"]
-    steps = [["-m", "pipeline.prepare", *named], ["-m", "pipeline.tools.new", *named]]
-    if Paths(options.competition).toml.exists():
-        steps = steps[1:]  # which says that there is one
-    for words in steps:
-        if options.plan_only:
-            print(f"    python {shlex.join(words)}")
-        else:
-            run_one(words, "new")
-
-
-def main() -> None:
-    verb, *words = sys.argv[1:] or ["help"]
-    if verb in ("-h", "--help", "help"):
-        show_help()
-        return
-    if verb not in VERBS:
-        raise InputError(f"there is no command '{verb}'{suggestion(verb, VERBS)}")
-    options = read_options(words, os.environ)
-    if os.environ.get("FORCE") and "FORCE" not in os.environ.get("FOLDWISE_MAKE", "FORCE").split():
-        say(verb, "note: FORCE is set in the environment and has no effect; type it after make")
-    if "FOLDWISE_MAKE" in os.environ:  # so that nothing continues if make is killed
-        end_with_parent()
-    if verb == "doctor":  # in this process, since it also works before anything is installed
-        runpy.run_module("pipeline.tools.doctor", run_name="__main__")
-        return
-    if verb == "clean":
-        clean(options.plan_only)
-        return
-    if verb == "results" and not options.plan_only:
-        run_one(["-m", "pipeline.tools.results"], verb)
-    if verb == "results":
-        return
-    if verb == "new":
-        write_toml(options)
-        return
-    plan = make_plan(options)
-    if options.test and verb != "submit":
-        raise InputError(f"TEST is for make submit, not for make {verb}")
-    if options.test:
-        ids = [f"--ids={options.ids}"] if options.ids else []
-        words = [
-            "-m", "pipeline.tools.hidden", *selection_options(plan, run=True), *member_options(plan),
-            f"--test={options.test}", *ids, *machine_options(options),
-        ]  # fmt: skip
-        if options.plan_only:
-            print(f"    python {shlex.join(words)}")
-        else:
-            run_one(words, "submit")
-        return
-    if verb == "classify":
-        image = [f"--image={options.image}"] if options.image else []
-        words = ["-m", "pipeline.tools.classify", *selection_options(plan, run=True), *member_options(plan)]
-        words += [*image, *machine_options(options)]
-        if options.plan_only:
-            print(f"    python {shlex.join(words)}")
-        else:
-            run_one(words, verb)
-    elif verb == "why":
-        explain(plan, "submit", with_commands=False)
-    elif options.plan_only:
-        explain(plan, verb, with_commands=True)
-    else:
-        bring_up_to_date(plan, verb)

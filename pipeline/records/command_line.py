@@ -18,7 +18,7 @@ DEFAULT_COMPETITION = "digits"
 #: Maximum number of seeds of a run.
 MAX_SEEDS = 100
 
-Part = Literal["run", "fold", "folds", "seeds", "device"]
+Part = Literal["run", "fold", "folds", "seeds", "blend", "device"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Call:
     dry_run: True for a rehearsal on a few images
     seeds: number of seeds whose predictions are averaged
     seed: the one that train and predict work on: 0 for the seed of the recipe, 1 for the next, ...
+    blend: name of a blend to submit instead of a run; "" for a run
     """
 
     competition: str = DEFAULT_COMPETITION
@@ -41,12 +42,20 @@ class Call:
     dry_run: bool = False
     seeds: int = 1
     seed: int = 0
+    blend: str = ""
+
+    @property
+    def combined_by(self) -> str:
+        """The verb that makes the predictions to submit."""
+        return "blend" if self.blend else "ensemble"
 
     def make_line(self, verb: str) -> str:
         """The make command that runs ``verb`` on the same competition, run and folds."""
         words = [f"make {verb}"]
         if self.competition != DEFAULT_COMPETITION:
             words.append(f"COMPETITION={shlex.quote(self.competition)}")
+        if self.blend:
+            words.append(f"BLEND={shlex.quote(self.blend)}")
         if self.recipe:
             words.append(f"RECIPE={self.recipe}")
         if self.settings:
@@ -102,6 +111,7 @@ def parser_for(doc: str | None, *parts: Part) -> argparse.ArgumentParser:
     "fold": it works on one fold
     "folds": it works on several folds
     "seeds": it works on several seeds
+    "blend": it works on a blend instead of a run, if one is named
     "device": it computes on a device
     """
     parser = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -131,6 +141,8 @@ def parser_for(doc: str | None, *parts: Part) -> argparse.ArgumentParser:
             "--seed", metavar="K", type=whole_number(0, MAX_SEEDS - 1, ""), default=0,
             help="0 for the seed of the recipe, 1 for the next, ... (default: 0)",
         )  # fmt: skip
+    if "blend" in parts:
+        parser.add_argument("--blend", default="", metavar="NAME", help="a blend of runs, instead of a run")
     if "device" in parts:
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
         parser.add_argument(
@@ -155,7 +167,7 @@ def call_of(args: argparse.Namespace) -> Call:
     folds = getattr(args, "folds", "") if fold is None else fold
     seeds, seed = getattr(args, "seeds", 1), getattr(args, "seed", 0)
     recipe, settings = getattr(args, "recipe", None) or "", getattr(args, "set", [])
-    return Call(args.competition, recipe, settings, folds, args.dry_run, seeds, seed)
+    return Call(args.competition, recipe, settings, folds, args.dry_run, seeds, seed, getattr(args, "blend", ""))
 
 
 def machine_of(args: argparse.Namespace) -> Machine:

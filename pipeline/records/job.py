@@ -70,7 +70,9 @@ class Job:
 
     @property
     def predictions(self) -> PredictionFolder:
-        """The files of the combined predictions of these folds and seeds of the run."""
+        """The files of the combined predictions of these folds and seeds of the run, or of the blend."""
+        if self.call.blend:
+            return self.paths.blend(self.call.blend)
         return self.paths.predictions(self.run.name, self.members)
 
     @property

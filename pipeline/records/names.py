@@ -25,10 +25,14 @@ def run_name(recipe: str, settings: Sequence[str]) -> str:
     A long value, such as a path, is replaced by its end and a checksum. If the name is too long, it is cut off, and a
     checksum of the recipe's name and all settings is appended.
     """
-    name = full_run_name(recipe, settings)
+    return shortened(full_run_name(recipe, settings), "\n".join([recipe, *sorted(settings)]))
+
+
+def shortened(name: str, whole: str) -> str:
+    """The name or, if it is too long, its beginning and a checksum of ``whole``."""
     if len(name.encode()) <= MAX_RUN_NAME_BYTES:
         return name
-    mark = hashlib.sha256("\n".join([recipe, *sorted(settings)]).encode()).hexdigest()[:12]
+    mark = hashlib.sha256(whole.encode()).hexdigest()[:12]
     kept = name.encode()[: MAX_RUN_NAME_BYTES - len(mark) - 2].decode(errors="ignore")
     return f"{kept}~-{mark}"
 
@@ -41,6 +45,18 @@ def full_run_name(recipe: str, settings: Sequence[str]) -> str:
         short = value if len(value) <= 40 else f"{value[-24:].lstrip('/')}-{crc32(value.encode()):08x}"
         words.append(re.sub(r"[^\w.,+=-]", "-", key + equals + short))
     return "~".join(words)
+
+
+def blend_name(runs: Sequence[str], name: str = "") -> str:
+    """The name of a blend: the user's, or the names of its runs, such as ``lenet+resnet18``.
+
+    Raises FoldwiseError if the user's name cannot be that of a file, or could be that of a run.
+    """
+    if name and (not re.fullmatch(r"\w[\w.+=,~-]*", name) or len(name.encode()) > MAX_RUN_NAME_BYTES):
+        raise InputError(
+            f"BLEND={name} cannot be the name of a blend; use up to {MAX_RUN_NAME_BYTES} letters, digits and . _ - +"
+        )
+    return name or shortened("+".join(runs), "\n".join(runs))
 
 
 def parse_folds(text: str, num_folds: int) -> list[int]:

@@ -152,6 +152,15 @@ class Paths:
     def runs(self) -> Path:
         return self.output / "runs"
 
+    @property
+    def blends(self) -> Path:
+        return self.output / "blends"
+
+    @property
+    def ledger(self) -> Path:
+        """The list of all runs, blends and submissions that were made."""
+        return self.output / "ledger.csv"
+
     def run(self, run: str) -> Path:
         return self.runs / run
 
@@ -172,6 +181,18 @@ class Paths:
         if members.on_all_rows:
             return PredictionFolder(self.fold(run, ALL_ROWS), f"~seeds={members.seeds}" if members.seeds > 1 else "")
         return PredictionFolder(self.run(run), members.name(""))
+
+    def blend(self, name: str) -> PredictionFolder:
+        """The files of a blend."""
+        return PredictionFolder(self.blends / name)
+
+    def submission(self, name: str) -> Path:
+        """The CSV to upload of the predictions with this name."""
+        return self.submissions / f"{name}.csv"
+
+    def reproduced(self, name: str) -> Path:
+        """The folder in which a submission is built again; it has its own data/ and submissions/."""
+        return self.output / "reproduced" / name
 
     @property
     def submissions(self) -> Path:
@@ -222,16 +243,27 @@ class Paths:
 
 @dataclass(frozen=True)
 class PredictionFolder:
-    """The files with the combined predictions of some members of a run.
+    """The files of a prediction: that of some members of a run, or that of a blend of runs.
 
     ``oof`` and ``test`` are in full precision. The CSV tables have the same content for people; no stage reads them.
 
-    folder: the folder of the run, or ``all`` in it
+    folder: the folder of the run, or ``all`` in it; or that of the blend
     suffix: part of the file names that lists the folds and seeds (``~folds=0,1``); "" for all folds and one seed
     """
 
     folder: Path
     suffix: str = ""
+
+    @property
+    def is_blend(self) -> bool:
+        """True if several runs are blended."""
+        return self.folder.parent.name == "blends"
+
+    @property
+    def name(self) -> str:
+        """The name of the run and its choices, or of the blend; the submission has it too."""
+        of_all_rows = self.folder.name == "all" and self.folder.parent.name not in ("runs", "blends")
+        return (f"{self.folder.parent.name}~all" if of_all_rows else self.folder.name) + self.suffix
 
     @property
     def oof(self) -> Path:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import tomli_w
 
+from pipeline.records.competition import Competition
 from pipeline.records.job import Job
 from pipeline.records.paths import Paths
 from pipeline.records.recipe import LATER_KEYS, Recipe
@@ -45,33 +47,55 @@ def identity(job: Job, task: Task, manifest: pd.DataFrame) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class RunTables:
-    """What the stages of a run read before they start.
+class Tables:
+    """What is known of a competition once its folds are made.
 
     manifest: one row for each image
     folds: one row for each train image
     task: what the labels mean
     metric: the metric of the competition
-    identity: what the run is made from (``identity``)
     """
 
     manifest: pd.DataFrame
     folds: pd.DataFrame
     task: Task
     metric: Metric
+
+    @property
+    def test_ids(self) -> pd.Series:
+        """The ids of the test images, in the order of the manifest."""
+        return self.manifest.loc[self.manifest["split"] == "test", "image_id"]
+
+    def rows_of(self, folds: Sequence[int]) -> pd.DataFrame:
+        """The rows of folds.csv that are in these folds."""
+        return self.folds[self.folds["fold"].isin(folds)]
+
+
+@dataclass(frozen=True)
+class RunTables(Tables):
+    """What the stages of a run read before they start.
+
+    identity: what the run is made from (``identity``)
+    """
+
     identity: dict[str, Any]
 
 
+def read_tables(paths: Paths, competition: Competition) -> Tables:
+    """Reads manifest.csv, folds.csv and task.json."""
+    manifest = read_manifest(paths.manifest)
+    folds = read_folds(paths.folds, competition.folds.n, manifest)
+    task = read_task(paths, competition)
+    return Tables(manifest, folds, task, metric_of(competition, task, paths))
+
+
 def open_run(job: Job) -> RunTables:
-    """Reads manifest.csv and folds.csv; raises FoldwiseError if the run was made from something else."""
-    manifest = read_manifest(job.paths.manifest)
-    folds = read_folds(job.paths.folds, job.num_folds, manifest)
-    task = read_task(job.paths, job.competition)
-    task.check_objective(job.recipe.objective)
-    metric = metric_of(job.competition, task, job.paths)
-    tables = RunTables(manifest, folds, task, metric, identity(job, task, manifest))
-    check_run(job.paths, job.run.name, tables.identity)
-    return tables
+    """Reads the tables of a run's competition; raises FoldwiseError if the run was made from something else."""
+    tables = read_tables(job.paths, job.competition)
+    tables.task.check_objective(job.recipe.objective)
+    made_of = identity(job, tables.task, tables.manifest)
+    check_run(job.paths, job.run.name, made_of)
+    return RunTables(tables.manifest, tables.folds, tables.task, tables.metric, made_of)
 
 
 def differences(made_of: dict[str, Any], wanted: dict[str, Any]) -> str:

@@ -8,14 +8,14 @@ from pipeline.system.console import say
 from pipeline.system.errors import count_of
 
 
-def report_score(score: dict[str, Any], test_images: int) -> None:
-    """Prints the score of the run and what to expect of the submission."""
+def report_score(score: dict[str, Any], test_images: int, stage: str = "ensemble") -> None:
+    """Prints the score of a run or blend and what to expect of the submission; stage: who says so."""
     by_fold = ", ".join(f"{value:.4f}" for value in score["fold_scores"])
     spread = ""
     if score["fold_sd"] is not None:
         spread = f"; mean {score['fold_mean']:.4f} ± {score['fold_sd']:.4f}"
     say(
-        "ensemble",
+        stage,
         f"out-of-fold {score['metric']} {score['cv_score']:.4f} on {count_of(score['rows'], 'image')} "
         f"(by fold {by_fold}{spread})",
     )
@@ -38,21 +38,21 @@ def report_score(score: dict[str, Any], test_images: int) -> None:
     if score.get("steps"):
         more.append(words_of_steps(score["steps"]))
     if more:
-        say("ensemble", "; ".join(more))
+        say(stage, "; ".join(more))
     if score["all_alike"]:
-        say("ensemble", "note: all out-of-fold rows are predicted alike, so the score and its interval say little")
+        say(stage, "note: all out-of-fold rows are predicted alike, so the score and its interval say little")
     low, high = score["interval_95"]
     if not test_images:
-        say("ensemble", f"95 % interval for the same number of unseen images: {low:.4f} to {high:.4f}")
+        say(stage, f"95 % interval for the same number of unseen images: {low:.4f} to {high:.4f}")
         return
     if len(score["folds"]) > 1:
         say(
-            "ensemble",
+            stage,
             f"averaging {count_of(len(score['folds']), 'fold')} should change the score by "
             f"{score['averaging_gain']:+.4f}",
         )
     interval = f"95 % interval {low:.4f} to {high:.4f}"
-    say("ensemble", f"expect {score['expected_score']:.4f} on the {test_images:,} test images, {interval}")
+    say(stage, f"expect {score['expected_score']:.4f} on the {test_images:,} test images, {interval}")
 
 
 def words_of_steps(steps: list[dict[str, Any]]) -> str:

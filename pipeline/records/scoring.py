@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.records.runs import RunTables
+from pipeline.records.runs import Tables
 from pipeline.tasks.averaging import averaging_gain, likely_labels
 from pipeline.tasks.intervals import effect_of_size, promised, score_interval
 from pipeline.tasks.metrics import Metric
-from pipeline.tasks.nesting import learn_after, nested_values, parts_of
+from pipeline.tasks.nesting import Predictor, learn_after, nested_values, parts_of
 from pipeline.tasks.postprocessing import apply_steps, steps_of_mean
 
 
@@ -23,10 +23,12 @@ def units_of(rows: pd.DataFrame) -> np.ndarray:
     return pd.factorize(rows["group"].where(rows["group"] != "", rows["image_id"]))[0]
 
 
-def truth_and_values(rows: pd.DataFrame, tables: RunTables, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def truth_and_values(
+    rows: pd.DataFrame, tables: Tables, predictions: np.ndarray | Predictor
+) -> tuple[np.ndarray, np.ndarray]:
     """What the metric compares: the truth (N, ...), and values (N, C), changed and decided as other folds taught.
 
-    rows: label, group and fold of N rows; predictions (N, C)
+    rows: label, group and fold of N rows; predictions (N, C), or how they follow from some rows (``nested_values``)
     """
     task, metric = tables.task, tables.metric
     targets = task.targets(rows["label"])
@@ -36,26 +38,33 @@ def truth_and_values(rows: pd.DataFrame, tables: RunTables, predictions: np.ndar
 
 
 def summarize(
-    rows: pd.DataFrame, tables: RunTables, predictions: np.ndarray, members: list[np.ndarray]
+    rows: pd.DataFrame,
+    tables: Tables,
+    predictions: np.ndarray,
+    members: list[np.ndarray],
+    elsewhere: Predictor | None = None,
+    luck: float = 0.0,
 ) -> dict[str, Any]:
-    """The score of the out-of-fold rows, how to change predictions and decide, and the score to expect on the test rows.
+    """The score of the out-of-fold rows, how to change predictions and decide, and the score to expect of the test.
 
     Steps, thresholds and cut points are learnt from all rows for the test images, but each row is scored with those
     that were learnt from other folds.
 
     rows: image_id, label, group and fold of N rows; predictions (N, C); members: each fold's predictions (M, C) of the
     test rows, an empty list without test images
+    elsewhere: of a blend, how predictions follow from the rows that its weights are learnt from
+    luck: of the best of several ways to blend, how much its score would change without the luck of having been chosen
     """
     task, metric = tables.task, tables.metric
     targets, units, folds = task.targets(rows["label"]), units_of(rows), rows["fold"].to_numpy()
     steps, how, rule = learn_after(task, metric, targets, predictions, parts_of(folds, units), units)
-    truth, values = truth_and_values(rows, tables, predictions)
+    truth, values = truth_and_values(rows, tables, elsewhere or predictions)
 
     by_fold = [metric(truth[of_fold], values[of_fold]) for of_fold in each_fold(rows["fold"])]
     pooled = metric(truth, values)
     new_rows = len(members[0]) if members else len(rows)
     interval = score_interval(metric, truth, values, units, new_rows)
-    shift = effect_of_size(metric, truth, values, units, new_rows)
+    shift = effect_of_size(metric, truth, values, units, new_rows) + luck
     gain, steps_for_test = 0.0, steps
     if len(members) > 1 and new_rows:
         mean, likely = np.mean(members, axis=0), likely_labels(task, members, targets, predictions)

@@ -28,7 +28,7 @@ from pipeline.formats.listing import (
     may_hold_images,
 )
 from pipeline.records.names import ALL_ROWS, Members, run_of_seed
-from pipeline.records.paths import Paths, recipe_path
+from pipeline.records.paths import Paths, PredictionFolder, recipe_path
 from pipeline.system.errors import FoldwiseError, InputError
 from pipeline.system.files import read_json
 from pipeline.system.index import Index
@@ -280,13 +280,20 @@ def ensemble_files(paths: Paths, facts: dict[str, Any], run: Run, members: Membe
     return StageFiles(paths, made.record, of_run, inputs, [] if members.on_all_rows else [made.oof])
 
 
-def submit_files(paths: Paths, facts: dict[str, Any], run: str, members: Members) -> StageFiles:
-    """The mean prediction -> the CSV to upload."""
+def blend_files(paths: Paths, facts: dict[str, Any], runs: Sequence[PredictionFolder], name: str) -> StageFiles:
+    """The predictions of several runs -> the prediction of their blend."""
+    inputs = [file for run in runs for file in (run.record, run.oof)]
+    inputs += [paths.folds, paths.manifest, paths.task, *own_metric_files(paths, facts)]
+    used = toml_facts(facts, "metric", "greater_is_better", "task", "classes") | {"RUNS": [run.name for run in runs]}
+    return StageFiles(paths, paths.blend(name).record, used, inputs, [paths.blend(name).oof])
+
+
+def submit_files(paths: Paths, facts: dict[str, Any], made: PredictionFolder) -> StageFiles:
+    """The prediction of a run or of a blend -> the CSV to upload."""
     labels = text_in(facts, "test", "labels")
     names = [text_in(facts, "submission", "sample"), None if labels == "folders" else labels]
-    made = paths.predictions(run, members)
     files = [made.record, made.test, paths.manifest, paths.task, paths.test_labels, *named_files(paths, names)]
     files += own_metric_files(paths, facts)
-    csv = paths.submissions / members.name(run, ".csv")
+    csv = paths.submission(made.name)
     record = csv.with_name(f"{csv.stem}.json")
     return StageFiles(paths, record, toml_facts(facts, "submission", "test", "metric", "slug"), files, [csv])

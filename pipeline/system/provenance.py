@@ -9,6 +9,7 @@ import subprocess
 import sys
 from typing import Any
 
+from pipeline.system.files import fingerprint
 from pipeline.system.places import CHECKOUT
 
 PACKAGES = [
@@ -39,11 +40,18 @@ def commit() -> str | None:
     return described.stdout.strip()
 
 
+def code_sha256() -> str:
+    """sha256 of all Python files of pipeline/; a commit does not tell apart two states with changes."""
+    files = sorted((CHECKOUT / "pipeline").rglob("*.py"))
+    return fingerprint({path.relative_to(CHECKOUT).as_posix(): fingerprint(path) for path in files})
+
+
 def provenance() -> dict[str, Any]:
     """The facts that are needed to reproduce a result, as values for JSON."""
     return {
         "command": " ".join(["python", *sys.orig_argv[1:]]),
         "commit": commit(),
+        "code_sha256": code_sha256(),
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "system": platform.platform(),

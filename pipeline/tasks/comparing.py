@@ -16,6 +16,8 @@ from pipeline.tasks.metrics import Metric
 
 #: Number of bootstrap samples for a standard error, which is then known to about 5 %.
 DRAWS = 200
+#: Fewest and most samples in which the best prediction is chosen, and number of rows to score in all of them.
+DRAWS_OF_CHOICE, MOST_SCORED = (20, 400), 2e8
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,7 @@ def variance_between_seeds(metric: Metric, truth: np.ndarray, values: Sequence[n
     return float(max(0.0, scores.var(ddof=1) - np.mean(pairs) / 2))
 
 
-def corrected_for_choice(
-    metric: Metric, truth: np.ndarray, values: Sequence[np.ndarray], units: np.ndarray, draws: int = 400
-) -> float:
+def corrected_for_choice(metric: Metric, truth: np.ndarray, values: Sequence[np.ndarray], units: np.ndarray) -> float:
     """The score of the best of K predictions, without the luck of having been chosen.
 
     In each bootstrap sample the best prediction is chosen, and scored on the rows that are not in the sample; the mean
@@ -115,7 +115,7 @@ def corrected_for_choice(
     """
     rng, num_units = np.random.default_rng(0), int(units.max()) + 1
     scores = []
-    for _ in range(draws):
+    for _ in range(int(np.clip(MOST_SCORED / (len(truth) * len(values)), *DRAWS_OF_CHOICE))):
         times = np.bincount(rng.integers(num_units, size=num_units), minlength=num_units)
         inside = np.repeat(np.arange(len(units)), times[units])
         outside = np.flatnonzero(times[units] == 0)

@@ -51,12 +51,14 @@ def accuracy(labels: np.ndarray, probs: np.ndarray) -> float:
 
 
 def roc_auc(labels: np.ndarray, probs: np.ndarray) -> float:
-    """Area under the ROC curve; for more than two classes, the mean over the classes, each against the rest."""
-    from sklearn.metrics import roc_auc_score
+    """Area under the ROC curve; for more than two classes, the mean over the classes, each against the rest.
 
-    if probs.shape[1] == 2:
-        return roc_auc_score(labels, probs[:, 1])
-    return roc_auc_score(labels, probs, multi_class="ovr", labels=np.arange(probs.shape[1]))
+    NaN if a class does not occur. It is searched for by thousands of calls, and scikit-learn's takes 30 times as long.
+    """
+    truth = np.eye(probs.shape[1])[labels]
+    if not truth.any(axis=0).all():
+        return float("nan")
+    return tag_roc_auc(truth[:, 1:], probs[:, 1:]) if probs.shape[1] == 2 else tag_roc_auc(truth, probs)
 
 
 def quadratic_kappa(labels: np.ndarray, probs: np.ndarray) -> float:

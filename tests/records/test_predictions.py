@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.ensemble import load_fold
+from pipeline.records.combined import load_fold
 from pipeline.records.job import make_job
 from pipeline.records.paths import Paths
 from pipeline.records.predictions import Predictions
