@@ -29,10 +29,10 @@ import numpy as np
 from pipeline.records.combined import (
     Prediction,
     check_predicted,
-    oof_table,
+    members_of_test,
     stitch,
-    test_members,
-    test_table,
+    table_of_oof,
+    table_of_test,
     write_prediction,
 )
 from pipeline.records.job import Job, job_of
@@ -81,14 +81,14 @@ def combine(job: Job, tables: RunTables) -> Prediction:
     task, parts = tables.task, job.of_seeds
     by_seed = [stitch(part, tables) for part in parts]
     rows, predictions = by_seed[0][0], np.mean([of_seed for _, of_seed in by_seed], axis=0)
-    members = test_members(job, tables)
+    members = members_of_test(job, tables)
     score = summarize(rows, tables, predictions, members)
     if len(parts) > 1:
         if all(np.array_equal(predictions, of_seed) for _, of_seed in by_seed):
             say("ensemble", "note: all seeds predict the same, so more than one is of no use with this recipe")
         of_seeds = [tables.metric(*truth_and_values(rows, tables, of_seed)) for _, of_seed in by_seed]
         score = {**score, "seed_scores": of_seeds}
-    return Prediction(oof_table(task, rows, predictions), test_table(task, members, tables.test_ids), score)
+    return Prediction(table_of_oof(task, rows, predictions), table_of_test(task, members, tables.test_ids), score)
 
 
 def of_all_rows(job: Job, tables: RunTables) -> Prediction:
@@ -107,7 +107,7 @@ def of_all_rows(job: Job, tables: RunTables) -> Prediction:
         "steps": of_twin.get("steps_of_one", []),
         "rule": of_twin["rule"] if of_twin else tables.task.default_rule(tables.metric),
     }
-    return Prediction(None, test_table(tables.task, test_members(job, tables), tables.test_ids), score)
+    return Prediction(None, table_of_test(tables.task, members_of_test(job, tables), tables.test_ids), score)
 
 
 def score_of_twin(job: Job) -> dict[str, Any]:

@@ -125,13 +125,9 @@ def read_options(words: Sequence[str], environment: Mapping[str, str]) -> Option
         raise InputError("IDS needs TEST=folder, another test folder to predict")
     if values.get("FOLD") and values.get("FOLDS"):
         raise InputError("FOLD and FOLDS are both given; give one of them")
-    blended = values.get("BLEND") or values.get("RUNS")
-    if blended and (
-        name := next((name for name in ("RECIPE", "SET", "FOLD", "FOLDS", "SEEDS", "TEST") if name in typed), "")
-    ):
-        raise InputError(
-            f"BLEND and RUNS name trained runs, so {name} has no effect beside them; leave one of them out"
-        )
+    beside = [name for name in ("RECIPE", "SET", "FOLD", "FOLDS", "SEEDS", "TEST") if values.get(name)]
+    if beside and (values.get("BLEND") or values.get("RUNS")):
+        raise InputError(f"BLEND and RUNS name trained runs; leave out {beside[0]}, which has no effect beside them")
     return Options(
         competition=values.get("COMPETITION") or DEFAULT_COMPETITION,
         recipe=values.get("RECIPE", ""),

@@ -84,7 +84,7 @@ def stitch(job: Job, tables: Tables) -> tuple[pd.DataFrame, np.ndarray]:
     return rows, predictions
 
 
-def test_members(job: Job, tables: Tables) -> list[np.ndarray]:
+def members_of_test(job: Job, tables: Tables) -> list[np.ndarray]:
     """The test predictions (M, C) of each fold, averaged over the seeds of the job; [] without test images."""
     if not len(tables.test_ids):
         return []
@@ -93,7 +93,7 @@ def test_members(job: Job, tables: Tables) -> list[np.ndarray]:
     return [np.mean(of_fold, axis=0) for of_fold in by_fold]
 
 
-def oof_table(task: Task, rows: pd.DataFrame, predictions: np.ndarray) -> pd.DataFrame:
+def table_of_oof(task: Task, rows: pd.DataFrame, predictions: np.ndarray) -> pd.DataFrame:
     """Out-of-fold predictions (N, C) as in ``Prediction``."""
     table = task.table(predictions)
     for place, (name, column) in enumerate({"id": "image_id", "fold": "fold", "target": "label"}.items()):
@@ -101,7 +101,7 @@ def oof_table(task: Task, rows: pd.DataFrame, predictions: np.ndarray) -> pd.Dat
     return table
 
 
-def test_table(task: Task, members: list[np.ndarray], test_ids: pd.Series) -> pd.DataFrame | None:
+def table_of_test(task: Task, members: list[np.ndarray], test_ids: pd.Series) -> pd.DataFrame | None:
     """The mean of the members' test predictions, as in ``Prediction``."""
     if not members:
         return None

@@ -98,7 +98,5 @@ def parse_leaderboard(text: str) -> tuple[str, float]:
     except ValueError:
         value = math.nan
     if not (equals and name and math.isfinite(value)):
-        raise InputError(
-            f'SCORE="{text}" is not a name and a leaderboard score; write for example SCORE="resnet18=0.4512"'
-        )
+        raise InputError(f'SCORE="{text}" is not a name and its score; write for example SCORE="resnet18=0.4512"')
     return name, value

@@ -39,7 +39,7 @@ OF_CLASSES = {
 OF_TAGS = {"log_loss": ("temperature", "clip")}
 #: The values that are tried; the first one changes nothing. A clip is relative to 1 / C.
 GRIDS = {
-    "temperature": np.concatenate([[1.0], np.geomspace(0.25, 4, 57)]),
+    "temperature": np.concatenate([[1.0], np.geomspace(0.2, 8, 61)]),
     "prior shift": np.concatenate([[0.0], np.arange(-10, 16) / 10]),
     "clip": np.concatenate([[0.0], np.geomspace(1e-4, 0.3, 22)]),
 }

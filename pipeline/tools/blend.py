@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.records.combined import Prediction, oof_table, test_members, test_table, write_prediction
+from pipeline.records.combined import Prediction, members_of_test, table_of_oof, table_of_test, write_prediction
 from pipeline.records.command_line import Machine
 from pipeline.records.competition import load_competition
 from pipeline.records.job import Job, job_of_call
@@ -189,7 +189,7 @@ def run(jobs: list[Job], name: str = "") -> Prediction:
     way = ways[chosen]
     everything = np.ones(len(rows), bool)
     learnt = way.elsewhere.way(way.elsewhere.scored)
-    by_run = [test_members(job, tables) for job in jobs]
+    by_run = [members_of_test(job, tables) for job in jobs]
     members = [learnt.blend(np.stack(of_fold)) for of_fold in zip(*by_run, strict=True)]
     records = [read_record(job.predictions.record) for job in jobs]
     score = {
@@ -217,8 +217,8 @@ def run(jobs: list[Job], name: str = "") -> Prediction:
         "manifest_sha256": fingerprint(paths.manifest),
     }
     out_of_fold = way.elsewhere.out_of_fold(parts_of(rows["fold"].to_numpy(), units_of(rows)))
-    test = test_table(task, members, tables.test_ids)
-    prediction = Prediction(oof_table(task, rows, out_of_fold), test, score)
+    test = table_of_test(task, members, tables.test_ids)
+    prediction = Prediction(table_of_oof(task, rows, out_of_fold), test, score)
     sha256, made = write_prediction(paths.blend(name), task, prediction)
     score = {**score, "sha256": sha256, **target.new_record(read, made), **provenance()}
     add_prediction(paths, "blend", name, score, first.num_folds)

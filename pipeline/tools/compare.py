@@ -70,12 +70,11 @@ def run(paths: Paths, first: str, second: str) -> Difference:
         raise InputError(f"{first} and {second} have no fold in common; compare runs with the same folds")
     if min(len(ids) - len(one.rows) for one in both) < 0:
         say("compare", f"note: they have different folds; only the {count_of(len(ids), 'row')} of both are compared")
-    both = [one.only(ids) for one in both]
     variance, trainings = noise_of_seeds(paths, tables, both)
-    metric, (a, b) = tables.metric, both
+    metric, (a, b) = tables.metric, (one.only(ids) for one in both)
     difference = compare(metric, a.truth, a.values, b.values, a.units, variance)
 
-    scores = " and ".join(f"{one.name} {metric(one.truth, one.values):.4f}" for one in both)
+    scores = " and ".join(f"{one.name} {metric(one.truth, one.values):.4f}" for one in (a, b))
     units = "" if len(ids) == len(set(a.units)) else f" in {count_of(len(set(a.units)), 'group')}"
     say("compare", f"out-of-fold {metric.name} on {count_of(len(ids), 'image')}{units}: {scores}")
     say("compare", sentence(first, second, difference))

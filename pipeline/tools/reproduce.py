@@ -3,8 +3,8 @@
     make reproduce COMPETITION=dogs-vs-cats SUBMISSION=resnet18
     python -m pipeline.tools.reproduce --competition dogs-vs-cats --submission resnet18
 
-Reads   submissions/<competition>/<name>.json and the same of data/<competition>/reproduced/<name>/, where the driver has
-        built it again
+Reads   submissions/<competition>/<name>.json, and the same of data/<competition>/reproduced/<name>/, where the driver
+        has built it again
 Writes  nothing; deletes that folder if the bytes are the same
 
 If the bytes differ, it says what else does: the data, the folds, the recipe, the versions of packages and the machine,

@@ -126,7 +126,7 @@ def run(paths: Paths, score: str = "") -> pd.DataFrame:
     competition = load_competition(paths)
     if read_ledger(paths).empty:
         raise InputError(
-            f"no run of {paths.competition} is in {shown(paths.ledger)} yet; the first one is: make submit"
+            f"{shown(paths.ledger)} lists no run of {paths.competition} yet; make submit makes the first one"
         )
     metric = metric_of(competition, read_task(paths, competition), paths)
     table = table_of(paths, metric)

@@ -35,23 +35,3 @@ def test_no_flag_of_makes_trains_again(checkout: Path, flags: list[str]) -> None
     trained(plan, *range(5))
     stages = commands(checkout, "train", *flags)
     assert stages == []
-
-
-def test_clean_removes_what_is_ours(drawn: Path) -> None:
-    checkout = drawn.parents[1]
-    drawn.rename(drawn.with_name("bench"))
-    home = drawn.with_name("bench")
-    mine = [home / "dry" / "mine.png", home / "cache" / "mine.txt", checkout / "data" / "other" / "cache" / "x.u8"]
-    ours = [
-        home / "cache" / "side24-0123456789ab.u8",
-        home / "dry" / "runs" / "tiny" / "log.csv",
-        home / "dry" / "folds.csv",
-    ]
-    for path in [*mine, *ours]:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    make(checkout, "-n", "clean")
-    assert all(path.exists() for path in ours)
-    assert make(checkout, "clean").returncode == 0
-    assert all(path.exists() for path in mine) and not any(path.exists() for path in ours)
-    assert len(list(home.glob("raw/**/*.png"))) == 71
