@@ -20,13 +20,8 @@ def test_the_folder_holds_what_is_the_users_and_nothing_that_was_made(split: Pat
     for _ in range(2):  # also if it was interrupted
         set_up(split, base)
     home = base / "data" / "shapes"
-    assert {path.name for path in home.iterdir()} == {
-        "competition.toml",
-        "raw",
-        "images",
-        "prepared.json",
-        "my_groups.csv",
-    }
+    mine = {"competition.toml", "raw", "images", "prepared.json", "my_groups.csv"}
+    assert {path.name for path in home.iterdir()} == mine
     assert (home / "raw").is_symlink() and not (home / "competition.toml").is_symlink()
     assert (base / "data" / "weights").is_symlink()
 

@@ -16,7 +16,7 @@ from pipeline.records.paths import Paths
 from pipeline.system.files import read_json, write_json
 from pipeline.system.places import CHECKOUT
 from pipeline.tools.reproduce import changes
-from tests.conftest import Stage
+from tests.conftest import Failure, Stage
 
 ABOUT: dict[str, Any] = {
     "made_of": {"tiny": {"lr": 0.1, "folds_sha256": "f", "train_images_sha256": "d"}},
@@ -52,9 +52,7 @@ def test_each_cause_has_its_name(cause: str, change: Callable[[dict[str, Any]], 
     assert changes(ABOUT, ABOUT) == {}
 
 
-def test_a_submission_is_built_again_with_the_same_bytes(
-    split: Paths, stage: Stage, capsys: pytest.CaptureFixture[str], failure: Failure
-) -> None:
+def test_a_submission_is_built_again_with_the_same_bytes(split: Paths, stage: Stage, failure: Failure) -> None:
     """Fold 0 from the start to the CSV, in processes of their own; then with another file in the place of that CSV."""
     chosen = ["--set", "epochs=1"]
     stage("train", "--fold", "0", *chosen)
