@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.tasks.metrics import Metric
+from pipeline.tasks.postprocessing import sampled_rows
 from pipeline.tasks.task import Task
 
 #: Blends predictions (K, N, C) -> (N, C).
@@ -23,8 +24,6 @@ Blend = Callable[[np.ndarray], np.ndarray]
 PICKS = 40
 #: Steps of the search for weights: shares that move from the other runs to one of them, or back.
 MOVES = (0.5, 0.25, 0.1, 0.05, 0.02, 0.01)
-#: Number of predicted values of a run that weights are learnt from at most, and of rows at least, if there are as many.
-MAX_VALUES, FEWEST_ROWS = 400_000, 2_000
 #: Number of quantiles that describe the predictions of a run for a target.
 QUANTILES = 1001
 #: Smallest probability that counts as evidence.
@@ -64,11 +63,12 @@ class Scored:
 
     def sample(self) -> Scored:
         """The rows, or some of them if there are so many that a search would take long."""
-        rows = max(FEWEST_ROWS, MAX_VALUES // self.targets.shape[1])
-        if rows >= len(self.targets):
-            return self
-        chosen = np.random.default_rng(0).choice(len(self.targets), rows, replace=False)
-        return Scored(self.task, self.metric, self.targets[chosen], self.stack[:, chosen])
+        rows = sampled_rows(*self.targets.shape)
+        return self if len(rows) == len(self.targets) else self.only(rows)
+
+    def only(self, rows: np.ndarray) -> Scored:
+        """Some of the rows: their places, or a mask (N,)."""
+        return Scored(self.task, self.metric, self.targets[rows], self.stack[:, rows])
 
     def quality(self, predictions: np.ndarray) -> float:
         """The score of predictions (N, C), greater if they are better; -inf if it is undefined."""
@@ -268,8 +268,7 @@ class Elsewhere:
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         key = rows.tobytes()
         if key not in self.found:
-            given = Scored(self.scored.task, self.scored.metric, self.scored.targets[rows], self.scored.stack[:, rows])
-            self.found[key] = self.way(given).blend(self.scored.stack)
+            self.found[key] = self.way(self.scored.only(rows)).blend(self.scored.stack)
         return self.found[key]
 
     def out_of_fold(self, parts: np.ndarray) -> np.ndarray:

@@ -43,8 +43,15 @@ GRIDS = {
     "prior shift": np.concatenate([[0.0], np.arange(-10, 16) / 10]),
     "clip": np.concatenate([[0.0], np.geomspace(1e-4, 0.3, 22)]),
 }
-#: Largest number of rows that a value is learnt from, since more would gain little precision.
-MAX_ROWS = 20_000
+#: Number of predicted values that something is learnt from at most, and of rows at least, if there are as many: more
+#: would gain little precision.
+MAX_VALUES, FEWEST_ROWS = 400_000, 2_000
+
+
+def sampled_rows(num_rows: int, num_targets: int) -> np.ndarray:
+    """The rows (int) to learn from: all, or a sample if there are so many that learning would take long."""
+    most = max(FEWEST_ROWS, MAX_VALUES // num_targets)
+    return np.arange(num_rows) if num_rows <= most else np.random.default_rng(0).choice(num_rows, most, replace=False)
 
 
 def steps_for(task: Task, metric: Metric) -> tuple[str, ...]:
@@ -85,9 +92,8 @@ def candidates(name: str, targets: np.ndarray) -> Iterator[Step]:
 
 def learn_step(task: Task, metric: Metric, name: str, targets: np.ndarray, predictions: np.ndarray) -> Step:
     """The step with the value that scores best on the rows."""
-    if len(targets) > MAX_ROWS:
-        rows = np.random.default_rng(0).choice(len(targets), MAX_ROWS, replace=False)
-        targets, predictions = targets[rows], predictions[rows]
+    rows = sampled_rows(*targets.shape)
+    targets, predictions = targets[rows], predictions[rows]
     return best_step(task, metric, list(candidates(name, targets)), [task.truth(targets)], predictions)[0]
 
 

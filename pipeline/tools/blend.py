@@ -166,17 +166,32 @@ def report(score: dict[str, Any]) -> None:
     print("    adds: how much worse the honest score would be without the run, with its standard error\n")
 
 
-def run(jobs: list[Job], name: str = "") -> Prediction:
-    """Blends the runs of the jobs, all of one competition; name: of the blend, "" for the names of the runs."""
-    first, names = jobs[0], [job.predictions.name for job in jobs]
-    paths, competition = first.paths, first.competition
+def checked_name(names: list[str], name: str) -> str:
+    """The name of the blend of these runs; raises FoldwiseError if they cannot be blended, or for a wrong name."""
     if len(set(names)) < 2:
         raise InputError(f"a blend needs at least two different runs, but RUNS names {', '.join(sorted(set(names)))}")
     if repeated := next((one for one in names if names.count(one) > 1), ""):
         raise InputError(f"RUNS names {repeated} twice; its share in the blend is found without that")
     name = blend_name(names, name)
-    if name.partition("~")[0] in known_recipes():
+    if name.partition("~")[0] in known_recipes() and "+" not in name:
         raise InputError(f"BLEND={name} could be the name of a run; choose another name for the blend")
+    return name
+
+
+def made_of_runs(jobs: list[Job]) -> dict[str, Any]:
+    """The runs of a blend, as score.json has them: so that they can be found, and made again."""
+    return {
+        "members": [job.predictions.name for job in jobs],
+        "runs": [job.run.name for job in jobs],
+        "calls": [asdict(job.call) for job in jobs],
+    }
+
+
+def run(jobs: list[Job], name: str = "") -> Prediction:
+    """Blends the runs of the jobs, all of one competition; name: of the blend, "" for the names of the runs."""
+    first = jobs[0]
+    paths, competition = first.paths, first.competition
+    name = checked_name([job.predictions.name for job in jobs], name)
     target = blend_files(paths, paths.facts(), [job.predictions for job in jobs], name)
     read, tables = target.hash_inputs(), read_tables(paths, competition)
     check_runs(jobs, tables)
@@ -187,16 +202,14 @@ def run(jobs: list[Job], name: str = "") -> Prediction:
     truth = task.compared(metric, task.truth(task.targets(rows["label"])))
     chosen, luck = choose(tables, truth, units_of(rows), ways)
     way = ways[chosen]
-    everything = np.ones(len(rows), bool)
     learnt = way.elsewhere.way(way.elsewhere.scored)
     by_run = [members_of_test(job, tables) for job in jobs]
     members = [learnt.blend(np.stack(of_fold)) for of_fold in zip(*by_run, strict=True)]
     records = [read_record(job.predictions.record) for job in jobs]
+    everything = np.ones(len(rows), bool)
     score = {
         "blend": name,
-        "members": names,
-        "runs": [job.run.name for job in jobs],
-        "calls": [asdict(job.call) for job in jobs],
+        **made_of_runs(jobs),
         "way": chosen,
         "weights": learnt.weights,
         "ways": {name: {"optimistic": one.optimistic, "honest": one.honest} for name, one in ways.items()},

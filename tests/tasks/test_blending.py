@@ -11,7 +11,7 @@ from scipy.stats import gmean
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from pipeline.tasks import blending
+from pipeline.tasks import blending, postprocessing
 from pipeline.tasks.blending import WAYS, Elsewhere, Scored, select_greedily, stack_runs, ways_for
 from pipeline.tasks.classification import Classification
 from pipeline.tasks.multilabel import Multilabel
@@ -141,8 +141,8 @@ def test_what_a_fold_is_blended_by_does_not_depend_on_its_own_labels() -> None:
 
 
 def test_many_rows_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blending, "MAX_VALUES", 300)
-    monkeypatch.setattr(blending, "FEWEST_ROWS", 50)
+    monkeypatch.setattr(postprocessing, "MAX_VALUES", 300)
+    monkeypatch.setattr(postprocessing, "FEWEST_ROWS", 50)
     given = scored(THREE, "log_loss", [1.0, 3.0], rows=400)
     assert len(given.sample().targets) == 100 and given.sample().stack.shape == (2, 100, 3)
     weights = WAYS["weights"](given).weights
