@@ -77,14 +77,14 @@ def compare(
     Units of rows are drawn with replacement, for both predictions the same ones. The quantile is that of Student's t
     for the number of units.
 
-    seed_variance: variance of the score of one of the two, beyond that of the rows, if only its seed changes
-    (``variance_between_seeds``); None if it is not known
+    seed_variance: variance of the difference, beyond that of the rows, if the seeds of both change: the sum of
+    ``variance_between_seeds`` of both; None if it is not known
     """
     from scipy.stats import t
 
     number = int(units.max()) + 1
     gain = improvement(metric, metric(truth, first), metric(truth, second))
-    seeds = None if seed_variance is None else float(np.sqrt(2 * seed_variance))
+    seeds = None if seed_variance is None else float(np.sqrt(seed_variance))
     if number < 2:
         return Difference(gain, float("inf"), seeds, float("-inf"), float("inf"))
     by_rows = error_of_gain(metric, truth, first, second, units) * np.sqrt(number / (number - 1))

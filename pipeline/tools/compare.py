@@ -72,8 +72,11 @@ def run(paths: Paths, first: str, second: str) -> Difference:
         say("compare", f"note: they have different folds; only the {count_of(len(ids), 'row')} of both are compared")
     variance, trainings = noise_of_seeds(paths, tables, both)
     metric, (a, b) = tables.metric, (one.only(ids) for one in both)
-    difference = compare(metric, a.truth, a.values, b.values, a.units, variance)
+    of_both = None if variance is None else variance * sum(1 / one.score.get("seeds", 1) for one in (a, b))
+    difference = compare(metric, a.truth, a.values, b.values, a.units, of_both)
 
+    if not np.isfinite(difference.gain):
+        raise InputError(f"{metric.name} is not defined on the {count_of(len(ids), 'row')} of both runs")
     scores = " and ".join(f"{one.name} {metric(one.truth, one.values):.4f}" for one in (a, b))
     units = "" if len(ids) == len(set(a.units)) else f" in {count_of(len(set(a.units)), 'group')}"
     say("compare", f"out-of-fold {metric.name} on {count_of(len(ids), 'image')}{units}: {scores}")
