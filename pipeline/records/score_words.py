@@ -34,7 +34,8 @@ def report_score(score: dict[str, Any], test_images: int, stage: str = "ensemble
         learnt = learnt[:1] if len({*learnt}) == 1 else learnt
         values = f" ({', '.join(learnt[:6])}{', ...' if len(learnt) > 6 else ''})" if learnt else ""
         nested = "; what was learnt for that was scored on other folds" if len(score["fold_scores"]) > 1 else ""
-        more.append(f"decided by {score['decided_by']}{values}{nested}")
+        gain = f", {score['decided_gain']:+.4f}" if score.get("decided_gain") else ""
+        more.append(f"decided by {score['decided_by']}{values}{gain}{nested}")
     if score.get("steps"):
         more.append(words_of_steps(score["steps"]))
     if more:

@@ -95,6 +95,7 @@ def summarize(
         "steps": steps_for_test,
         "steps_of_one": steps,
         "decided_by": how,
+        "decided_gain": pooled - task.score(metric, targets, predictions) if how else None,
         "rule": rule,
     }
 
