@@ -22,7 +22,6 @@ from typing import Literal
 import numpy as np
 
 from pipeline.tasks import scores
-from pipeline.tasks.scores import sklearn_metric
 
 Kind = Literal["classes", "tags", "numbers"]
 
@@ -71,9 +70,9 @@ class Metric:
 #: To add a metric, add a line. Names with a number in them (map@5, sample_f2) are in ``metric_with_number``.
 METRICS: tuple[Metric, ...] = (
     Metric("accuracy", scores.accuracy, decided=True),
-    Metric("balanced_accuracy", sklearn_metric("balanced_accuracy_score"), decided=True),
-    Metric("macro_f1", sklearn_metric("f1_score", average="macro", zero_division=0), decided=True),
-    Metric("matthews", sklearn_metric("matthews_corrcoef"), bounds=(-1, 1), decided=True),
+    Metric("balanced_accuracy", scores.balanced_accuracy, decided=True),
+    Metric("macro_f1", scores.class_f_beta, decided=True),
+    Metric("matthews", scores.matthews, bounds=(-1, 1), decided=True),
     Metric("quadratic_kappa", scores.quadratic_kappa, bounds=(-1, 1), decided=True),
     Metric("log_loss", scores.log_loss, False, (0, np.inf)),
     Metric("balanced_log_loss", scores.balanced_log_loss, False, (0, np.inf)),
@@ -119,7 +118,7 @@ def metric_with_number(name: str, of: Kind) -> Metric | None:
         if of == "tags" and beta > 0:
             return Metric(name, partial(scores.f_beta, beta=beta, average=average), of=of, decided=True, beta=beta)
         if of == "classes" and beta > 0 and average != "sample":
-            function = sklearn_metric("fbeta_score", beta=beta, average=average, zero_division=0)
+            function = partial(scores.class_f_beta, beta=beta, average=average)
             return Metric(name, function, decided=True)
     return None
 

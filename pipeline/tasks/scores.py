@@ -5,23 +5,44 @@ Legend: N rows, C classes or tags, T numbers; labels (N,) int; probs (N, C); tru
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 # --- classes ----------------------------------------------------------------------------------------------------
 
 
-def sklearn_metric(name: str, **arguments: object) -> Callable[[np.ndarray, np.ndarray], float]:
-    """Returns a function of labels and probs that applies ``sklearn.metrics.<name>`` to the most probable classes."""
+def confusion(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """Number of rows (C, C) of each class, by their most probable class.
 
-    def score(labels: np.ndarray, probs: np.ndarray) -> float:
-        # Imported here, since the import would make --help of a stage slow.
-        import sklearn.metrics
+    Scores of decisions are computed from it. They are those of scikit-learn, whose functions take 30 times as long for
+    some hundred rows: thresholds, weights and intervals take thousands of scores.
+    """
+    number = probs.shape[1]
+    return np.bincount(labels * number + probs.argmax(axis=1), minlength=number**2).reshape(number, number)
 
-        return getattr(sklearn.metrics, name)(labels, probs.argmax(axis=1), **arguments)
 
-    return score
+def balanced_accuracy(labels: np.ndarray, probs: np.ndarray) -> float:
+    """The share of right rows of each class that occurs, averaged over these classes."""
+    counts = confusion(labels, probs)
+    there = counts.sum(axis=1)
+    return float(np.mean(counts.diagonal()[there > 0] / there[there > 0]))
+
+
+def class_f_beta(labels: np.ndarray, probs: np.ndarray, beta: float = 1, average: str = "macro") -> float:
+    """F-beta of the classes that occur or are predicted: their mean ("macro"), or of all rows together ("micro")."""
+    counts = confusion(labels, probs)
+    hits, found, there = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
+    if average == "micro":
+        hits, found, there = hits.sum(), found.sum(), there.sum()
+    number = np.asarray(beta**2 * there + found, float)
+    return float(np.mean((1 + beta**2) * hits[number > 0] / number[number > 0]))
+
+
+def matthews(labels: np.ndarray, probs: np.ndarray) -> float:
+    """Matthews correlation coefficient, for any number of classes (Gorodkin, 2004); 0 if one side does not vary."""
+    counts = confusion(labels, probs).astype(float)
+    found, there, rows = counts.sum(axis=0), counts.sum(axis=1), counts.sum()
+    varies = (rows**2 - found @ found) * (rows**2 - there @ there)
+    return float((counts.trace() * rows - found @ there) / np.sqrt(varies)) if varies > 0 else 0.0
 
 
 def losses_of_rows(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
@@ -67,8 +88,7 @@ def quadratic_kappa(labels: np.ndarray, probs: np.ndarray) -> float:
     The arithmetic is that of scikit-learn's cohen_kappa_score with all labels, which takes thirty times as long; cut
     points are learnt by thousands of calls.
     """
-    number = probs.shape[1]
-    counts = np.bincount(labels * number + probs.argmax(axis=1), minlength=number**2).reshape(number, number)
+    number, counts = probs.shape[1], confusion(labels, probs)
     found, there = counts.sum(axis=0), counts.sum(axis=1)
     expected = np.outer(found, there) / found.sum()
     squares = (np.arange(number)[:, None] - np.arange(number)) ** 2

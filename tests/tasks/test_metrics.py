@@ -119,3 +119,24 @@ def test_kappa_is_scikit_learns_to_the_last_bit() -> None:
         labels, found = rng.integers(0, classes, (2, rows))
         expected = reference.cohen_kappa_score(labels, found, weights="quadratic", labels=range(classes))
         assert metric_of("quadratic_kappa")(labels, np.eye(classes)[found]) == expected
+
+
+def test_scores_of_decisions_are_scikit_learns() -> None:
+    """Also with classes that do not occur, that are never predicted, and with a single class."""
+    rng = np.random.default_rng(1)
+    for turn in range(80):
+        classes, rows = int(rng.integers(2, 7)), int(rng.integers(1, 60))
+        probs = rng.dirichlet(np.ones(classes) * 0.5, rows)
+        labels = rng.integers(rng.integers(1, classes + 1), size=rows)
+        best = probs.argmax(axis=1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = {
+                "balanced_accuracy": reference.balanced_accuracy_score(labels, best),
+                "macro_f1": reference.f1_score(labels, best, average="macro", zero_division=0),
+                "macro_f2": reference.fbeta_score(labels, best, beta=2, average="macro", zero_division=0),
+                "micro_f0.5": reference.fbeta_score(labels, best, beta=0.5, average="micro", zero_division=0),
+                "matthews": reference.matthews_corrcoef(labels, best),
+            }
+        for name, value in expected.items():
+            assert metric_of(name)(labels, probs) == pytest.approx(value, abs=1e-12), (turn, name)
