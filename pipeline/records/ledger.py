@@ -53,10 +53,15 @@ def add_prediction(paths: Paths, what: str, name: str, score: dict[str, Any], of
 
     of_whom: number of folds of the competition
     """
+    add_row(paths, what, name, **cells_of(score, of_whom))
+
+
+def cells_of(score: dict[str, Any], of_whom: int) -> dict[str, Any]:
+    """The cells of a run or blend from the content of its score.json, as in ``add_prediction``."""
     low, high = score["interval_95"] or (None, None)
     folds = score["folds"] if isinstance(score["folds"], str) else f"{len(score['folds'])} of {of_whom}"
-    add_row(
-        paths, what, name, folds=folds, seeds=score["seeds"], metric=score["metric"], score=score["cv_score"],
+    return dict(
+        folds=folds, seeds=score["seeds"], metric=score["metric"], score=score["cv_score"],
         expected=score["expected_score"], low=low, high=high, seconds=round(score["training_seconds"]),
         hardware=f"{score['device']}, {score['cpus']} CPUs", folds_sha256=score["folds_sha256"],
         sha256=score["sha256"].get("oof", score["sha256"].get("test")), commit=score["commit"],
@@ -67,22 +72,24 @@ def read_ledger(paths: Paths) -> pd.DataFrame:
     """All rows, every cell as text; raises FoldwiseError if the file is not a ledger."""
     if not paths.ledger.exists():
         return pd.DataFrame(columns=list(COLUMNS), dtype=str)
-    table = read_csv(paths.ledger)
+    restore = "restore the file, or rename it to begin a new one"
+    try:
+        table = read_csv(paths.ledger)
+    except InputError as fault:
+        raise InputError(f"{fault}; {restore}") from fault
     missing = [name for name in COLUMNS if name not in table.columns]
     if missing:
-        raise InputError(
-            f"{shown(paths.ledger)} has no column '{missing[0]}'; restore the file, or rename it to begin a new one"
-        )
+        raise InputError(f"{shown(paths.ledger)} has no column '{missing[0]}'; {restore}")
     return table
 
 
 def number_in(row: Any, column: str) -> float | None:
-    """The number in a cell of the ledger, None if it is empty; raises FoldwiseError for other text."""
+    """The number in a cell of the ledger, None if it is empty or NaN; raises FoldwiseError for other text."""
     text = str(row[column])
     if not text:
         return None
     try:
-        return float(text)
+        return float(text) if math.isfinite(float(text)) else None
     except ValueError as error:
         raise InputError(
             f"ledger.csv: '{text}' in the column {column} of the row '{row['name']}' of {row['when']} is not a number; "

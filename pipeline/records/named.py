@@ -54,6 +54,14 @@ def call_named(paths: Paths, name: str) -> Call:
     known = known_predictions(paths)
     if name not in known and name in known_recipes():
         return Call(paths.competition, name, (), "", paths.dry_run)
+    if name not in known and (paths.run(name) / "run.json").is_file():  # trained, but not combined
+        record = paths.run(name) / "run.json"
+        about = read_record(record)
+        if "recipe" not in about:
+            raise StaleError(f"{name} is not combined; type make ensemble with its RECIPE and SET")
+        return Call(paths.competition, about["recipe"], about["settings"], "", paths.dry_run)
+    if name.endswith(","):
+        raise InputError(f"'{name}' ends in a comma; separate the names of runs by spaces only")
     folder = prediction_named(paths, name)
     if folder.is_blend:
         raise InputError(f"'{name}' is a blend; name the runs that it is made of")

@@ -48,15 +48,17 @@ def full_run_name(recipe: str, settings: Sequence[str]) -> str:
 
 
 def blend_name(runs: Sequence[str], name: str = "") -> str:
-    """The name of a blend: the user's, or the names of its runs, such as ``lenet+resnet18``.
+    """The name of a blend: the user's, or the names of its runs, such as ``lenet+resnet18``."""
+    return checked_blend(name) if name else shortened("+".join(runs), "\n".join(runs))
 
-    Raises FoldwiseError if the user's name cannot be that of a file, or could be that of a run.
-    """
-    if name and (not re.fullmatch(r"\w[\w.+=,~-]*", name) or len(name.encode()) > MAX_RUN_NAME_BYTES):
+
+def checked_blend(name: str) -> str:
+    """The name of a blend; raises FoldwiseError if it cannot be that of a folder."""
+    if not re.fullmatch(r"\w[\w.+=,~-]*", name) or len(name.encode()) > MAX_RUN_NAME_BYTES:
         raise InputError(
             f"BLEND={name} cannot be the name of a blend; use up to {MAX_RUN_NAME_BYTES} letters, digits and . _ - +"
         )
-    return name or shortened("+".join(runs), "\n".join(runs))
+    return name
 
 
 def parse_folds(text: str, num_folds: int) -> list[int]:

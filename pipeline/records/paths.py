@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.formats.listing import HDF5, PARQUET, TABLES, is_pixel_table
-from pipeline.records.names import ALL_ROWS, Members
+from pipeline.records.names import ALL_ROWS, Members, checked_blend
 from pipeline.system import places
 from pipeline.system.errors import InputError, suggestion
 from pipeline.system.places import CHECKOUT, is_not_utf8, shown
@@ -184,7 +184,7 @@ class Paths:
 
     def blend(self, name: str) -> PredictionFolder:
         """The files of a blend."""
-        return PredictionFolder(self.blends / name)
+        return PredictionFolder(self.blends / checked_blend(name))
 
     def submission(self, name: str) -> Path:
         """The CSV to upload of the predictions with this name."""

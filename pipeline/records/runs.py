@@ -145,7 +145,9 @@ def start_run(job: Job, wanted: dict[str, Any], pretrained: dict[str, str] | Non
     record = job.run_folder / "run.json"
     if not has_started(job.paths, job.run.name) or not record.exists():
         write_text(record.with_name("recipe.toml"), tomli_w.dumps(job.recipe.model_dump(exclude_none=True)))
-        write_record(record, {"run": job.run.name, "made_of": wanted, "pretrained": pretrained, **provenance()})
+        typed = {"recipe": job.run.recipe, "settings": list(job.run.settings)}
+        about = {"run": job.run.name, **typed, "made_of": wanted, "pretrained": pretrained, **provenance()}
+        write_record(record, about)
     elif pretrained and sha256_before(read_record(record)) not in (None, pretrained["sha256"]):
         raise StaleError(
             f"the pretrained weights from {pretrained['origin']} are not those that the run started from, and all "

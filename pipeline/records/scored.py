@@ -76,21 +76,24 @@ def load_scored(paths: Paths, tables: Tables, name: str) -> ScoredRows:
 def trainings_by_seed(paths: Paths, tables: Tables, scored: ScoredRows) -> dict[str, np.ndarray]:
     """What the metric looks at, (N, ...), of each training that differs from a run in its seed alone, and of the run.
 
-    By the name of the run, or of the part of a run with several seeds. Trainings that are not predicted are left out.
-    {} for a blend.
+    By the name of the run, or of the part of a run with several seeds; one training for each seed. Trainings that are
+    not predicted are left out. {} for a blend.
     """
     if "blend" in scored.score:
         return {}
     job = job_of_call(call_of_record(paths, scored.score, prediction_named(paths, scored.name).record), Machine())
     names, found = tables.task.target_names, {}
     wanted = {**(made_of(paths, job.run.name) or {}), "seed": None}
-    folders = sorted({folder.parent for folder in paths.all_trainings})
-    for folder in folders:
+    folders = {folder.parent for folder in paths.all_trainings}
+    seeds: set[Any] = set()
+    for folder in sorted(folders, key=lambda folder: (folder != job.run_folder, folder)):  # the run itself first
         part = replace(job, run=replace(job.run, name=folder.relative_to(paths.runs).as_posix()))
-        if {**(made_of(paths, part.run.name) or {}), "seed": None} != wanted:
+        of_part = made_of(paths, part.run.name) or {}
+        if {**of_part, "seed": None} != wanted or of_part.get("seed") in seeds:
             continue
         if not all((part.fold_folder(fold) / "predicted.json").exists() for fold in job.folds):
             continue
+        seeds.add(of_part.get("seed"))
         predictions = np.empty((len(scored.rows), len(names)))
         for fold in job.folds:
             of_fold = (scored.rows["fold"] == fold).to_numpy()

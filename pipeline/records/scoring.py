@@ -71,7 +71,7 @@ def summarize(
         steps_for_test = steps_of_mean(task, metric, steps, likely, mean)
         of_members = [task.values(metric, apply_steps(task, member, steps), rule) for member in members]
         of_mean = task.values(metric, apply_steps(task, mean, steps_for_test), rule)
-        gain = averaging_gain(task, metric, likely, of_members, of_mean)
+        gain = averaging_gain(task, metric, likely, of_members, of_mean, pooled)
     second = {}
     if task.second_metric:
         other = task.metric(task.second_metric)

@@ -118,19 +118,33 @@ def likely_labels(task: Task, members: list[np.ndarray], targets: np.ndarray, pr
 
 
 def averaging_gain(
-    task: Task, metric: Metric, likely: Likely, values_of_members: list[np.ndarray], values_of_mean: np.ndarray
+    task: Task,
+    metric: Metric,
+    likely: Likely,
+    values_of_members: list[np.ndarray],
+    values_of_mean: np.ndarray,
+    score: float,
 ) -> float:
     """The score of the mean of K models minus that of one of them; 0 for a single model, or if a score is undefined.
 
+    It is the share of what one model lacks to a perfect score, so that the result cannot be better than perfect.
+
     values_of_members, values_of_mean: what the metric looks at, of all test rows
+    score: that of one model, out of fold
     """
     if len(values_of_members) < 2:
         return 0.0
     values = [each[likely.rows] for each in (*values_of_members, values_of_mean)]
-    gains = []
+    scores = []
     for drawn in likely.truths:
         truth = task.compared(metric, drawn)
         *of_members, of_mean = (metric(truth, value) for value in values)
-        gains.append(of_mean - np.mean(of_members))
-    known = np.array(gains)[np.isfinite(gains)]
-    return float(known.mean()) if len(known) else 0.0
+        scores.append((of_mean, float(np.mean(of_members))))
+    known = np.array(scores)[np.isfinite(scores).all(axis=1)]
+    if not len(known):
+        return 0.0
+    of_mean, of_one = known.mean(axis=0)
+    perfect = metric.bounds[1 if metric.greater_is_better else 0]
+    if not np.isfinite(perfect) or of_one == perfect:  # such as a metric of the user's own
+        return float(of_mean - of_one)
+    return float((score - perfect) * ((of_mean - perfect) / (of_one - perfect) - 1))

@@ -48,12 +48,29 @@ def improvement(metric: Metric, score: float, than: float) -> float:
 
 
 def error_of_gain(metric: Metric, truth: np.ndarray, first: np.ndarray, second: np.ndarray, units: np.ndarray) -> float:
-    """Standard error of the difference of two scores on the same rows, by the paired bootstrap."""
+    """Standard error of the difference of two scores on the same rows, by the paired bootstrap.
+
+    If only a few decisions differ, it would be too small. So it is that with one more unit that differs, as in the
+    adjusted interval for paired proportions (Agresti & Min, 2005).
+    """
     samples = bootstrap_rows(units, len(truth), DRAWS, np.random.default_rng(0))
     gains = np.array([metric(truth[rows], first[rows]) - metric(truth[rows], second[rows]) for rows in samples])
     known = gains[np.isfinite(gains)]
     scale = np.sqrt(min(len(truth), MAX_DRAWN_ROWS) / len(truth))
-    return float(known.std(ddof=1) * scale) if len(known) > 1 else float("nan")
+    if len(known) < 2:
+        return float("nan")
+    differ = len(np.unique(units[differing(metric, truth, first, second)]))
+    return float(known.std(ddof=1) * scale * np.sqrt(1 + 1 / max(differ, 1)))
+
+
+def differing(metric: Metric, truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The rows (N,) bool that one of the two predictions gets more right than the other one does."""
+    if not metric.decided:
+        return (first != second).reshape(len(first), -1).any(axis=1)
+    if metric.of == "classes":
+        return (first.argmax(axis=1) == truth) != (second.argmax(axis=1) == truth)
+    right = [((values >= 0.5) == (truth > 0)).sum(axis=1) for values in (first, second)]
+    return right[0] != right[1]
 
 
 def is_clearly_better(
@@ -103,7 +120,7 @@ def variance_between_seeds(metric: Metric, truth: np.ndarray, values: Sequence[n
     pairs = [
         error_of_gain(metric, truth, values[place], values[place + 1], units) ** 2 for place in range(len(values) - 1)
     ]
-    return float(max(0.0, scores.var(ddof=1) - np.mean(pairs) / 2))
+    return float(np.maximum(0.0, scores.var(ddof=1) - np.mean(pairs) / 2))  # NaN if a score is not defined
 
 
 def corrected_for_choice(metric: Metric, truth: np.ndarray, values: Sequence[np.ndarray], units: np.ndarray) -> float:

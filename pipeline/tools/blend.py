@@ -200,6 +200,8 @@ def run(jobs: list[Job], name: str = "") -> Prediction:
 
     ways = try_ways(rows, tables, stack)
     truth = task.compared(metric, task.truth(task.targets(rows["label"])))
+    if not any(np.isfinite(way.honest) for way in ways.values()):
+        raise InputError(f"{metric.name} is not defined on the {len(rows):,} out-of-fold rows, so no way can be chosen")
     chosen, luck = choose(tables, truth, units_of(rows), ways)
     way = ways[chosen]
     learnt = way.elsewhere.way(way.elsewhere.scored)

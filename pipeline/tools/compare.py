@@ -41,7 +41,10 @@ def noise_of_seeds(paths: Paths, tables: Tables, both: list[ScoredRows]) -> tupl
     names: list[str] = []
     for group, (one, found) in groups.items():
         if len(group) > 1:
-            variances.append(variance_between_seeds(tables.metric, one.truth, [*found.values()], one.units))
+            variance = variance_between_seeds(tables.metric, one.truth, [*found.values()], one.units)
+            if not np.isfinite(variance):
+                continue
+            variances.append(variance)
             weights.append(len(group) - 1)
             names += group
     return (float(np.average(variances, weights=weights)), names) if variances else (None, [])

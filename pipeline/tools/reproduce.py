@@ -28,7 +28,7 @@ from pipeline.records.paths import Paths
 from pipeline.records.runs import differences
 from pipeline.system import places
 from pipeline.system.console import run_stage, say
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import FoldwiseError, StaleError
 from pipeline.system.files import fingerprint, read_json
 from pipeline.system.places import shown
 
@@ -57,6 +57,9 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
         found["versions"] = packages
     if before.get("code_sha256") != now["code_sha256"]:
         found["code"] = f"commit {before['commit']} then, {now['commit']} now; files of pipeline/ differ"
+    learnt = [name for name in ("steps", "rule") if score.get(name) != score_now.get(name)]
+    if learnt and not found:
+        found["what was learnt"] = f"the {' and the '.join(learnt)} of score.json"
     if before["competition_sha256"] != now["competition_sha256"]:
         found["competition.toml"] = "its text differs"
     return found
@@ -84,6 +87,8 @@ def run(paths: Paths, name: str) -> None:
     about = read_json(paths.submission(name).with_name(f"{name}.json"), "submission", "submission_sha256", "score")
     base = paths.reproduced(name)
     made = base / paths.submissions.relative_to(places.ROOT) / about["submission"]
+    if not made.exists():
+        raise StaleError(f"{shown(made)} was not built; delete {shown(base)} and type make reproduce again")
     now = read_json(made.with_name(f"{made.stem}.json"), "submission_sha256", "score")
     found = changes(about, now)
     told = "; ".join(f"{cause}: {text}" for cause, text in found.items())

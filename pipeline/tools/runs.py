@@ -25,15 +25,15 @@ import numpy as np
 import pandas as pd
 
 from pipeline.records.competition import load_competition
-from pipeline.records.ledger import add_row, number_in, parse_leaderboard, read_ledger
+from pipeline.records.ledger import add_row, cells_of, number_in, parse_leaderboard, read_ledger
 from pipeline.records.named import known_predictions
-from pipeline.records.paths import Paths
+from pipeline.records.paths import Paths, PredictionFolder
 from pipeline.records.runs import read_tables
 from pipeline.records.scored import ScoredRows, load_scored
 from pipeline.records.task import metric_of, read_task
 from pipeline.system.console import duration, progress, run_stage, say
-from pipeline.system.errors import InputError, StaleError, count_of, suggestion
-from pipeline.system.files import fingerprint
+from pipeline.system.errors import InputError, StaleError, suggestion
+from pipeline.system.files import fingerprint, read_record
 from pipeline.system.places import shown
 from pipeline.tasks.comparing import corrected_for_choice
 from pipeline.tasks.intervals import bootstrap
@@ -52,8 +52,16 @@ def note_score(paths: Paths, text: str) -> None:
     say("runs", f"leaderboard score {value:g} of {name} -> {shown(paths.ledger)}")
 
 
-def table_of(paths: Paths, metric: Metric) -> pd.DataFrame:
-    """The last row of each run and blend, best first; those with another metric or other folds are at the end.
+def older_row(folder: PredictionFolder, num_folds: int) -> dict[str, str]:
+    """The row of a prediction that is not in the ledger, since it was made before there was one."""
+    score = read_record(folder.record)
+    cells = {"when": "", "what": "blend" if folder.is_blend else "run", "name": folder.name}
+    cells |= cells_of(score, num_folds)
+    return {name: "" if value is None else str(value) for name, value in cells.items()}
+
+
+def table_of(paths: Paths, metric: Metric, num_folds: int) -> pd.DataFrame:
+    """The last row of each run and blend, best first; those with another metric, other or only some folds follow.
 
     Columns: name, what, score, interval, expected, leaderboard, time, folds, when, note
     """
@@ -61,12 +69,14 @@ def table_of(paths: Paths, metric: Metric) -> pd.DataFrame:
     last = ledger[ledger["what"].isin(["run", "blend"])].drop_duplicates(["what", "name"], keep="last")
     on_board = ledger[ledger["what"] == "leaderboard"].drop_duplicates("name", keep="last").set_index("name")
     there, now = known_predictions(paths), fingerprint(paths.folds) if paths.folds.exists() else ""
+    older = [older_row(folder, num_folds) for name, folder in there.items() if name not in set(last["name"])]
     lines = []
-    for row in last.to_dict("records"):
+    for row in [*last.to_dict("records"), *older]:
         score, low, high, expected = (number_in(row, column) for column in ("score", "low", "high", "expected"))
         notes = [f"metric {row['metric']}"] if row["metric"] != metric.name else []
         notes += ["other folds"] if row["folds_sha256"] != now else []
-        notes += ["deleted"] if row["name"] not in there else []
+        notes += ["some folds only"] if is_partial(row["folds"]) else []
+        notes += ["no predictions"] if row["name"] not in there else []
         lines.append({
             "name": row["name"], "what": row["what"], "score": score,
             "interval": "" if low is None or high is None else f"{low:.4f} to {high:.4f}", "expected": expected,
@@ -77,11 +87,17 @@ def table_of(paths: Paths, metric: Metric) -> pd.DataFrame:
     sign = -1 if metric.greater_is_better else 1
 
     def order(line: dict) -> tuple[bool, bool, float]:
-        is_other = line["note"].startswith(("metric", "other folds"))
+        is_other = line["note"].startswith(("metric", "other folds", "some folds"))
         return is_other, line["score"] is None, sign * (line["score"] or 0)
 
     columns = ("name", "what", "score", "interval", "expected", "leaderboard", "time", "folds", "when", "note")
     return pd.DataFrame(sorted(lines, key=order), columns=list(columns))
+
+
+def is_partial(folds: str) -> bool:
+    """True for ``"2 of 5"``."""
+    some, _, all_folds = folds.partition(" of ")
+    return bool(all_folds) and some != all_folds
 
 
 def seeds_of(text: str) -> str:
@@ -124,23 +140,26 @@ def run(paths: Paths, score: str = "") -> pd.DataFrame:
     if score:
         note_score(paths, score)
     competition = load_competition(paths)
-    if read_ledger(paths).empty:
+    if read_ledger(paths).empty and not known_predictions(paths):
         raise InputError(
             f"{shown(paths.ledger)} lists no run of {paths.competition} yet; make submit makes the first one"
         )
     metric = metric_of(competition, read_task(paths, competition), paths)
-    table = table_of(paths, metric)
+    table = table_of(paths, metric, competition.folds.n)
     show(table, metric)
     scored = comparable(paths, table)
-    if len(scored) > 1:
-        first = scored[0]
+    if len(scored) > 1 and any(np.isfinite(metric(one.truth, one.values)) for one in scored):
+        scores = [metric(one.truth, one.values) for one in scored]
+        first = scored[int(np.nanargmax(scores) if metric.greater_is_better else np.nanargmin(scores))]
         corrected = corrected_for_choice(metric, first.truth, [one.values for one in scored], first.units)
+        best = metric(first.truth, first.values)
+        corrected = corrected if metric.is_better(best, corrected) else best
         rng = np.random.default_rng(0)
         error = float(np.nanstd(bootstrap(metric, first.truth, first.values, first.units, len(first.truth), rng)))
         say(
             "runs",
-            f"the best of {count_of(len(scored), 'run')}, {first.name}, has {metric.name} "
-            f"{metric(first.truth, first.values):.4f}; corrected for having been chosen: {corrected:.4f} ± {error:.4f}",
+            f"the best of these {len(scored)}, {first.name}, has {metric.name} "
+            f"{best:.4f}; corrected for having been chosen: {corrected:.4f} ± {error:.4f}",
         )
     return table
 

@@ -59,3 +59,26 @@ def test_what_cannot_be_built_again_is_said(split: Paths) -> None:
             )
         with pytest.raises(FoldwiseError, match=message):
             reproduce(read_options(["COMPETITION=shapes", "SUBMISSION=x.csv", "-n"], {}))
+
+
+def test_an_attempt_that_began_from_something_else_begins_anew(
+    split: Paths, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = split.reproduced("tiny")
+    set_up(split, base)
+    trained = base / "data" / "shapes" / "runs" / "tiny" / "weights"
+    trained.mkdir(parents=True)
+    set_up(split, base)  # after an interruption
+    assert trained.exists() and "begins anew" not in capsys.readouterr().out
+    split.toml.write_text(split.toml.read_text().replace("seed = 42", "seed = 43"))
+    set_up(split, base)
+    assert not trained.exists() and "begins anew" in capsys.readouterr().out
+    assert (split.home / "raw" / "train").is_dir()  # links were removed, not what they lead to
+
+
+def test_other_variables_have_no_effect(split: Paths) -> None:
+    write_json(split.submission("x").with_name("x.json"), {"submission": "x.csv", "submission_sha256": "", "call": {}})
+    with pytest.raises(FoldwiseError, match="so SEEDS has no effect; leave it out"):
+        reproduce(read_options(["COMPETITION=shapes", "SUBMISSION=x", "SEEDS=2"], {}))
+    twin = {"call": {"competition": "shapes", "recipe": "tiny", "folds": "all"}, "score": {"twin": "tiny"}}
+    assert [words[0] for words in commands(twin)] == ["ensemble", "submit"]

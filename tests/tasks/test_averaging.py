@@ -18,7 +18,7 @@ TASK = Classification(["cat", "dog"])
 def gain_of(task: Task, metric: Metric, members: list[np.ndarray], targets: np.ndarray, oof: np.ndarray) -> float:
     """What averaging the members is worth, without changing or deciding anything."""
     likely = likely_labels(task, members, targets, oof)
-    return averaging_gain(task, metric, likely, members, np.mean(members, axis=0))
+    return averaging_gain(task, metric, likely, members, np.mean(members, axis=0), task.score(metric, targets, oof))
 
 
 def noisy(rng: np.random.Generator, sharpness: float, number: int = 5) -> tuple[np.ndarray, list[np.ndarray]]:
