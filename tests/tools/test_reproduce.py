@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.driver import reproduction
+from pipeline.driver.options import read_options
 from pipeline.records.paths import Paths
+from pipeline.system import places
 from pipeline.system.files import read_json, write_json
-from pipeline.system.places import CHECKOUT
 from pipeline.tools.reproduce import changes
 from tests.conftest import Failure, Stage
 
@@ -52,17 +52,33 @@ def test_each_cause_has_its_name(cause: str, change: Callable[[dict[str, Any]], 
     assert changes(ABOUT, ABOUT) == {}
 
 
-def test_a_submission_is_built_again_with_the_same_bytes(split: Paths, stage: Stage, failure: Failure) -> None:
-    """Fold 0 from the start to the CSV, in processes of their own; then with another file in the place of that CSV."""
-    chosen = ["--set", "epochs=1"]
-    stage("train", "--fold", "0", *chosen)
-    for name in ("predict", "ensemble", "submit"):
-        stage(name, "--folds", "0", *chosen)
-    name = "tiny~epochs=1~folds=0"
-    environment = {**os.environ, "FOLDWISE_ROOT": str(split.home.parents[1])}
-    command = [sys.executable, "-m", "pipeline", "reproduce", "COMPETITION=shapes", f"SUBMISSION={name}"]
-    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and f"the bytes of {name}.csv are the same" in done.stdout, done.stdout + done.stderr
+def test_a_submission_is_built_again_with_the_same_bytes(
+    split: Paths, stage: Stage, failure: Failure, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fold 0 from the start to the CSV, twice; then with another file in the place of that CSV."""
+    name, chosen = "tiny~epochs=1~folds=0", ["--set", "epochs=1"]
+
+    def stages(*names: str) -> None:
+        for one in names:
+            options = [] if one in ("prepare", "manifest", "folds") else chosen
+            options = [*options, *(["--fold", "0"] if one == "train" else ["--folds", "0"] if options else [])]
+            stage(one, *options)
+
+    def run_inside(words: list[str], of: str, environment: dict[str, str] | None = None) -> None:
+        """Runs in this process what the driver would start, since processes take seconds to start."""
+        if words[1] == "pipeline.tools.reproduce":
+            return stage("tools.reproduce", "--submission", name)
+        assert environment is not None
+        assert words[2:] == ["submit", "COMPETITION=shapes", "SET=epochs=1", "FOLDS=0"]
+        with monkeypatch.context() as patched:
+            patched.setattr(places, "ROOT", Path(environment["FOLDWISE_ROOT"]))
+            stages("prepare", "manifest", "folds", "train", "predict", "ensemble", "submit")
+        return None
+
+    stages("train", "predict", "ensemble", "submit")
+    monkeypatch.setattr(reproduction, "run_one", run_inside)
+    reproduction.reproduce(read_options(["COMPETITION=shapes", f"SUBMISSION={name}"], {}))
+    assert f"the bytes of {name}.csv are the same" in capsys.readouterr().out
     assert not split.reproduced(name).exists()
 
     again = split.reproduced(name) / "submissions" / "shapes"
