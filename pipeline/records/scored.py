@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.records.combined import load_fold
+from pipeline.records.combined import stitch
 from pipeline.records.command_line import Machine
 from pipeline.records.job import job_of_call
 from pipeline.records.named import call_of_record, prediction_named
@@ -82,7 +82,7 @@ def trainings_by_seed(paths: Paths, tables: Tables, scored: ScoredRows) -> dict[
     if "blend" in scored.score:
         return {}
     job = job_of_call(call_of_record(paths, scored.score, prediction_named(paths, scored.name).record), Machine())
-    names, found = tables.task.target_names, {}
+    found: dict[str, np.ndarray] = {}
     wanted = {**(made_of(paths, job.run.name) or {}), "seed": None}
     folders = {folder.parent for folder in paths.all_trainings}
     seeds: set[Any] = set()
@@ -94,9 +94,5 @@ def trainings_by_seed(paths: Paths, tables: Tables, scored: ScoredRows) -> dict[
         if not all((part.fold_folder(fold) / "predicted.json").exists() for fold in job.folds):
             continue
         seeds.add(of_part.get("seed"))
-        predictions = np.empty((len(scored.rows), len(names)))
-        for fold in job.folds:
-            of_fold = (scored.rows["fold"] == fold).to_numpy()
-            predictions[of_fold] = load_fold(part, fold, "oof", scored.rows.loc[of_fold, "image_id"], names)
-        found[part.run.name] = truth_and_values(scored.rows, tables, predictions)[1]
+        found[part.run.name] = truth_and_values(scored.rows, tables, stitch(part, tables)[1])[1]
     return found
