@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import subprocess
@@ -16,14 +17,35 @@ SMALL_SIDE, SMALL_MEMORY = 96, 4096
 
 
 @cache
-def gpu_memory() -> list[int]:
-    """Memory of each GPU in MiB, as nvidia-smi reports it; [] without a GPU."""
+def installed_gpus() -> dict[str, int]:
+    """Memory in MiB of each GPU of the machine by its UUID, as nvidia-smi reports them; {} without a GPU."""
     try:
-        asked = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+        asked = ["nvidia-smi", "--query-gpu=uuid,memory.total", "--format=csv,noheader,nounits"]
         answer = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout
-        return [int(line) for line in answer.split()]
+        return {uuid: int(memory) for uuid, memory in (line.split(", ") for line in answer.splitlines())}
     except (OSError, subprocess.SubprocessError, ValueError):
-        return []
+        return {}
+
+
+def gpu_memory() -> list[int]:
+    """Memory in MiB of each GPU that CUDA_VISIBLE_DEVICES shows to torch, in its order; [] without a GPU.
+
+    The variable holds numbers, or UUIDs or their beginnings; the first invalid one ends the list (CUDA Programming
+    Guide, "Environment Variables"). The memory of a part of a GPU (MIG) is unknown here, and counts as 0.
+    """
+    installed, shown = installed_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shown is None or not installed:
+        return list(installed.values())
+    memory = []
+    for name in map(str.strip, shown.split(",")):
+        matching = [uuid for uuid in installed if name.startswith("GPU-") and uuid.startswith(name)]
+        if name.isdecimal() and int(name) < len(installed):
+            memory.append(list(installed.values())[int(name)])
+        elif len(matching) == 1 or name.startswith("MIG-"):
+            memory.append(installed[matching[0]] if matching else 0)
+        else:
+            break
+    return memory
 
 
 def share_machine(num_folds: int, image_size: int, device: str) -> tuple[int, list[int]]:
@@ -32,9 +54,11 @@ def share_machine(num_folds: int, image_size: int, device: str) -> tuple[int, li
     A GPU trains one fold at a time or, with small images, as many as its memory and the cores allow. On a CPU, the
     folds divide the cores.
     """
-    memory = next(iter(gpu_memory()), 0) if device in ("auto", "cuda") else 0
+    kind, _, number = device.partition(":")
+    gpus = gpu_memory() if kind in ("auto", "cuda") else []
     has_mps = device == "auto" and sys.platform == "darwin" and platform.machine() == "arm64"
-    if memory or has_mps or device not in ("auto", "cpu"):
+    if gpus or has_mps or kind not in ("auto", "cpu"):
+        memory = dict(enumerate(gpus)).get(int(number or 0), 0)
         beside = min(num_folds, memory // SMALL_MEMORY, cores()) if image_size <= SMALL_SIDE else 1
         return max(1, beside), [cores() // max(1, beside)] * num_folds
     return share_cores(num_folds, cores())

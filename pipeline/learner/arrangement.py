@@ -81,7 +81,9 @@ def choose_arrangement(
     """
     dtype = torch.float32
     if device.type == "cuda" and recipe.amp != "off":
-        wants_bf16 = recipe.amp == "bf16" or (recipe.amp == "auto" and torch.cuda.is_bf16_supported())
+        # Cards before Ampere, such as T4 and V100, only emulate bfloat16, several times slower than float16.
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        wants_bf16 = recipe.amp == "bf16" or (recipe.amp == "auto" and has_bf16)
         dtype = torch.bfloat16 if wants_bf16 else torch.float16
     threads = min(machine.threads or torch.get_num_threads(), cores())
     if ranks.local_size > 1:

@@ -24,6 +24,8 @@ from pipeline.system.errors import MachineError
 def find_device(name: str) -> torch.device:
     """The device of this name; ``auto`` is cuda if there is one, else mps, else cpu.
 
+    A GPU becomes torch's current one, on which the functions of torch.cuda work that are not told a device.
+
     Raises FoldwiseError if the name is unknown or this machine has no such device.
     """
     if name == "auto":
@@ -35,6 +37,9 @@ def find_device(name: str) -> torch.device:
     here = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (device.index or 0) >= here.get(device.type, 0):
         raise MachineError(f"there is no device '{name}' on this machine; leave DEVICE out to choose it automatically")
+    if device.type == "cuda":
+        device = torch.device("cuda", device.index or 0)  # tensors are on a numbered device, also for "cuda"
+        torch.cuda.set_device(device)
     return device
 
 

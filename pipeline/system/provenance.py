@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -12,16 +13,19 @@ from typing import Any
 from pipeline.system.files import fingerprint
 from pipeline.system.places import CHECKOUT
 
-PACKAGES = [
-    "torch",
-    "torchvision",
-    "timm",
-    "albumentations",
-    "opencv-python",
-    "scikit-learn",
-    "pandas",
-    "numpy",
-]
+PACKAGES = ["torch", "torchvision", "timm", "albumentations", "opencv-python", "scikit-learn", "pandas", "numpy"]
+#: Other distributions of the same package, one of which a machine may have in its place.
+INSTEAD = {
+    "opencv-python": ["opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"],
+}
+
+
+def version_of(package: str) -> str | None:
+    """The installed version of a package, or of what stands in its place (``INSTEAD``); None without its metadata."""
+    for name in (package, *INSTEAD.get(package, [])):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return None
 
 
 def commit() -> str | None:
@@ -53,7 +57,7 @@ def provenance() -> dict[str, Any]:
         "commit": commit(),
         "code_sha256": code_sha256(),
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": {name: version_of(name) for name in PACKAGES},
         "system": platform.platform(),
         "cpus": os.cpu_count(),
     }

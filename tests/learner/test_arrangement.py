@@ -35,6 +35,21 @@ def test_rules_of_the_machine() -> None:
     assert choose_workers(None, cuda, False, 1) == 1
 
 
+@pytest.mark.parametrize(("emulated_only", "dtype"), [(True, "float16"), (False, "bfloat16")])
+def test_cards_that_only_emulate_bf16_use_fp16(
+    emulated_only: bool, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_supported(including_emulation: bool = True) -> bool:
+        return including_emulation or not emulated_only
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
+    chosen = choose_arrangement(recipe(), torch.device("cuda"), Machine(threads=1), 100)
+    assert chosen.dtype == dtype
+    for amp, named in (("bf16", "bfloat16"), ("fp16", "float16"), ("off", "float32")):
+        asked = choose_arrangement(recipe(amp=amp), torch.device("cuda"), Machine(threads=1), 100)
+        assert asked.dtype == named
+
+
 class Greedy(nn.Module):
     """A model for whose memory more than four images are too much."""
 

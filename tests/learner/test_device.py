@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline.learner.device import find_device
 from pipeline.records.paths import Paths
@@ -16,6 +17,17 @@ def test_a_device_that_is_not_here() -> None:
     assert find_device("cpu").type == "cpu"
     with pytest.raises(FoldwiseError, match="no device 'cuda:99'"):
         find_device("cuda:99")
+
+
+@pytest.mark.parametrize(("name", "number"), [("cuda:1", 1), ("cuda", 0), ("auto", 0)])
+def test_device_cuda_1_sets_the_device(name: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that torch's questions about memory and bfloat16 concern the GPU that is used."""
+    current: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    assert find_device(name) == torch.device("cuda", number)
+    assert current == [torch.device("cuda", number)]
 
 
 def test_no_gpu(split: Paths, failure: Failure, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,8 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["pipeline.train", "pipeline.predict"])  # imported once for all of them
 
 
-FOLD_0 = ["--fold", "0", "--threads", "2", "--set"]
+#: On the CPU, also where there is a GPU: several ranks want a GPU each.
+FOLD_0 = ["--fold", "0", "--device", "cpu", "--threads", "2", "--set"]
 
 
 #: BatchNorm, mixing, dropout, a moving average, and images that grow.
@@ -153,7 +154,7 @@ def test_seven_pictures_are_seven_predictions(split: Paths, tmp_path: Path, batc
 
 def test_predictions_of_two_ranks_are_those_of_one(split: Paths, stage: Stage) -> None:
     stage("train", *FOLD_0, "epochs=1", "batch_size=4")
-    later = ["--folds", "0", "--threads", "1", "--set", "epochs=1", "batch_size=4"]
+    later = ["--folds", "0", "--device", "cpu", "--threads", "1", "--set", "epochs=1", "batch_size=4"]
     folder = split.fold("tiny~batch_size=4~epochs=1", 0)
     stage("predict", *later)
     alone = {kind: (folder / kind).read_bytes() for kind in ("oof.npz", "test.npz")}

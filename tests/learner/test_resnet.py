@@ -7,6 +7,7 @@ import torch
 import torchvision
 from torch import nn
 
+from pipeline.learner import resnet  # noqa: F401  its networks are registered when it is imported
 from pipeline.learner.networks import REGISTERED
 
 #: Parameters at 1,000 classes, as https://docs.pytorch.org/vision/stable/models.html lists them.
