@@ -129,7 +129,6 @@ def run(job: Job) -> dict[int, ByKind]:
     read = {fold: target.hash_inputs() for fold, target in targets.items()}
     began = time.monotonic()
     with computing(job, num_images=0) as compute:
-        compute.arrangement.set_up()
         found = predict_all(job, tables, compute)
     if not compute.ranks.is_first:
         return {}

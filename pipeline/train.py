@@ -34,10 +34,11 @@ import pandas as pd
 import torch
 from torch import nn
 
-from pipeline.learner.arrangement import Compute, computing, settle_arrangement
+from pipeline.learner.arrangement import Compute, computing, settle_arrangement, split_further
 from pipeline.learner.averages import average_of
 from pipeline.learner.blocks import frozen_in
 from pipeline.learner.checkpoint import Checkpoints, require_disk_space, save_weights
+from pipeline.learner.device import seed_torch
 from pipeline.learner.feature_head import HeadLog, train_head
 from pipeline.learner.fold_data import FoldData, load_data
 from pipeline.learner.inference import Model, predict
@@ -57,20 +58,13 @@ from pipeline.records.runs import open_run, start_run
 from pipeline.records.tables import read_csv
 from pipeline.records.task import metric_sha256
 from pipeline.system.console import duration, folds_at_once, run_stage, say, side_by_side_note
-from pipeline.system.errors import count_of
+from pipeline.system.errors import count_of, is_out_of_memory
 from pipeline.system.files import fingerprint, write_json
 from pipeline.system.locks import owned
 from pipeline.system.places import shown
+from pipeline.system.processes import has_ranks
 from pipeline.system.provenance import provenance
 from pipeline.system.signals import Stop
-
-
-def seed_torch(*key: int) -> None:
-    """Seeds torch with a key such as (seed, fold, step, rank).
-
-    Dropout, Mixup and CutMix then do not depend on the steps before, so that training can continue at any step.
-    """
-    torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
 
 
 class Trained(NamedTuple):
@@ -116,18 +110,16 @@ def train_fold(
         say("train", f"{fold_name(store.fold)}: continuing after step {training.step:,} of {recipe.epochs * steps:,}")
     log = TrainingLog(store, recipe.epochs, metric.name, training.history, ranks.is_first)
     saver = Saver(training, store, ranks, lr_of, recipe.epochs * steps)
-    if compute.arrangement.compiled:
-        module.compile()
 
     first_epoch = len(training.history)
     for epoch in range(first_epoch, recipe.epochs):
         set_frozen(module, frozen_in(module, recipe, epoch), recipe.freeze_statistics)
         if epoch in (first_epoch, recipe.unfreeze_after):
-            replica = ranks.replicate(module)
+            replica = compute.replica(module, recipe)
         done = len(training.losses)  # steps of this epoch before it was interrupted
         batches = on_device(data.train.epoch(epoch, done), compute.device)
         for step, (images, rows) in enumerate(log.with_progress(batches, steps, done), start=epoch * steps + done):
-            seed_torch(recipe.seed, store.fold, step, ranks.rank)
+            seed_torch(compute.device, recipe.seed, store.fold, step, ranks.rank)
             set_lr(optimizer, lr_of(step))
             inputs, targets = mix(normalize(images), targets_of[rows.to(compute.device, non_blocking=True)])
 
@@ -212,7 +204,7 @@ def train(job: Job, fold: int, stop: Stop) -> None:
             done = f"{fold_name(fold)} of {job.run.name} is trained already"
             say("train", f"{done}; delete {shown(folder)} to train it again")
             return
-        seed_torch(recipe.seed, fold)
+        seed_torch(device, recipe.seed, fold)
         network = build_model(recipe, len(tables.task.target_names), recipe.pretrained)
         if network.weights:
             say("train", f"{fold_name(fold)}: {network.described}")
@@ -220,7 +212,6 @@ def train(job: Job, fold: int, stop: Stop) -> None:
                 say("train", "note: check that the licence of these weights allows your use")
         if recipe.freeze and not recipe.pretrained:
             say("train", "note: freeze = true freezes a backbone with random weights; set pretrained too")
-        data = load_data(job, tables, fold, network, compute)
         with ranks.first_rank_first():
             start_run(job, tables.identity, network.weights.as_dict() if network.weights else None)
             settled = settle_arrangement(
@@ -228,6 +219,7 @@ def train(job: Job, fold: int, stop: Stop) -> None:
             )
         compute = replace(compute, arrangement=settled)
         settled.set_up()
+        data = load_data(job, tables, fold, network, compute)
         module, normalize = compute.place(network.module), compute.normalize(network.preprocessing)
         if recipe.sync_batchnorm:
             module = ranks.synchronized(module, device)
@@ -267,7 +259,21 @@ def train_folds(job: Job) -> None:
     stop = Stop(job.machine.until)
     for fold in job.folds:
         stop.leave(f"{fold_name(fold)} was not started")
+        while not trained_in_parts(job, fold, stop):
+            torch.cuda.empty_cache()
+
+
+def trained_in_parts(job: Job, fold: int, stop: Stop) -> bool:
+    """Trains one fold; False if a step did not fit the memory of the GPU, and the next attempt uses smaller parts."""
+    try:
         train(job, fold, stop)
+    except RuntimeError as error:
+        batch_size = job.recipe.batch_size
+        record = job.fold_folder(fold) / "arrangement.json"
+        if has_ranks() or not is_out_of_memory(error) or not split_further(record, batch_size):
+            raise
+        return False
+    return True
 
 
 def run(job: Job) -> pd.DataFrame:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+from pipeline.learner.compiling import compiled, is_compiler_error, why_not_compiled
 from pipeline.learner.device import Arrangement, Precision, choose_workers
 from pipeline.learner.inputs import Normalize
+from pipeline.learner.memory import bytes_to_keep, limit_memory, parts_that_fit
 from pipeline.learner.optimizer import build_optimizer
 from pipeline.learner.ranks import ALONE, Ranks, join_ranks
 from pipeline.pixels.preprocessing import Preprocessing
@@ -26,49 +29,53 @@ from pipeline.records.command_line import Machine
 from pipeline.records.job import Job
 from pipeline.records.recipe import Recipe
 from pipeline.system.console import say
-from pipeline.system.errors import MachineError, count_of
+from pipeline.system.errors import count_of
 from pipeline.system.files import read_json, write_json
 from pipeline.system.threads import cores
 
 #: Number of training pixels (epochs x images x image pixels) from which compiling the model for a GPU saves time;
 #: compiling takes about a minute.
 COMPILE_FROM = 500_000 * 224 * 224
-#: Types of devices on which a batch is split into smaller parts if it does not fit into memory.
-SPLIT_BATCH_ON = ("cuda",)
+#: Types of devices on which training steps are compiled, and on which a batch is split into smaller parts if it does
+#: not fit into memory.
+COMPILE_ON = SPLIT_BATCH_ON = ("cuda",)
 
 
-def parts_that_fit(attempt: Callable[[int], None], parts: int, batch_size: int) -> int:
-    """Doubles ``parts`` until ``attempt(parts)`` no longer runs out of memory; returns the new number.
-
-    The batch of an optimizer step stays the same. Raises FoldwiseError if even a single image does not fit.
-    """
-    while True:
-        try:
-            attempt(parts)
-            return parts
-        except torch.OutOfMemoryError as error:
-            if parts >= batch_size:
-                raise MachineError(
-                    "the memory of the GPU is too small for one image at a time; use a smaller image_size or model, "
-                    "or stop other programs on the GPU"
-                ) from error
-        parts = min(2 * parts, batch_size)
-        torch.cuda.empty_cache()
-
-
-def try_step(module: nn.Module, recipe: Recipe, precision: Precision, batch_size: int, parts: int) -> None:
-    """Runs a complete training step, including the optimizer, on a copy of the module and black images.
+def try_step(module: nn.Module, recipe: Recipe, arrangement: Arrangement, batch: torch.Tensor, parts: int) -> None:
+    """Runs a complete training step, including the optimizer, on a copy of the module and a batch (B, 3, S, S).
 
     The module does not change. Because of the copy of the weights, this needs slightly more memory than a real step.
     """
     trial = copy.deepcopy(module).train()
-    optimizer = build_optimizer(trial, recipe, precision.device)
-    inputs = torch.zeros((batch_size, 3, *recipe.size), device=precision.device)
-    for part in inputs.chunk(parts):
+    optimizer, precision = build_optimizer(trial, recipe, batch.device), Precision(arrangement, batch.device)
+    forward = compiled(trial, recipe) if arrangement.compiled else trial
+    for part in batch.chunk(parts):
         with precision.autocast():
-            loss = trial(part).float().mean()
+            loss = forward(part).float().mean()
         loss.backward()
     optimizer.step()
+
+
+def tried(chosen: Arrangement, recipe: Recipe, module: nn.Module, batch: torch.Tensor) -> Arrangement:
+    """The arrangement with which a training step on a batch (B, 3, S, S) runs here: compiled or not, in parts that fit.
+
+    A note says if a compiler is missing or fails, or if the batch needs parts.
+    """
+    reason = why_not_compiled() if chosen.compiled else ""
+    if not reason:
+        try:
+            parts = parts_that_fit(partial(try_step, module, recipe, chosen, batch), chosen.parts, len(batch))
+        except RuntimeError as error:
+            if not chosen.compiled or not is_compiler_error(error):
+                raise
+            cause = getattr(error, "inner_exception", error)
+            reason = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
+    if reason:
+        say("train", f"note: the model is not compiled, and trains more slowly: {reason}")
+        return tried(replace(chosen, compiled=False), recipe, module, batch)
+    if parts > recipe.accumulate:
+        say("train", f"note: to fit the GPU's memory, each batch goes through the model in {parts} parts")
+    return replace(chosen, parts=parts)
 
 
 def choose_arrangement(
@@ -92,7 +99,7 @@ def choose_arrangement(
         threads=threads,
         channels_last=device.type != "mps",
         dtype=str(dtype).removeprefix("torch."),
-        compiled=device.type == "cuda" and recipe.epochs * num_images * math.prod(recipe.size) >= COMPILE_FROM,
+        compiled=device.type in COMPILE_ON and recipe.epochs * num_images * math.prod(recipe.size) >= COMPILE_FROM,
         parts=recipe.accumulate,
         deterministic=machine.deterministic,
         ranks=ranks.size,
@@ -104,22 +111,35 @@ def settle_arrangement(
 ) -> Arrangement:
     """The recorded arrangement, if the fold was started on the same type of device with the same number of ranks.
 
-    Otherwise the chosen arrangement, with batches in parts that fit into the GPU's memory; this is then recorded.
+    Otherwise the chosen arrangement, as far as a trial step shows that it works here; this is then recorded.
     """
     if record.exists():
-        begun = read_json(record, "device", *chosen.as_dict())
+        begun = read_json(record, "device", *(field.name for field in fields(chosen) if field.default is MISSING))
         if (begun.pop("device"), begun["ranks"]) == (device.type, chosen.ranks):
             return Arrangement(**begun)
         now = f"{count_of(chosen.ranks, 'process')} on {device.type}"
         say("train", f"note: the fold was not started with {now}; the last bits of its result may differ")
     if device.type in SPLIT_BATCH_ON and recipe.kind == "network":
         batch_size = -(-min(recipe.batch_size, num_images) // chosen.ranks)
-        attempt = partial(try_step, module.to(device), recipe, Precision(chosen, device), batch_size)
-        chosen = replace(chosen, parts=parts_that_fit(attempt, chosen.parts, batch_size))
-        if chosen.parts > recipe.accumulate:
-            say("train", f"note: to fit the GPU's memory, each batch goes through the model in {chosen.parts} parts")
+        batch = torch.zeros((batch_size, 3, *recipe.size), device=device)
+        chosen = tried(chosen, recipe, chosen.place(module, device), batch)
+    chosen = replace(chosen, kept_bytes=bytes_to_keep(device))
     write_json(record, {"device": device.type, **chosen.as_dict()})
     return chosen
+
+
+def split_further(record: Path, batch_size: int) -> bool:
+    """Doubles the recorded parts of a fold whose step did not fit the memory; False if the batches are single images.
+
+    The memory may have been enough for the trial step: other programs may need some since.
+    """
+    begun: dict[str, Any] = read_json(record, "device", "parts") if record.exists() else {"device": ""}
+    if begun["device"] not in SPLIT_BATCH_ON or begun["parts"] >= batch_size:
+        return False
+    parts = min(2 * begun["parts"], batch_size)
+    write_json(record, {**begun, "parts": parts})
+    say("train", f"note: the memory is full; each batch now goes through the model in {parts} parts")
+    return True
 
 
 @dataclass(frozen=True)
@@ -144,6 +164,14 @@ class Compute:
         """Moves the module to the device, in the arrangement's memory layout."""
         return self.arrangement.place(module, self.device)
 
+    def replica(self, module: nn.Module, recipe: Recipe) -> nn.Module:
+        """The module that the training loop calls: with the gradients of all ranks, and compiled if it is arranged so.
+
+        Call this again when other weights start to learn.
+        """
+        replica = self.ranks.replicate(module)
+        return compiled(replica, recipe) if self.arrangement.compiled else replica
+
     def normalize(self, preprocessing: Preprocessing) -> Normalize:
         """The normalisation module on the device, with output in the arrangement's memory layout."""
         return Normalize(preprocessing, self.arrangement.channels_last).to(self.device)
@@ -157,4 +185,8 @@ class Compute:
 def computing(job: Job, num_images: int) -> Iterator[Compute]:
     """Joins the ranks and yields how the job is computed; ``num_images``: train images per epoch, 0 for prediction."""
     with join_ranks(job.machine.device) as (ranks, device):
-        yield Compute(device, choose_arrangement(job.recipe, device, job.machine, num_images, ranks), ranks)
+        chosen = choose_arrangement(job.recipe, device, job.machine, num_images, ranks)
+        # Before anything runs on the GPU: cuBLAS, for example, reads its setting when it starts.
+        chosen.set_up()
+        limit_memory(device)
+        yield Compute(device, chosen, ranks)

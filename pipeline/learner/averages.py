@@ -46,8 +46,29 @@ class LastAverage(nn.Module):
                 mean.copy_(value)
 
 
-def average_of(module: nn.Module, recipe: Recipe, steps: int) -> ModelEmaV3 | LastAverage | None:
+class MovingAverage(ModelEmaV3):
+    """timm's moving average, with the same arithmetic, whose lists of tensors are made only once.
+
+    To make them takes longer than the update itself.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        super().__init__(module, decay=decay, use_warmup=True)
+        pairs = list(zip(self.module.state_dict().values(), module.state_dict().values(), strict=True))
+        self.learnt = [(mean, value) for mean, value in pairs if mean.is_floating_point()]
+        self.counted = [(mean, value) for mean, value in pairs if not mean.is_floating_point()]
+
+    def apply_update_(self, model: nn.Module, decay: float) -> None:
+        """Moves the average towards the module that it was made for."""
+        means, values = map(list, zip(*self.learnt, strict=True))
+        torch._foreach_lerp_(means, values, weight=1 - decay)
+        if self.counted:  # such as BatchNorm's number of batches
+            means, values = map(list, zip(*self.counted, strict=True))
+            torch._foreach_copy_(means, values)
+
+
+def average_of(module: nn.Module, recipe: Recipe, steps: int) -> MovingAverage | LastAverage | None:
     """The average that the recipe asks for, with ``update(module, step)`` and ``module``; None for no average."""
     if recipe.average_last:
         return LastAverage(module, recipe, steps)
-    return ModelEmaV3(module, decay=recipe.ema_decay, use_warmup=True) if recipe.ema_decay else None
+    return MovingAverage(module, recipe.ema_decay) if recipe.ema_decay else None

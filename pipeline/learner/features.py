@@ -20,6 +20,7 @@ from torch import nn
 
 from pipeline.learner.arrangement import Compute
 from pipeline.learner.inference import View, apply_view, fuse_batchnorm
+from pipeline.learner.memory import in_parts
 from pipeline.learner.models import Network
 from pipeline.learner.transfer import head_of, in_head
 from pipeline.pixels.augment import eval_transforms, train_transforms
@@ -29,7 +30,7 @@ from pipeline.pixels.decode import DECODER
 from pipeline.records.job import Job
 from pipeline.records.recipe import Recipe
 from pipeline.system.console import duration, progress, say
-from pipeline.system.errors import InputError, MachineError
+from pipeline.system.errors import InputError
 from pipeline.system.files import atomic_path, fingerprint
 from pipeline.system.locks import held
 from pipeline.system.places import shown
@@ -64,19 +65,6 @@ def weights_sha256(module: nn.Module) -> str:
     head = head_of(module)
     state = {name: value.cpu().contiguous() for name, value in module.state_dict().items() if not in_head(name, head)}
     return fingerprint({name: fingerprint(value.numpy().tobytes()) for name, value in state.items()})
-
-
-def in_parts(backbone: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    """The output of the backbone; if a batch does not fit the memory of a GPU, of one half after the other."""
-    try:
-        return backbone(inputs)
-    except torch.OutOfMemoryError as error:
-        if len(inputs) == 1:
-            raise MachineError(
-                "the memory of the GPU is too small for one image; use a smaller image_size or model, or stop other "
-                "programs on the GPU"
-            ) from error
-    return torch.cat([in_parts(backbone, half) for half in inputs.chunk(2)])
 
 
 class FeatureBank:

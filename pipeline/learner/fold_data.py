@@ -10,6 +10,7 @@ import pandas as pd
 
 from pipeline.learner.arrangement import Compute
 from pipeline.learner.inference import views_of
+from pipeline.learner.memory import Room
 from pipeline.learner.models import Network
 from pipeline.learner.resident import train_batches, val_batches
 from pipeline.pixels.augment import eval_transforms, has_alternating_flip, train_transforms
@@ -71,18 +72,24 @@ def load_data(job: Job, tables: RunTables, fold: int, network: Network, compute:
     whole = eval_transforms(recipe, network.preprocessing)
     flips = has_alternating_flip(recipe, competition.symmetries)
     train_images = ImageDataset(pixels, train_rows, transforms, recipe.seed, flips)
-    val_images = ImageDataset(pixels, val_rows, whole)
+    val_images, sample_images = (ImageDataset(pixels, rows, whole) for rows in (val_rows, sample_rows))
     workers = compute.workers(job.machine.workers, pixels.cached is not None)
     order = EpochBatches(
         len(train_images), recipe.batch_size, recipe.seed, 2 if job.call.dry_run else None, ranks.share
     )
     ranks.require_divisible(order.batch_size)
+    room = Room(compute.arrangement.kept_bytes)
+
+    def in_order(rows: pd.DataFrame) -> EpochBatches:
+        """Batches without randomness, or this rank's share of them."""
+        return EpochBatches(len(rows), recipe.batch_size, share=ranks.share)
+
     train_targets = task.targets(train_rows["label"])
     test_rows = int((readable["split"] == "test").sum())
     return FoldData(
-        train=train_batches(train_images, order, workers, device),
-        val=val_batches(val_images, recipe, workers, device, ranks.share),
-        train_sample=val_batches(ImageDataset(pixels, sample_rows, whole), recipe, workers, device, ranks.share),
+        train=train_batches(train_images, order, workers, device, room),
+        val=val_batches(val_images, in_order(val_rows), workers, device, room),
+        train_sample=val_batches(sample_images, in_order(sample_rows), workers, device, room),
         train_images=train_images,
         val_images=val_images,
         train_rows=train_rows,

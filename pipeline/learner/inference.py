@@ -16,6 +16,7 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pipeline.learner.arrangement import Compute
+from pipeline.learner.memory import in_parts
 from pipeline.learner.resident import on_device
 from pipeline.pixels.dataset import Batches
 from pipeline.records.job import Job
@@ -119,12 +120,17 @@ def predict(
         module.eval()
         ranks.share_buffers(module)
     rows_seen, seen = [], []
-    for images, rows in on_device(loader.epoch(), compute.device):
+
+    def of_images(images: torch.Tensor) -> torch.Tensor:
+        """Predictions (B, K, C) of the K models."""
         inputs = normalize(images)
         pictures = [apply_view(inputs, view) for view in views]
         with precision.autocast():
             by_view = [[task.predictions(module(picture).float()) for picture in pictures] for module, task in models]
-        seen.append(torch.stack([torch.stack(of_model).mean(dim=0) for of_model in by_view], dim=1))
+        return torch.stack([torch.stack(of_model).mean(dim=0) for of_model in by_view], dim=1)
+
+    for images, rows in on_device(loader.epoch(), compute.device):
+        seen.append(in_parts(of_images, images))
         rows_seen.append(rows)
     mine = (torch.cat(rows_seen).numpy(), torch.cat(seen).cpu().numpy()) if rows_seen else None
     gathered = [*filter(None, ranks.gather(mine))]

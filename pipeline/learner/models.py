@@ -21,7 +21,7 @@ from pipeline.learner.transfer import load_backbone, renew_head
 from pipeline.learner.weights import TORCHVISION, Weights, find_weights, read_weights, reading_weights
 from pipeline.pixels.preprocessing import IMAGENET, Preprocessing
 from pipeline.records.recipe import Recipe
-from pipeline.system.errors import InputError, suggestion
+from pipeline.system.errors import InputError, is_out_of_memory, suggestion
 from pipeline.system.files import fingerprint
 from pipeline.system.places import shown
 
@@ -151,7 +151,7 @@ def build_from_scratch(recipe: Recipe, num_classes: int) -> tuple[nn.Module, Pre
         raise InputError(f"model '{name}' does not take model_args {model_args}: {error}") from error
     except (OSError, RuntimeError, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, MemoryError) or "allocate memory" in reason or "not enough memory" in reason:
+        if is_out_of_memory(error):
             reason = "it needs more memory than this machine has; use smaller values"
         raise InputError(f"model '{name}' cannot be built with model_args {model_args}: {reason}") from error
     empty = [name for name, parameter in module.named_parameters() if not parameter.numel()]

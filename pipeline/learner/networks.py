@@ -10,9 +10,43 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import nn
 
 from pipeline.pixels.preprocessing import IMAGENET, MINUS_ONE_TO_ONE, Preprocessing
+
+
+class AdaptivePool(nn.Module):
+    """Averages maps (B, C, H, W) to (B, C, ``side``, ``side``), as nn.AdaptiveAvgPool2d does.
+
+    It is two matrix products, since on CUDA that layer has no deterministic gradient. Maps that have this size already
+    stay as they are.
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        height, width = maps.shape[2:]
+        if height == width == self.side:
+            return maps
+        return self.weights(height, maps) @ maps @ self.weights(width, maps).T
+
+    def weights(self, length: int, maps: torch.Tensor) -> torch.Tensor:
+        """The share (side, length) of each pixel along an axis in each result."""
+        places = torch.arange(length, device=maps.device)
+        results = torch.arange(self.side, device=maps.device).unsqueeze(1)
+        first, last = results * length // self.side, ((results + 1) * length - 1) // self.side  # of each result
+        inside = (first <= places) & (places <= last)
+        return (inside / inside.sum(dim=1, keepdim=True)).to(maps.dtype)
+
+
+class GlobalMaxPool(nn.Module):
+    """The largest value of each map: (B, C, H, W) -> (B, C). nn.AdaptiveMaxPool2d has no deterministic gradient."""
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps.amax(dim=(2, 3))
 
 
 class Registered(NamedTuple):
@@ -77,7 +111,7 @@ def cifar_net(num_classes: int, widths: Sequence[int] = (48, 128, 192)) -> nn.Mo
     first, second, third = widths
     return nn.Sequential(
         nn.Conv2d(3, 24, 2), nn.GELU(), *group(24, first), *group(first, second), *group(second, third),
-        nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(third, num_classes),
+        GlobalMaxPool(), nn.Flatten(), nn.Linear(third, num_classes),
     )  # fmt: skip
 
 
@@ -90,7 +124,7 @@ def lenet(num_classes: int) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(3, 6, 5), nn.ReLU(inplace=True), nn.MaxPool2d(2),
         nn.Conv2d(6, 16, 5), nn.ReLU(inplace=True), nn.MaxPool2d(2),
-        nn.AdaptiveAvgPool2d(5), nn.Flatten(),
+        AdaptivePool(5), nn.Flatten(),
         nn.Linear(16 * 5 * 5, 120), nn.ReLU(inplace=True),
         nn.Linear(120, 84), nn.ReLU(inplace=True),
         nn.Linear(84, num_classes),
@@ -108,7 +142,7 @@ def cnn(num_classes: int, dropout: float = 0, batch_norm: bool = False) -> nn.Mo
         *convolution(3, 32, batch_norm), nn.MaxPool2d(2),
         *convolution(32, 64, batch_norm), nn.MaxPool2d(2),
         *convolution(64, 128, batch_norm), nn.MaxPool2d(2),
-        nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Dropout(dropout),
+        AdaptivePool(4), nn.Flatten(), nn.Dropout(dropout),
         nn.Linear(128 * 4 * 4, 256), nn.ReLU(inplace=True), nn.Dropout(dropout),
         nn.Linear(256, num_classes),
     )  # fmt: skip

@@ -124,7 +124,10 @@ class Ranks:
 
         Otherwise they are averaged together with those of a later part of the batch.
         """
-        return nullcontext() if now or not isinstance(replica, DistributedDataParallel) else replica.no_sync()
+        if now or self.size == 1:
+            return nullcontext()
+        parallel: Any = getattr(replica, "_orig_mod", replica)  # torch.compile wraps it
+        return parallel.no_sync()
 
     def gather_step(
         self, loss: torch.Tensor, logits: torch.Tensor, rows: torch.Tensor, batch_size: int

@@ -7,26 +7,19 @@ Legend: B batch, H height, W width; images (B, H, W, 3) uint8 on the device; row
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
+from functools import cache
 
 import torch
 
-from pipeline.pixels.augment import CropAndTurn, Turn
-from pipeline.pixels.dataset import Batch, Batches, EpochBatches, ImageDataset, Loader
-from pipeline.records.recipe import Recipe, Size
+from pipeline.learner.memory import Room
+from pipeline.pixels.augment import CropAndTurn
+from pipeline.pixels.dataset import Batch, Batches, EpochBatches, ImageDataset, Key, Loader
+from pipeline.records.recipe import Size
 
-#: Fraction of a GPU's free memory that the kept images may take.
-MAX_GPU_MEMORY_FRACTION = 0.25
-#: Largest size, in bytes, of images that are kept on other devices.
-MAX_KEPT_BYTES = 2**28
-
-
-def fits_in_memory(num_bytes: int, device: torch.device) -> bool:
-    """True if ``num_bytes`` of images may stay on the device for the whole run."""
-    if device.type == "cuda":
-        return num_bytes <= MAX_GPU_MEMORY_FRACTION * torch.cuda.mem_get_info(device)[0]
-    return num_bytes <= MAX_KEPT_BYTES
+#: Number of batches whose random draws a loader process makes at once: to pass a message takes 0.4 ms, to draw for an
+#: image 0.02 ms.
+DRAWN_AT_ONCE = 16
 
 
 def crop_and_turn(
@@ -78,56 +71,73 @@ def crop_and_turn(
     return torch.lerp(upper, lower, share_y).round_().to(torch.uint8)
 
 
+class Draws:
+    """The random draws for the rows of a dataset whose images are only cropped and turned, for Loader.
+
+    Each row has 8 numbers: its position in the pixels, the crop box (left, top, right, bottom), and the Turn.
+    """
+
+    def __init__(self, dataset: ImageDataset) -> None:
+        self.dataset, self.ids = dataset, dataset.ids
+        self.shapes: list[list[int]] = dataset.pixels.shapes.tolist()
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return 8 * 8
+
+    def __getitems__(self, keys: list[Key]) -> Batch:
+        """The draws (B, 8) int64 and the rows (B,) for keys of one epoch."""
+        dataset, epoch = self.dataset, keys[0][0]
+        transform = dataset.transform_at(epoch)
+        assert isinstance(transform, CropAndTurn)
+        drawn = []
+        for _, row in keys:
+            position = dataset.positions[row]
+            height, width = self.shapes[position]
+            mirrored = dataset.is_mirrored(epoch, row)
+            box, turn = transform.draw((height, width), dataset.key(epoch, row), mirrored)
+            drawn.append((position, *box, *turn))
+        return torch.tensor(drawn), torch.tensor([row for _, row in keys])
+
+
 class ResidentLoader:
     """Makes training batches on the device, whose memory holds all decoded images.
 
-    For each image, the random draws are those of the CPU's loader, and the result is the same up to rounding.
+    For each image, the random draws are those of the CPU's loader, and the result is the same up to rounding. Loader
+    processes make the draws, if there are any.
     """
 
-    def __init__(self, dataset: ImageDataset, batches: EpochBatches, device: torch.device) -> None:
-        assert self.can_apply(dataset, device)
-        self.dataset, self.batches, self.device = dataset, batches, device
+    def __init__(self, dataset: ImageDataset, batches: EpochBatches, workers: int, device: torch.device) -> None:
+        assert self.can_apply(dataset)
+        self.dataset, self.device = dataset, device
+        self.draws = Loader(Draws(dataset), batches, min(workers, 2), False, DRAWN_AT_ONCE if workers else 1)
+        self.part = len(
+            range(*slice(batches.share[0], batches.batch_size, batches.share[1]).indices(batches.batch_size))
+        )
         store = dataset.pixels
         flat = torch.from_file(str(store.cached), size=int(store.starts[-1]), dtype=torch.uint8)
         self.pixels = flat.to(device).view(-1, 3)
-        self.starts = torch.from_numpy(store.starts[:-1] // 3)
-        self.widths = torch.from_numpy(store.shapes[:, 1].copy())
+        self.starts = torch.from_numpy(store.starts[:-1] // 3).to(device)
+        self.widths = torch.from_numpy(store.shapes[:, 1].copy()).to(device)
 
     @staticmethod
-    def can_apply(dataset: ImageDataset, device: torch.device) -> bool:
-        """True if the images are only cropped and turned, are cached, and fit into the device's memory."""
+    def can_apply(dataset: ImageDataset) -> bool:
+        """True if the images are only cropped and turned, and are cached."""
         plain = all(isinstance(transform, CropAndTurn) for transform in dataset.transforms)
-        return plain and dataset.pixels.cached is not None and fits_in_memory(int(dataset.pixels.starts[-1]), device)
+        return plain and dataset.pixels.cached is not None
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self.draws)
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """Yields (images, rows) of one epoch from batch ``start``."""
-        transform = self.dataset.transform_at(epoch)
-        assert isinstance(transform, CropAndTurn)
-        self.batches.epoch, self.batches.start = epoch, start
-        for keys in self.batches:
-            boxes, turns = zip(*(self.draw(transform, epoch, row) for _, row in keys), strict=True)
-            rows = torch.tensor([row for _, row in keys])
-            places = torch.tensor([self.dataset.positions[row] for _, row in keys])
-            yield (
-                crop_and_turn(
-                    self.pixels,
-                    self.starts[places].to(self.device, non_blocking=True),
-                    self.widths[places].to(self.device, non_blocking=True),
-                    torch.tensor(boxes, dtype=torch.float32).to(self.device, non_blocking=True),
-                    torch.tensor(turns).to(self.device, non_blocking=True),
-                    transform.size,
-                ),
-                rows,
-            )
-
-    def draw(self, transform: CropAndTurn, epoch: int, row: int) -> tuple[tuple[int, int, int, int], Turn]:
-        """Crop box and turn of an image in an epoch."""
-        height, width = self.dataset.pixels.shapes[self.dataset.positions[row]]
-        mirrored = self.dataset.is_mirrored(epoch, row)
-        return transform.draw((int(height), int(width)), self.dataset.key(epoch, row), mirrored)
+        size = self.dataset.transform_at(epoch).size
+        for drawn, of_rows in self.draws.epoch(epoch, start):
+            on_here = drawn.to(self.device, non_blocking=True)
+            for draws, rows in zip(on_here.split(self.part), of_rows.split(self.part), strict=True):
+                places, boxes, turns = draws[:, 0], draws[:, 1:5].float(), draws[:, 5:].bool()
+                yield crop_and_turn(self.pixels, self.starts[places], self.widths[places], boxes, turns, size), rows
 
 
 class CachedLoader:
@@ -149,30 +159,32 @@ class CachedLoader:
         return iter(self.kept[start:])
 
 
-def train_batches(dataset: ImageDataset, order: EpochBatches, workers: int, device: torch.device) -> Batches:
-    """Training batches: made on the device if possible, else by the CPU's loader."""
-    if device.type != "cpu" and ResidentLoader.can_apply(dataset, device):
-        return ResidentLoader(dataset, order, device)
+def train_batches(
+    dataset: ImageDataset, order: EpochBatches, workers: int, device: torch.device, room: Room
+) -> Batches:
+    """Training batches: made on the device if possible and if its room takes all images, else by the CPU's loader."""
+    if device.type != "cpu" and ResidentLoader.can_apply(dataset) and room.takes(int(dataset.pixels.starts[-1])):
+        return ResidentLoader(dataset, order, workers, device)
     return Loader(dataset, order, workers, device.type == "cuda")
 
 
-def val_batches(
-    dataset: ImageDataset, recipe: Recipe, workers: int, device: torch.device, share: tuple[int, int] = (0, 1)
-) -> Batches:
-    """Validation batches in order, or this rank's share of them; kept after the first epoch if they fit into memory."""
-    order = EpochBatches(len(dataset), recipe.batch_size, share=share)
+def val_batches(dataset: ImageDataset, order: EpochBatches, workers: int, device: torch.device, room: Room) -> Batches:
+    """Validation batches in order; they are kept on the device after the first epoch if its room takes them."""
     loader = Loader(dataset, order, workers, device.type == "cuda")
-    return CachedLoader(loader, device) if fits_in_memory(len(dataset) * math.prod(recipe.size) * 3, device) else loader
+    return CachedLoader(loader, device) if room.takes(len(dataset) * dataset.row_bytes) else loader
 
 
 def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """The batches with their images on the device; with CUDA, each batch is copied while the one before it is used."""
-    if device.type != "cuda":
-        for images, rows in batches:
-            yield images.to(device), rows
-        return
-    copying, waiting = torch.cuda.Stream(device), None
+    """The batches with their images on the device; with CUDA, each batch is copied while the one before it is used.
+
+    Images that are on the device already are yielded as they are.
+    """
+    waiting = None
     for images, rows in batches:
+        if device.type != "cuda" or images.device == device:
+            yield images.to(device), rows
+            continue
+        copying = copy_stream(device)
         with torch.cuda.stream(copying):
             coming = images.to(device, non_blocking=True)
         if waiting is not None:
@@ -183,3 +195,9 @@ def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]
         waiting = coming, rows
     if waiting is not None:
         yield waiting
+
+
+@cache
+def copy_stream(device: torch.device) -> torch.cuda.Stream:
+    """The one stream that copies batches to a GPU: the memory of a stream is not used by another one."""
+    return torch.cuda.Stream(device)

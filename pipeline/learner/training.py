@@ -62,14 +62,19 @@ class Training:
     def weights_are_finite(self) -> bool:
         """True if all weights and buffers, including the averaged ones, are finite. Waits for the device."""
         tensors = [tensor for module in self.modules.values() for tensor in module.state_dict().values()]
-        return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
+        largest = nn.utils.get_total_norm((tensor for tensor in tensors if tensor.is_floating_point()), torch.inf)
+        return bool(largest.isfinite())
 
     def add(self, loss: torch.Tensor, logits: torch.Tensor, rows: torch.Tensor) -> None:
         """Adds one step: its loss (scalar), logits (B, C) and train rows (B,)."""
         self.step += 1
         self.losses.append(loss)
         self.rows.append(rows)
-        self.logits.append(logits if self.scored.all() else logits[self.scored[rows]])
+        scored = self.scored[rows]
+        if not scored.all():
+            # The places are found on the CPU: to find them on the device would wait for it.
+            logits = logits[scored.nonzero()[:, 0].to(logits.device, non_blocking=True)]
+        self.logits.append(logits)
 
     def scored_logits(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (K, C) and rows (K,) of the current epoch's scored rows, in the order of the steps."""

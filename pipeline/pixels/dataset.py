@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, Protocol
 
 import cv2
@@ -51,6 +52,11 @@ class ImageDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def row_bytes(self) -> int:
+        """Largest number of bytes that a row takes in a batch."""
+        return max(math.prod(transform.size) for transform in self.transforms) * 3
 
     def transform_at(self, epoch: int) -> Augmenter:
         """The transform of an epoch."""
@@ -110,6 +116,12 @@ class EpochBatches(Sampler[list[Key]]):
     def __len__(self) -> int:
         return len(self._starts())
 
+    @property
+    def part(self) -> int:
+        """Number of rows of a shuffled batch that this process gets."""
+        rank, size = self.share
+        return len(range(rank, self.batch_size, size))
+
     def _starts(self) -> range:
         """Offsets in ``order()`` at which the batches of this process start."""
         whole, rest = divmod(self.num_rows, self.batch_size)
@@ -128,6 +140,32 @@ class EpochBatches(Sampler[list[Key]]):
         part = slice(None) if self.seed is None else slice(self.share[0], None, self.share[1])
         for start in self._starts()[self.start :]:
             yield [(self.epoch, int(row)) for row in order[start : start + self.batch_size][part]]
+
+
+class Groups(Sampler[list[Key]]):
+    """Several batches of a sampler as one, for loader processes that make little of each row."""
+
+    def __init__(self, batches: EpochBatches, number: int) -> None:
+        self.batches, self.number = batches, number
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.batches) / self.number)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        batches = iter(self.batches)
+        while group := list(islice(batches, self.number)):
+            yield [key for batch in group for key in batch]
+
+
+class Rows(Protocol):
+    """What Loader makes batches of: rows with an image_id."""
+
+    ids: list[str]
+
+    @property
+    def row_bytes(self) -> int: ...
+
+    def __getitems__(self, keys: list[Key]) -> Batch | FoldwiseError | MemoryError: ...
 
 
 def whole_batch(batch: Any) -> Any:
@@ -176,17 +214,21 @@ class Interruptible:
 
 
 class Loader:
-    """Batches of a dataset, epoch by epoch; its loader processes, if any, stay alive between epochs."""
+    """Batches of a dataset, epoch by epoch; its loader processes, if any, stay alive between epochs.
 
-    def __init__(self, dataset: ImageDataset, batches: EpochBatches, workers: int, pin: bool) -> None:
+    group: number of batches that are made, and yielded, as one
+    """
+
+    def __init__(self, dataset: Rows, batches: EpochBatches, workers: int, pin: bool, group: int = 1) -> None:
         cv2.setNumThreads(0)  # no threads inside OpenCV: there are many small images
-        self.dataset, self.batches = dataset, batches
-        most = max(math.prod(transform.size) for transform in dataset.transforms)
-        self.workers = limit_workers(workers, batches.batch_size * most * 3)
+        self.dataset, self.batches, self.group = dataset, batches, group
+        self.workers = limit_workers(workers, group * batches.batch_size * dataset.row_bytes)
+        self.sampler = batches if group == 1 else Groups(batches, group)
         self.loader: DataLoader | None = None  # None: this process makes the batches, in 0.93 of the time
         if self.workers or pin:
+            rows: Any = dataset
             self.loader = DataLoader(
-                dataset, batch_sampler=self.batches, collate_fn=whole_batch, num_workers=self.workers, pin_memory=pin,
+                rows, batch_sampler=self.sampler, collate_fn=whole_batch, num_workers=self.workers, pin_memory=pin,
                 persistent_workers=self.workers > 0, worker_init_fn=start_worker,
                 prefetch_factor=PREFETCH if self.workers else None, timeout=TIMEOUT if self.workers else 0,
             )  # fmt: skip
@@ -203,17 +245,17 @@ class Loader:
         self.batches.epoch, self.batches.start = epoch, start
         made = start
         try:
-            for batch in map(self.dataset.__getitems__, self.batches) if self.loader is None else self.loader:
+            for batch in map(self.dataset.__getitems__, self.sampler) if self.loader is None else self.loader:
                 if isinstance(batch, Exception):
                     end_children()
                     raise batch
                 images, rows = batch
-                made += 1
+                made += self.group
                 yield images, rows.clone()  # callers keep the rows, and a tensor of a loader process keeps a file open
         except (RuntimeError, ConnectionError, EOFError) as error:
             self.batches.start = min(made, len(self.batches) - 1)
             _, first = next(iter(self.batches))[0]
-            last = min(made + PREFETCH * max(1, self.workers), len(self.batches))
+            last = min(made + self.group * PREFETCH * max(1, self.workers), len(self.batches))
             what = f"batches {made + 1} to {last} of epoch {epoch + 1}, from image '{self.dataset.ids[first]}' on"
             fault = worker_error(error, what)
             if fault is None:

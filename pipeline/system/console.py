@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn, TypeVar
 
-from pipeline.system.errors import FoldwiseError
+from pipeline.system.errors import FoldwiseError, is_out_of_memory
 from pipeline.system.places import error_log, shown
 from pipeline.system.processes import end_children, end_with_parent, rank
 from pipeline.system.signals import STOPPED, Stopped, stop_on_signals
@@ -130,7 +130,7 @@ def run_stage(main: Callable[[], object]) -> None:
         discard_output()
         sys.exit(1)
     except Exception as error:  # unexpected: the log gets the complete traceback
-        if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", str(error)):
+        if is_out_of_memory(error):
             sys.exit(f"error: {OUT_OF_MEMORY}")
         if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
             where = f"{error.filename}: " if error.filename else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -20,6 +21,22 @@ class StaleError(FoldwiseError):
 
 class MachineError(FoldwiseError):
     """The machine lacks something: disk space, memory, a device, a package, the network, or another process."""
+
+
+#: What torch, cuDNN, cuBLAS and the CUDA driver say when memory is short; cuBLAS also when it has none for itself.
+_OUT_OF_MEMORY = re.compile(
+    "out of memory|can't allocate memory|not enough memory|ALLOC(ATION)?_FAILED|CUBLAS_STATUS_NOT_INITIALIZED"
+    "|unable to find an engine",
+    re.IGNORECASE,
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for an error that says that the memory of the machine or of a GPU is full, in whatever words."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or (
+        "RuntimeError" in kinds and _OUT_OF_MEMORY.search(str(error)) is not None
+    )
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
+import pipeline.train
 from pipeline.learner import arrangement as memory
 from pipeline.learner import networks
-from pipeline.learner.arrangement import choose_arrangement, parts_that_fit
+from pipeline.learner.arrangement import choose_arrangement
 from pipeline.learner.device import choose_workers
+from pipeline.learner.fold_data import FoldData
+from pipeline.learner.resident import CachedLoader
+from pipeline.pixels.dataset import Loader
 from pipeline.pixels.preprocessing import IMAGENET
 from pipeline.records.command_line import Machine
 from pipeline.records.paths import Paths
-from pipeline.system.errors import FoldwiseError
 from tests.conftest import Stage
 from tests.learner.networks import recipe
-from tests.trainings import forget
+from tests.trainings import FOLD_0, forget, stopped_at_once, trained
 
 
 def test_rules_of_the_machine() -> None:
@@ -85,8 +91,71 @@ def test_gpu_memory(
     whole = load_file(next(split.runs.glob("*/fold0")) / "weights.safetensors")
     torch.testing.assert_close(in_parts["linear.weight"], whole["linear.weight"], atol=1e-5, rtol=1e-4)
 
-    def never(parts: int) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    with pytest.raises(FoldwiseError, match="too small for one image at a time"):
-        parts_that_fit(never, 1, 16)
+def test_a_later_step_that_does_not_fit_leads_to_smaller_parts(
+    split: Paths, stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another program takes memory after the trial step; the training goes on from its last checkpoint."""
+    monkeypatch.setitem(networks.REGISTERED, "greedy", networks.Registered(Greedy, IMAGENET))
+    monkeypatch.setattr(memory, "SPLIT_BATCH_ON", ("cpu",))
+    steps = []
+
+    def forward(module: Greedy, inputs: torch.Tensor) -> torch.Tensor:
+        steps.append(len(inputs))
+        if module.training and len(steps) > 6 and len(inputs) > 8:
+            raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+        return module.linear(inputs.mean((2, 3)))
+
+    monkeypatch.setattr(Greedy, "forward", forward)
+    stage("train", "--fold", "0", "--set", "model=greedy", "epochs=6")
+    said = capsys.readouterr().out
+    assert "the memory is full; each batch now goes through the model in 2 parts" in said
+    folder = next(split.runs.glob("*/fold0"))
+    assert json.loads((folder / "trained.json").read_text())["parts"] == 2
+    assert len(pd.read_csv(folder / "log.csv")) == 6
+
+
+@pytest.mark.parametrize(("kept", "kind"), [(10**6, CachedLoader), (10, Loader)])
+def test_pictures_stay_on_the_device_by_what_was_recorded(
+    kept: int, kind: type, split: Paths, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by the memory that is free when the fold is resumed."""
+    monkeypatch.setattr(memory, "bytes_to_keep", lambda _: kept)
+    with stopped_at_once():
+        stage("train", *FOLD_0, "epochs=2")
+    record = next(split.runs.glob("*/fold0/arrangement.json"))
+    assert json.loads(record.read_text())["kept_bytes"] == kept
+    monkeypatch.setattr(memory, "bytes_to_keep", lambda _: pytest.fail("it was asked again"))
+    loaded: list[FoldData] = []
+    load = pipeline.train.load_data
+
+    def load_and_note(*arguments: Any) -> FoldData:
+        loaded.append(load(*arguments))
+        return loaded[0]
+
+    monkeypatch.setattr(pipeline.train, "load_data", load_and_note)
+    stage("train", *FOLD_0, "epochs=2")
+    assert type(loaded[0].val) is kind
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_clips_accumulates_and_resumes(
+    dtype: str, split: Paths, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """float16, with its scaler, is the default of cards without bfloat16, and is held to the same."""
+    choose = memory.choose_arrangement
+    monkeypatch.setattr(memory, "choose_arrangement", lambda *args: dataclasses.replace(choose(*args), dtype=dtype))
+    settings = ["epochs=3", "accumulate=2", "clip_grad=1", "ema_decay=0.9", "mixup=0.4", "batch_size=16"]
+    stage("train", *FOLD_0, *settings)
+    undisturbed = trained(split)
+    folder = next(split.runs.glob("*/fold0"))
+    facts = json.loads((folder / "trained.json").read_text())
+    assert facts["dtype"] == dtype and facts["last_epoch"]["val_loss"] < 2
+    forget(split)
+    for _ in range(3):
+        with stopped_at_once():
+            stage("train", *FOLD_0, *settings)
+        state = torch.load(next(split.runs.glob("*/fold0/checkpoints/*/trainer.pt")), weights_only=True)
+        assert ("scale" in state["scaler"]) == (dtype == "float16")
+    stage("train", *FOLD_0, *settings)
+    assert trained(split) == undisturbed

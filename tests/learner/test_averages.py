@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from timm.utils import ModelEmaV3
 from torch import nn
 
 from pipeline.learner.averages import LastAverage, average_of
@@ -30,6 +31,23 @@ def test_it_is_the_mean_at_fixed_steps(last: int, spacing: float, expected: list
             assert torch.equal(average.module.get_parameter("weight"), seen[19])
     mean = torch.stack([seen[step] for step in expected]).mean(dim=0)
     torch.testing.assert_close(average.module.get_parameter("weight"), mean)
+
+
+def test_the_moving_average_is_timms() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    ours, theirs = average_of(module, recipe(ema_decay=0.9), 10), ModelEmaV3(module, decay=0.9, use_warmup=True)
+    assert ours is not None
+    for step in range(8):
+        module(torch.randn(2, 3, 8, 8)).sum().backward()
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        ours.update(module, step=step)
+        theirs.update(module, step=step)
+    mine, expected = ours.module.state_dict(), theirs.module.state_dict()
+    assert int(mine["1.num_batches_tracked"]) == 8
+    assert all(torch.equal(mine[name], expected[name]) for name in expected)
 
 
 def test_one_average_at_a_time() -> None:

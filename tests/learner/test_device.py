@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from pipeline.learner.device import find_device
+from pipeline.learner.device import find_device, seed_torch
 from pipeline.records.paths import Paths
 from pipeline.system.errors import FoldwiseError
 from tests.conftest import Failure, start_stage
@@ -28,6 +29,15 @@ def test_device_cuda_1_sets_the_device(name: str, number: int, monkeypatch: pyte
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
     assert find_device(name) == torch.device("cuda", number)
     assert current == [torch.device("cuda", number)]
+
+
+def test_seeds_are_those_of_torch() -> None:
+    """The same draws as with torch.manual_seed, which takes 0.3 ms."""
+    for key in ((1, 0), (42, 3, 10**6, 1)):
+        seed_torch(torch.device("cpu"), *key)
+        drawn = torch.rand(3)
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
+        assert torch.equal(drawn, torch.rand(3))
 
 
 def test_no_gpu(split: Paths, failure: Failure, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

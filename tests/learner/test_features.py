@@ -10,7 +10,7 @@ import torch
 
 from pipeline.learner import features
 from pipeline.learner.arrangement import Compute, choose_arrangement
-from pipeline.learner.features import FeatureBank, backbone_of, in_parts, linear_head
+from pipeline.learner.features import FeatureBank, backbone_of, linear_head
 from pipeline.learner.models import Network, build_model
 from pipeline.pixels.augment import eval_transforms
 from pipeline.pixels.cache import open_pixels, readable_rows
@@ -94,23 +94,6 @@ def test_other_pictures_weights_or_sizes_have_other_files(split: Paths) -> None:
     bank.of_views(readable.iloc[:4], [()])
     bank.of_views(readable.iloc[1:5], [()])
     assert len([*bank.folder.glob("*.npy")]) == 2
-
-
-def test_a_batch_that_does_not_fit_is_divided() -> None:
-    class Small(torch.nn.Module):
-        most = 3
-
-        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            if len(inputs) > self.most:
-                raise torch.OutOfMemoryError
-            return inputs * 2
-
-    inputs = torch.arange(10.0)
-    assert torch.equal(in_parts(Small(), inputs), inputs * 2)
-    none = Small()
-    none.most = 0
-    with pytest.raises(FoldwiseError, match="too small for one image"):
-        in_parts(none, inputs)
 
 
 def test_a_head_that_is_not_linear_is_refused() -> None:

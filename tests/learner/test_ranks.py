@@ -22,6 +22,7 @@ from torch import nn
 from pipeline.learner.arrangement import Compute, choose_arrangement
 from pipeline.learner.inference import Model, predict
 from pipeline.learner.inputs import Normalize
+from pipeline.learner.memory import Room
 from pipeline.learner.ranks import Ranks, device_of, join_ranks
 from pipeline.learner.resident import val_batches
 from pipeline.pixels.augment import eval_transforms
@@ -135,7 +136,8 @@ def predict_seven(paths: Paths, batch_size: int, out: Path) -> None:
         dataset = ImageDataset(open_pixels(paths, rows, 24, "train"), rows[:7], eval_transforms(recipe, IMAGENET))
         module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         nn.init.constant_(module[1].running_mean, ranks.rank)  # type: ignore[arg-type]
-        loader = val_batches(dataset, recipe, 0, device, ranks.share)
+        order = EpochBatches(7, recipe.batch_size, share=ranks.share)
+        loader = val_batches(dataset, order, 0, device, Room(0))
         compute = Compute(device, choose_arrangement(recipe, device, Machine(threads=1), 7), ranks)
         model = Model(module, Classification(["a", "b", "c", "d"]))
         probs = predict([model], Normalize(IMAGENET), loader, [()], compute)[0]

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from pipeline.learner.memory import Room
 from pipeline.learner.resident import CachedLoader, ResidentLoader, on_device, train_batches, val_batches
 from pipeline.pixels.augment import eval_transforms, train_transforms
 from pipeline.pixels.cache import open_pixels, readable_rows
@@ -40,23 +41,23 @@ def rows(shapes: Paths, stage: Stage) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("symmetries", "alternating", "image_size"),
+    ("symmetries", "alternating", "image_size", "workers"),
     [
-        ([], False, 24),
-        (["hflip"], False, 24),
-        (["hflip"], True, [16, 40]),
-        (["hflip", "vflip", "rot90", "transpose"], False, 24),
+        ([], False, 24, 0),
+        (["hflip"], False, 24, 1),
+        (["hflip"], True, [16, 40], 0),
+        (["hflip", "vflip", "rot90", "transpose"], False, 24, 2),
     ],
 )
 def test_batches_made_on_the_device_are_those_of_the_cpu(
-    shapes: Paths, rows: pd.DataFrame, symmetries: list[str], alternating: bool, image_size: object
+    shapes: Paths, rows: pd.DataFrame, symmetries: list[str], alternating: bool, image_size: object, workers: int
 ) -> None:
     recipe = recipe_of(start_scale=0.67, alternating_flip=alternating, image_size=image_size)
     pixels = open_pixels(shapes, rows, recipe.cache_side, "train")
     train = rows[rows["split"] == "train"]
     dataset = ImageDataset(pixels, train, train_transforms(recipe, symmetries), 3, alternating)
     host = Loader(dataset, EpochBatches(60, 16, seed=3), 0, False)
-    resident = ResidentLoader(dataset, EpochBatches(60, 16, seed=3), CPU)
+    resident = ResidentLoader(dataset, EpochBatches(60, 16, seed=3), workers, CPU)
     assert len(resident) == len(host) == 3
     for epoch, start in ((0, 0), (3, 1)):
         batches = zip(resident.epoch(epoch, start), host.epoch(epoch, start), strict=True)
@@ -69,7 +70,9 @@ def test_validation_batches_are_made_once_and_kept(shapes: Paths, rows: pd.DataF
     recipe = recipe_of()
     pixels = open_pixels(shapes, rows, recipe.cache_side, "train")
     dataset = ImageDataset(pixels, rows, eval_transforms(recipe))
-    kept = val_batches(dataset, recipe, 0, CPU)
+    room = Room(len(rows) * 24 * 24 * 3)
+    kept = val_batches(dataset, EpochBatches(len(rows), 16), 0, CPU, room)
+    assert isinstance(val_batches(dataset, EpochBatches(len(rows), 16), 0, CPU, room), Loader)  # nothing is left
     assert isinstance(kept, CachedLoader) and len(kept) == 5
     first, second = list(kept.epoch(0)), list(kept.epoch(1))
     assert all(one is two for one, two in zip(first, second, strict=True))
@@ -80,8 +83,16 @@ def test_only_what_the_device_can_make_is_made_there(shapes: Paths, rows: pd.Dat
     recipe = recipe_of(augment={"random_resized_crop": {}, "erase": {}})
     pixels = open_pixels(shapes, rows, recipe.cache_side, "train")
     dataset = ImageDataset(pixels, rows, train_transforms(recipe, []))
-    assert not ResidentLoader.can_apply(dataset, CPU)
-    assert isinstance(train_batches(dataset, EpochBatches(60, 16, seed=0), 0, CPU), Loader)
+    assert not ResidentLoader.can_apply(dataset)
+    assert isinstance(train_batches(dataset, EpochBatches(60, 16, seed=0), 0, CPU, Room(10**9)), Loader)
+
+
+def test_what_is_on_the_device_is_not_copied_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on CUDA, where other batches are copied by a stream of their own, one for each device."""
+    here = torch.device("meta")
+    batches = [(torch.empty(2, 4, 4, 3, dtype=torch.uint8, device=here), torch.tensor([0]))]
+    [(images, _)] = on_device(iter(batches), here)
+    assert images is batches[0][0]
 
 
 def test_copies_that_run_ahead_lose_no_batch(shapes: Paths, rows: pd.DataFrame) -> None:

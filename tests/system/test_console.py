@@ -33,7 +33,7 @@ def test_a_read_only_or_full_folder_is_said_before_training(
 ) -> None:
     """Before the first step. (Root writes into folders that forbid it, so the refusals are the system's, made here.)"""
     usage = shutil.disk_usage("/")
-    monkeypatch.setattr(pipeline.train, "seed_torch", lambda *key: None if len(key) < 3 else pytest.fail("it trained"))
+    monkeypatch.setattr(pipeline.train, "seed_torch", lambda *key: None if len(key) < 4 else pytest.fail("it trained"))
     with monkeypatch.context() as patched:
         patched.setattr(checkpoint.shutil, "disk_usage", lambda _: usage._replace(free=10_000))
         message = failure("train", "--fold", "0")
