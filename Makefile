@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # Values are data. make would expand a value that is typed on its command line, also when it exports it. So each
 # variable is overridden with its literal text. It reaches Python in the environment, never as part of a shell command.
-KNOWN := COMPETITION RECIPE SET FOLD FOLDS DRY FORCE HOURS DEVICE WORKERS GPUS CPUS CLUSTER DETERMINISTIC IMAGE TEST IDS SEEDS RUNS BLEND A B SCORE SUBMISSION PYTHON TESTS KILLS FULL ONLY PAIRS
+KNOWN := COMPETITION RECIPE SET FOLD FOLDS DRY FORCE HOURS DEVICE WORKERS GPUS CPUS CLUSTER DETERMINISTIC IMAGE TEST IDS SEEDS RUNS BLEND A B SCORE SUBMISSION PYTHON TESTS KILLS FULL ONLY PAIRS TINY
 TYPED := $(strip $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 ifneq ($(filter-out $(KNOWN) MAKEFLAGS,$(TYPED)),)
   $(error unknown variable $(filter-out $(KNOWN) MAKEFLAGS,$(TYPED)); known: $(KNOWN))
@@ -24,7 +24,7 @@ $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
 export PYTHON $(TYPED)
 RUN = FOLDWISE_MAKE='$(TYPED)' exec $(shell test -x $(PY) && echo $(PY) || echo '"$$PYTHON"') -m pipeline
 
-.PHONY: $(VERBS) setup check test chaos bench
+.PHONY: $(VERBS) setup check check-gpu test chaos bench
 $(VERBS): # "+": the driver also runs for make -n, and then prints its plan
 	+@$(RUN) $@
 $(STAGES) blend runs compare reproduce new classify results: $(READY)
@@ -47,6 +47,9 @@ $(READY): pyproject.toml constraints.txt
 
 check: $(READY) # ruff and mypy
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+
+check-gpu: $(READY) # check on a GPU that all works there, and how fast (DEVICE=cpu TINY=1: on a CPU; ONLY=digits,resume)
+	@$(PY) -m tests.gpu $${DEVICE:+--device "$$DEVICE"} $${TINY:+--tiny} $${ONLY:+--only "$$ONLY"}
 
 test chaos bench: export FOLDWISE_SHARED_DATA ?= $(wildcard ../shared/data)
 test: $(READY) # the tests, in a few minutes (TESTS=tests/test_folds.py)

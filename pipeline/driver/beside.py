@@ -25,7 +25,7 @@ def show_help() -> None:
     print(
         f"""
   make setup      install the packages of constraints.txt into .venv (the other commands do it too)
-  make check test chaos bench      for developers of Foldwise itself
+  make check check-gpu test chaos bench   for developers of Foldwise itself
 
   COMPETITION=digits   a folder of data/ with a competition.toml; available: {" ".join(known_competitions())}
   RECIPE=resnet18      a file of pipeline/recipes/; available: {" ".join(known_recipes())}

@@ -1,0 +1,138 @@
+"""Checks on a GPU that all of Foldwise works there, and how fast it is, in nine minutes.
+
+    make check-gpu                                       # all steps on the GPU
+    make check-gpu DEVICE=cpu TINY=1                     # the same steps on a CPU, with small sizes
+    make check-gpu ONLY=digits,resume                    # some of them
+    bash tests/gpu/offline.sh                            # on a machine without make or network; see tests/README.md
+
+Reads   this checkout
+Writes  <out>/results.json and <out>/log.txt; the data and runs of the check are in a temporary folder, and are deleted
+
+Prints a table of the steps with what they found. The exit status is 1 if a step failed or did not end in time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.gpu.here import CHECKOUT, Failed, Here
+from tests.gpu.steps import STEPS
+
+#: Seconds for all steps on a GPU; the machine may be lent for ten minutes.
+BUDGET = 520
+#: How much longer a step may take on a CPU.
+CPU_FACTOR = 8
+#: Beginning of the line with which the process of a step tells what it found.
+FOUND = "[found] "
+
+
+def run_inside(here: Here, name: str) -> None:
+    """Runs one step in this process and prints what it found; the exit status is 1 if it failed."""
+    try:
+        print(f"{FOUND}{STEPS[name].work(here)}", flush=True)
+    except Failed as wrong:
+        sys.exit(f"{FOUND}{wrong}")
+
+
+class Running:
+    """A step in a process of its own, with its time limit and its output in the log."""
+
+    def __init__(self, here: Here, name: str, seconds: float, log: Path) -> None:
+        self.name, self.began, self.seconds, self.log = name, time.monotonic(), seconds, log
+        self.output = here.root / f"{name}.txt"
+        words = ["--device", here.device, *(["--tiny"] if here.tiny else []), "--inside", str(here.root), name]
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "FOLDWISE_ROOT": str(here.root)}
+        print(f"[check-gpu] {name}, up to {seconds:.0f} s", flush=True)
+        with self.output.open("w") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.gpu", *words], cwd=CHECKOUT, env=environment, stdout=file, stderr=file,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def finish(self) -> dict[str, Any]:
+        """Waits for its end, or ends it when its time is over; returns step, status, seconds and found."""
+        try:
+            status = self.process.wait(max(1, self.began + self.seconds - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, 9)
+            self.process.wait()
+            status = 124
+        took, text = time.monotonic() - self.began, self.output.read_text(errors="replace")
+        lines = [line for line in text.splitlines() if line.strip()]
+        found = next((line.removeprefix(FOUND) for line in reversed(lines) if line.startswith(FOUND)), "")
+        found = found or ("it did not end in time" if status == 124 else lines[-1] if lines else "")
+        with self.log.open("a") as log:
+            log.write(f"==== {self.name}: status {status}, {took:.0f} s\n{text}\n")
+        result = {"step": self.name, "status": status, "seconds": round(took, 1), "found": found}
+        print(line_of(result), flush=True)
+        return result
+
+
+def line_of(result: dict[str, Any]) -> str:
+    """A line of the table."""
+    verdict = {0: "ok", 124: "TIME"}.get(result["status"], "FAIL")
+    return f"{verdict:<5}{result['seconds']:>6.0f} s  {result['step']:<22}{result['found']}"
+
+
+def run_steps(here: Here, names: list[str], log: Path) -> list[dict[str, Any]]:
+    """Runs the steps in order. On a GPU, the tests run beside the steps that are not timed, which use few cores."""
+    end = time.monotonic() + BUDGET
+    results: list[dict[str, Any]] = []
+    beside: Running | None = None
+    for name in names:
+        seconds = float(STEPS[name].seconds)
+        seconds = min(seconds, end - time.monotonic()) if here.on_gpu else seconds * CPU_FACTOR
+        if seconds < 5:
+            results.append({"step": name, "status": 124, "seconds": 0, "found": "no time was left for it"})
+            continue
+        if beside and STEPS[name].timed:
+            results.append(beside.finish())
+            beside = None
+        running = Running(here, name, seconds, log)
+        if name == "tests" and here.on_gpu:
+            beside = running
+        else:
+            results.append(running.finish())
+    return results + ([beside.finish()] if beside else [])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda", help="cuda, cuda:1 or cpu (default: cuda)")
+    parser.add_argument("--tiny", action="store_true", help="small sizes, for a CPU")
+    parser.add_argument("--only", default="", help=f"some of the steps: {', '.join(STEPS)}")
+    parser.add_argument("--out", type=Path, help="folder of results.json and log.txt (default: a temporary one)")
+    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("step", nargs="?", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.inside:
+        run_inside(Here(options.device, options.tiny, options.inside), options.step)
+        return
+    names = options.only.replace(",", " ").split() or [*STEPS]
+    if unknown := [name for name in names if name not in STEPS]:
+        parser.error(f"unknown step '{unknown[0]}'; known: {', '.join(STEPS)}")
+    out = options.out or Path(tempfile.mkdtemp(prefix="foldwise-check-gpu-"))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "log.txt").write_text("")
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="foldwise-gpu-") as root:
+        results = run_steps(Here(options.device, options.tiny, Path(root)), names, out / "log.txt")
+    results.sort(key=lambda result: names.index(result["step"]))
+    (out / "results.json").write_text(json.dumps(results, indent=1))
+    bad = [result["step"] for result in results if result["status"]]
+    verdict = f"{len(bad)} of {len(results)} steps failed: {', '.join(bad)}" if bad else f"all {len(results)} are fine"
+    print("\n".join(["", *map(line_of, results)]))
+    print(f"[check-gpu] {verdict}; {time.monotonic() - began:.0f} s; {out}/results.json, {out}/log.txt")
+    sys.exit(bool(bad))
+
+
+if __name__ == "__main__":
+    main()
