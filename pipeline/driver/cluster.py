@@ -25,6 +25,7 @@ PARSER.add_argument("--until", type=float, metavar="S", help="save and stop at t
 if __name__ == "__main__":  # before the imports that take seconds
     answer_early(PARSER)
 
+import math
 import os
 import subprocess
 import sys
@@ -127,6 +128,13 @@ def command_of(job: Job, fold: int, gpus: float, cpus: int) -> list[str]:
     return words + (["--set", *call.settings] if call.settings else [])
 
 
+def environment_of_tasks(gpus: float) -> dict[str, str]:
+    """The environment variables of a fold's process; with a part of a GPU, it learns how many folds share the GPU."""
+    ours = {name: value for name, value in os.environ.items() if name.startswith("FOLDWISE_")}
+    beside = {"FOLDWISE_BESIDE": str(math.floor(1 / gpus + 1e-9))} if 0 < gpus < 1 else {}
+    return {**ours, "FOLDWISE_ROOT": str(places.ROOT.absolute()), **beside}
+
+
 def epochs_done(job: Job, fold: int) -> int:
     """Number of finished epochs of a fold, from its log."""
     with suppress(OSError):
@@ -212,8 +220,7 @@ def train_on(ray: Any, job: Job, folds: list[int], request: tuple[float, int], s
     remote = ray.remote(train_in_task).options(
         num_gpus=gpus, num_cpus=cpus, max_retries=RETRIES, retry_exceptions=[ChildProcessError]
     )
-    ours = {name: value for name, value in os.environ.items() if name.startswith("FOLDWISE_")}
-    environment = {**ours, "FOLDWISE_ROOT": str(places.ROOT.absolute())}
+    environment = environment_of_tasks(gpus)
     running = {}
     for fold in folds:
         command, folder = command_of(job, fold, gpus, cpus), str(job.fold_folder(fold).absolute())

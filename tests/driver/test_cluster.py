@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.driver.cluster import command_of, train_in_task
+from pipeline.driver.cluster import command_of, environment_of_tasks, train_in_task
 from pipeline.records.command_line import Machine
 from pipeline.records.job import make_job
 from pipeline.records.paths import Paths
@@ -41,11 +41,18 @@ def test_a_fold_on_several_gpus_is_several_ranks(shapes: Paths) -> None:
     ]  # fmt: skip
 
 
+def test_folds_that_share_a_gpu_know_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FOLDWISE_BESIDE", raising=False)
+    beside = {gpus: environment_of_tasks(gpus).get("FOLDWISE_BESIDE") for gpus in (0.25, 1 / 3, 0.3, 0, 1, 4)}
+    assert beside == {0.25: "4", 1 / 3: "3", 0.3: "3", 0: None, 1: None, 4: None}
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A head that trains nothing, and two nodes of one CPU each."""
     pytest.importorskip("ray", reason="the extra 'cluster' is not installed")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # Ray would give no task a GPU of a node that hides all
     from ray.cluster_utils import Cluster
 
     small = {"object_store_memory": 80_000_000, "include_dashboard": False}

@@ -166,7 +166,8 @@ def hidden_waits(job: Job) -> list[str]:
         if step == WARM_UP and torch.cuda.is_available():
             torch.cuda.set_sync_debug_mode("warn")
         if step == CHECK_EVERY - 1:
-            torch.cuda.set_sync_debug_mode("default")
+            if torch.cuda.is_available():
+                torch.cuda.set_sync_debug_mode("default")
             raise Enough
 
     with warnings.catch_warnings(record=True) as found:
