@@ -15,6 +15,7 @@ import inspect
 import random
 import struct
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import albumentations as A
@@ -240,6 +241,7 @@ class Turn(NamedTuple):
     flip_rows: bool = False  # reverse the order of the rows
     flip_columns: bool = False  # reverse the order of the columns
 
+    @cache  # noqa: B019  there are only eight turns
     def then(self, name: str, times: int = 1) -> Turn:
         """This turn, followed ``times`` times by the symmetry ``name``."""
         turn = self
