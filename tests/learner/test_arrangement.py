@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from typing import Any
 
 import pandas as pd
@@ -54,6 +55,26 @@ def test_cards_that_only_emulate_bf16_use_fp16(
     for amp, named in (("bf16", "bfloat16"), ("fp16", "float16"), ("off", "float32")):
         asked = choose_arrangement(recipe(amp=amp), torch.device("cuda"), Machine(threads=1), 100)
         assert asked.dtype == named
+
+
+def test_determinism_is_set_before_the_trial_step(split: Paths, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """cuBLAS reads its variable when it starts, and that is in the trial step."""
+    monkeypatch.setattr(memory, "SPLIT_BATCH_ON", ("cpu",))
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    seen: list[tuple[bool, str | None]] = []
+    attempt = memory.try_step
+
+    def note_and_try(*arguments: Any) -> None:
+        seen.append((torch.are_deterministic_algorithms_enabled(), os.environ.get("CUBLAS_WORKSPACE_CONFIG")))
+        attempt(*arguments)
+
+    monkeypatch.setattr(memory, "try_step", note_and_try)
+    try:
+        stage("train", *FOLD_0[:-1], "--deterministic")
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert seen == [(True, ":4096:8")]
 
 
 class Greedy(nn.Module):

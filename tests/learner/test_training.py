@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import io
 
 import torch
 
 from pipeline.learner.training import MAX_LOGITS, Training, rows_to_score
+from tests.learner.networks import CountedOperations, network
 from tests.trainings import tiny_training
 
 
@@ -66,3 +68,19 @@ def test_a_checkpoint_of_an_older_version_holds_the_logits_of_all_rows() -> None
     weights = {"module": safetensors.torch.save(whole.module.state_dict())}
     training.restore(weights, torch.load(file, weights_only=True), torch.device("cpu"))
     assert torch.equal(training.scored_logits()[0], expected)
+
+
+def test_looking_for_nan_takes_few_operations() -> None:
+    """A few for all tensors together; one by one, ResNet-18 with a moving average took thousands."""
+    module = network("resnet18", 10).module
+    training = Training(
+        module, copy.deepcopy(module), torch.optim.SGD(module.parameters()), torch.amp.GradScaler("cpu", enabled=False),
+        torch.ones(1, dtype=torch.bool),
+    )  # fmt: skip
+    with CountedOperations() as counted:
+        assert training.weights_are_finite()
+    assert counted.number < 20
+    for value in (float("nan"), float("inf"), float("-inf")):
+        with torch.no_grad():
+            next(training.kept.parameters()).view(-1)[7] = value
+        assert not training.weights_are_finite()
