@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from pipeline.records.paths import Paths
 from pipeline.records.predictions import Predictions
 from pipeline.records.task import read_task
 from pipeline.system import places
+from pipeline.system.files import read_record
 from tests.conftest import Failure, Stage, run
 from tests.kinds import KINDS, draw_kind
 from tests.learner.test_ranks import as_stage, run_ranks
+from tests.runs import drawn_run
 from tests.trainings import FOLD_0, SETTINGS, Trained, forget, stopped_at_once, trained
 
 #: With Mixup, a moving average of the weights, and two views at test time.
@@ -103,6 +106,28 @@ def test_two_ranks_learn_what_one_process_learns(kind: tuple[Paths, Trained], st
     forget(paths)
     assert run_ranks(places.ROOT, 2, as_stage, "train", *FOLD_0, *settings) == [0, 0]
     assert np.allclose(pd.read_csv(folder / "log.csv")[columns], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_runs_of_each_kind_are_blended_compared_and_listed(
+    kind: tuple[Paths, Trained], stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths, _ = kind
+    for seed in (1, 2, 3):
+        drawn_run(0.8, seed, f"epochs={seed + 5}")
+    names = [f"tiny~epochs={seed + 5}" for seed in (1, 2, 3)]
+    stage("tools.blend", "--runs", *names)
+    blended = "+".join(names)
+    stage("submit", "--blend", blended)
+    csv = pd.read_csv(paths.submission(blended), dtype=str)
+    assert list(csv["id"]) == [str(number) for number in range(1, 12)] and not csv["answer"].isna().any()
+    score = read_record(paths.blend(blended).record)
+    assert len(score["scores_alone"]) == 3 and np.isfinite([score["cv_score"], score["expected_score"]]).all()
+    capsys.readouterr()
+    stage("tools.compare", "--first", names[0], "--second", names[1])
+    assert re.search("not to be told from noise|real gain", capsys.readouterr().out)
+    stage("tools.runs")
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in (*names, "blend"))
 
 
 @pytest.mark.usefixtures("kind")
