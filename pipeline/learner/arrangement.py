@@ -56,23 +56,32 @@ def try_step(module: nn.Module, recipe: Recipe, arrangement: Arrangement, batch:
     optimizer.step()
 
 
+def without_compiling(chosen: Arrangement, reason: str) -> Arrangement:
+    """The arrangement without compiling; a note says the reason."""
+    say("train", f"note: the model is not compiled, and trains more slowly: {reason}")
+    return replace(chosen, compiled=False)
+
+
+def compiled_if_possible(chosen: Arrangement) -> Arrangement:
+    """The arrangement, but without compiling if this machine lacks a compiler."""
+    reason = why_not_compiled() if chosen.compiled else ""
+    return without_compiling(chosen, reason) if reason else chosen
+
+
 def tried(chosen: Arrangement, recipe: Recipe, module: nn.Module, batch: torch.Tensor) -> Arrangement:
     """The arrangement with which a training step on a batch (B, 3, S, S) runs here: compiled or not, in parts that fit.
 
     A note says if a compiler is missing or fails, or if the batch needs parts.
     """
-    reason = why_not_compiled() if chosen.compiled else ""
-    if not reason:
-        try:
-            parts = parts_that_fit(partial(try_step, module, recipe, chosen, batch), chosen.parts, len(batch))
-        except RuntimeError as error:
-            if not chosen.compiled or not is_compiler_error(error):
-                raise
-            cause = getattr(error, "inner_exception", error)
-            reason = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
-    if reason:
-        say("train", f"note: the model is not compiled, and trains more slowly: {reason}")
-        return tried(replace(chosen, compiled=False), recipe, module, batch)
+    chosen = compiled_if_possible(chosen)
+    try:
+        parts = parts_that_fit(partial(try_step, module, recipe, chosen, batch), chosen.parts, len(batch))
+    except RuntimeError as error:
+        if not chosen.compiled or not is_compiler_error(error):
+            raise
+        cause = getattr(error, "inner_exception", error)
+        reason = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
+        return tried(without_compiling(chosen, reason), recipe, module, batch)
     if parts > recipe.accumulate:
         say("train", f"note: to fit the GPU's memory, each batch goes through the model in {parts} parts")
     return replace(chosen, parts=parts)
@@ -116,7 +125,7 @@ def settle_arrangement(
     if record.exists():
         begun = read_json(record, "device", *(field.name for field in fields(chosen) if field.default is MISSING))
         if (begun.pop("device"), begun["ranks"]) == (device.type, chosen.ranks):
-            return Arrangement(**begun)
+            return compiled_if_possible(Arrangement(**begun))
         now = f"{count_of(chosen.ranks, 'process')} on {device.type}"
         say("train", f"note: the fold was not started with {now}; the last bits of its result may differ")
     if device.type in SPLIT_BATCH_ON and recipe.kind == "network":

@@ -72,7 +72,7 @@ def parts_that_fit(attempt: Callable[[int], object], parts: int, batch_size: int
             if not is_out_of_memory(error):
                 raise
             if parts >= batch_size:
-                raise too_small() from error
+                raise too_small(error) from error
         parts = min(2 * parts, batch_size)
         torch.cuda.empty_cache()
 
@@ -88,14 +88,15 @@ def in_parts(function: Callable[[torch.Tensor], torch.Tensor], batch: torch.Tens
         if not is_out_of_memory(error):
             raise
         if len(batch) == 1:
-            raise too_small() from error
+            raise too_small(error) from error
     torch.cuda.empty_cache()
     return torch.cat([in_parts(function, half) for half in batch.chunk(2)])
 
 
-def too_small() -> MachineError:
+def too_small(error: RuntimeError) -> MachineError:
     """The error for a memory that does not hold a single image."""
+    said = next(iter(str(error).splitlines()), "out of memory")
     return MachineError(
-        "the memory of the GPU is too small for one image at a time; use a smaller image_size or model, or stop other "
-        "programs on the GPU"
+        f"the memory of the GPU is too small for one image at a time ({said}); use a smaller image_size or model, or "
+        "stop other programs on the GPU"
     )

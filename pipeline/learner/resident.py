@@ -98,7 +98,8 @@ class ResidentLoader:
     def __init__(self, dataset: ImageDataset, batches: EpochBatches, workers: int, device: torch.device) -> None:
         assert self.can_apply(dataset)
         self.dataset, self.device = dataset, device
-        self.draws = Loader(Draws(dataset), batches, min(workers, 2), False, DRAWN_AT_ONCE if workers else 1)
+        pin = device.type == "cuda"
+        self.draws = Loader(Draws(dataset), batches, min(workers, 2), pin, DRAWN_AT_ONCE if workers else 1)
         self.part = len(
             range(*slice(batches.share[0], batches.batch_size, batches.share[1]).indices(batches.batch_size))
         )

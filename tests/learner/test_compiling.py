@@ -66,11 +66,16 @@ def test_a_resumed_fold_runs_the_same_graphs(split: Paths, stage: Stage, capsys:
 def test_without_a_c_compiler_a_sentence_says_so(
     split: Paths, stage: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with stopped_at_once():  # begun where there is one
+        stage("train", *FOLD_0, *SETTINGS)
     monkeypatch.setattr(compiling, "BACKEND", "inductor")
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.delenv("CC", raising=False)
+    capsys.readouterr()
     stage("train", *FOLD_0, *SETTINGS)
+    stage("train", "--fold", "1", *FOLD_0[2:], *SETTINGS)
     said = capsys.readouterr().out
+    assert said.count("the model is not compiled") == 2
     assert "the model is not compiled, and trains more slowly: there is no C compiler (gcc, clang, cc); install" in said
     monkeypatch.setenv("CC", "my-cc -O2")
     assert why_not_compiled() == "there is no C compiler (my-cc); install gcc"
