@@ -34,7 +34,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from pipeline.learner.arrangement import Compute, computing, settle_arrangement, split_further
+from pipeline.learner.arrangement import Compute, computing, made_easier, settle_arrangement
 from pipeline.learner.averages import average_of
 from pipeline.learner.blocks import frozen_in
 from pipeline.learner.checkpoint import Checkpoints, require_disk_space, save_weights
@@ -58,7 +58,7 @@ from pipeline.records.runs import open_run, start_run
 from pipeline.records.tables import read_csv
 from pipeline.records.task import metric_sha256
 from pipeline.system.console import duration, folds_at_once, run_stage, say, side_by_side_note
-from pipeline.system.errors import count_of, is_out_of_memory
+from pipeline.system.errors import count_of
 from pipeline.system.files import fingerprint, write_json
 from pipeline.system.locks import owned
 from pipeline.system.places import shown
@@ -259,18 +259,17 @@ def train_folds(job: Job) -> None:
     stop = Stop(job.machine.until)
     for fold in job.folds:
         stop.leave(f"{fold_name(fold)} was not started")
-        while not trained_in_parts(job, fold, stop):
+        while not could_train(job, fold, stop):
             torch.cuda.empty_cache()
 
 
-def trained_in_parts(job: Job, fold: int, stop: Stop) -> bool:
-    """Trains one fold; False if a step did not fit the memory of the GPU, and the next attempt uses smaller parts."""
+def could_train(job: Job, fold: int, stop: Stop) -> bool:
+    """Trains one fold; False if the memory of the GPU or the compiler failed, and the next attempt makes it easier."""
     try:
         train(job, fold, stop)
     except RuntimeError as error:
-        batch_size = job.recipe.batch_size
         record = job.fold_folder(fold) / "arrangement.json"
-        if has_ranks() or not is_out_of_memory(error) or not split_further(record, batch_size):
+        if has_ranks() or not made_easier(record, error, job.recipe.batch_size):
             raise
         return False
     return True

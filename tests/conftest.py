@@ -116,7 +116,8 @@ Stage = Callable[..., None]
 def run(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: str, competition: str = "shapes") -> None:
     """Runs a stage as its command line would."""
     module = importlib.import_module(f"pipeline.{name}")
-    monkeypatch.setattr(sys, "argv", [f"pipeline.{name}", "--competition", competition, *arguments])
+    steady = ["--deterministic"] if name == "train" and os.environ.get("FOLDWISE_TEST_DEVICE") == "cuda" else []
+    monkeypatch.setattr(sys, "argv", [f"pipeline.{name}", "--competition", competition, *steady, *arguments])
     run_stage(module.main)
 
 

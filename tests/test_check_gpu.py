@@ -9,7 +9,7 @@ import pytest
 
 from tests.gpu import __main__ as check
 from tests.gpu import steps
-from tests.gpu.here import Here, require
+from tests.gpu.here import Failed, Here, require
 
 
 def test_some_steps_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
@@ -31,6 +31,20 @@ def test_a_missing_gpu_is_a_failed_step(tmp_path: Path) -> None:
     assert check.line_of(result).startswith("FAIL")
 
 
+def test_timed_steps_run_alone_and_after_what_they_need() -> None:
+    class Runs:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+    def allowed(name: str, running: list[str], left: list[str]) -> bool:
+        return check.can_start(name, [Runs(each) for each in running], [name, *left])  # type: ignore[misc]
+
+    assert allowed("waves", ["digits"], []) and not allowed("resume", ["waves"], []) and allowed("resume", [], [])
+    assert not allowed("resume", [], ["waves"])
+    assert not allowed("small_steps", ["resume"], []) and not allowed("small_steps", [], ["resume"])
+    assert allowed("small_steps", [], ["five_folds"]) and not allowed("resume", ["small_steps"], [])
+
+
 def test_a_step_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     running = check.Running(Here("cpu", True, tmp_path), "waves", 0.5, tmp_path / "log.txt")
     result = running.finish()
@@ -43,6 +57,6 @@ def test_other_bits_are_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     facts = {"dtype": "bfloat16", "compiled": False, "last_epoch": {"val_score": 1.0}, "seconds": 1.0}
     for name in ("train", "interrupted"):
         monkeypatch.setattr(Here, name, lambda *_, **__: {**facts, "weights_sha256": next(hashes)})
-    with pytest.raises(steps.Failed, match="undisturbed aaaaaaaa, again aaaaaaaa, interrupted bbbbbbbb"):
+    with pytest.raises(Failed, match="undisturbed aaaaaaaa, again aaaaaaaa, interrupted bbbbbbbb"):
         steps.same_bits(Here("cpu", True, tmp_path), "resnet18_sprint", "epochs=1")
     require(True, "")

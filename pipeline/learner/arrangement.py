@@ -1,7 +1,7 @@
 """Chooses how a fold is computed: device, threads, memory layout, dtype, and how many parts a batch is split into.
 
-The rules depend only on the device, the sizes and the amount of work, never on timings, since each choice changes the
-last bits of a result. A fold records its arrangement before the first step and keeps it when it is resumed.
+The rules depend on the device, its memory, the sizes and the amount of work, never on timings, since each choice
+changes the last bits of a result. A fold records its arrangement before the first step and keeps it when it is resumed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.learner.compiling import compiled, is_compiler_error, why_not_compiled
+from pipeline.learner.compiling import compiled, is_compiler_error, reason_of, why_not_compiled
 from pipeline.learner.device import Arrangement, Precision, choose_workers
 from pipeline.learner.inputs import Normalize
 from pipeline.learner.memory import bytes_to_keep, limit_memory, parts_that_fit
@@ -29,7 +29,7 @@ from pipeline.records.command_line import Machine
 from pipeline.records.job import Job
 from pipeline.records.recipe import Recipe
 from pipeline.system.console import say
-from pipeline.system.errors import count_of
+from pipeline.system.errors import count_of, is_out_of_memory
 from pipeline.system.files import read_json, write_json
 from pipeline.system.threads import cores
 
@@ -41,17 +41,23 @@ COMPILE_FROM = 500_000 * 224 * 224
 COMPILE_ON = SPLIT_BATCH_ON = ("cuda",)
 
 
-def try_step(module: nn.Module, recipe: Recipe, arrangement: Arrangement, batch: torch.Tensor, parts: int) -> None:
-    """Runs a complete training step, including the optimizer, on a copy of the module and a batch (B, 3, S, S).
+def try_step(module: nn.Module, recipe: Recipe, arrangement: Arrangement, batch_size: int, parts: int) -> None:
+    """Runs a complete training step, including the optimizer, on a copy of the module and black images.
 
     The module does not change. Because of the copy of the weights, this needs slightly more memory than a real step.
     """
+    device = next(module.parameters()).device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)  # what an attempt that failed took does not count
+    layout = torch.channels_last if arrangement.channels_last else torch.contiguous_format
+    size = max(map(recipe.size_at, range(recipe.epochs)), key=math.prod)
     trial = copy.deepcopy(module).train()
-    optimizer, precision = build_optimizer(trial, recipe, batch.device), Precision(arrangement, batch.device)
+    optimizer, precision = build_optimizer(trial, recipe, device), Precision(arrangement, device)
     forward = compiled(trial, recipe) if arrangement.compiled else trial
-    for part in batch.chunk(parts):
+    for part in torch.arange(batch_size).chunk(parts):
+        images = torch.zeros((len(part), 3, *size), device=device).to(memory_format=layout)
         with precision.autocast():
-            loss = forward(part).float().mean()
+            loss = forward(images).float().mean()
         loss.backward()
     optimizer.step()
 
@@ -68,20 +74,22 @@ def compiled_if_possible(chosen: Arrangement) -> Arrangement:
     return without_compiling(chosen, reason) if reason else chosen
 
 
-def tried(chosen: Arrangement, recipe: Recipe, module: nn.Module, batch: torch.Tensor) -> Arrangement:
-    """The arrangement with which a training step on a batch (B, 3, S, S) runs here: compiled or not, in parts that fit.
+def tried(chosen: Arrangement, recipe: Recipe, module: nn.Module, batch_size: int) -> Arrangement:
+    """The arrangement with which a training step runs here: compiled or not, and in parts that fit.
 
-    A note says if a compiler is missing or fails, or if the batch needs parts.
+    A note says if a compiler is missing or fails, or if the batch needs parts. Only what fits is compiled, since that
+    takes a minute.
     """
     chosen = compiled_if_possible(chosen)
-    try:
-        parts = parts_that_fit(partial(try_step, module, recipe, chosen, batch), chosen.parts, len(batch))
-    except RuntimeError as error:
-        if not chosen.compiled or not is_compiler_error(error):
-            raise
-        cause = getattr(error, "inner_exception", error)
-        reason = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
-        return tried(without_compiling(chosen, reason), recipe, module, batch)
+    eager = replace(chosen, compiled=False)
+    parts = parts_that_fit(partial(try_step, module, recipe, eager, batch_size), chosen.parts, batch_size)
+    if chosen.compiled:
+        try:
+            parts = parts_that_fit(partial(try_step, module, recipe, chosen, batch_size), parts, batch_size)
+        except RuntimeError as error:
+            if not is_compiler_error(error):
+                raise
+            chosen = without_compiling(chosen, reason_of(error))
     if parts > recipe.accumulate:
         say("train", f"note: to fit the GPU's memory, each batch goes through the model in {parts} parts")
     return replace(chosen, parts=parts)
@@ -130,24 +138,35 @@ def settle_arrangement(
         say("train", f"note: the fold was not started with {now}; the last bits of its result may differ")
     if device.type in SPLIT_BATCH_ON and recipe.kind == "network":
         batch_size = -(-min(recipe.batch_size, num_images) // chosen.ranks)
-        batch = torch.zeros((batch_size, 3, *recipe.size), device=device)
-        chosen = tried(chosen, recipe, chosen.place(module, device), batch)
+        chosen = tried(chosen, recipe, chosen.place(module, device), batch_size)
     chosen = replace(chosen, kept_bytes=bytes_to_keep(device))
     write_json(record, {"device": device.type, **chosen.as_dict()})
     return chosen
 
 
-def split_further(record: Path, batch_size: int) -> bool:
-    """Doubles the recorded parts of a fold whose step did not fit the memory; False if the batches are single images.
+def made_easier(record: Path, error: RuntimeError, batch_size: int) -> bool:
+    """Changes the recorded arrangement of a fold that ended with this error, so that it can go on; False if it cannot.
 
-    The memory may have been enough for the trial step: other programs may need some since.
+    The trial step may have found enough memory, and other programs may need some since: then no images stay on the
+    device or, the next time, the batch goes in twice as many parts. If the compiler has failed, the model is no longer
+    compiled.
     """
-    begun: dict[str, Any] = read_json(record, "device", "parts") if record.exists() else {"device": ""}
-    if begun["device"] not in SPLIT_BATCH_ON or begun["parts"] >= batch_size:
+    if not record.exists():
         return False
-    parts = min(2 * begun["parts"], batch_size)
-    write_json(record, {**begun, "parts": parts})
-    say("train", f"note: the memory is full; each batch now goes through the model in {parts} parts")
+    begun: dict[str, Any] = read_json(record, "device", "compiled", "parts")
+    change: dict[str, int]
+    is_full = is_out_of_memory(error) and "CPUAllocator" not in str(error) and begun["device"] in SPLIT_BATCH_ON
+    if begun["compiled"] and is_compiler_error(error) and not is_full:
+        change, what = {"compiled": False}, f"the compiler failed ({reason_of(error)}); the model is no longer compiled"
+    elif is_full and begun.get("kept_bytes"):
+        change, what = {"kept_bytes": 0}, "the memory is full; no images stay on the GPU from now on"
+    elif is_full and begun["parts"] < batch_size:
+        change = {"parts": min(2 * begun["parts"], batch_size)}
+        what = f"the memory is full; each batch now goes through the model in {change['parts']} parts"
+    else:
+        return False
+    write_json(record, {**begun, **change})
+    say("train", f"note: {what}")
     return True
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sys
 from typing import Any
 
 import torch
@@ -32,21 +33,29 @@ def why_not_compiled() -> str:
 
 def is_compiler_error(error: RuntimeError) -> bool:
     """True for an error of torch.compile itself, for example on a GPU that Triton does not know."""
-    from torch._dynamo.exc import TorchDynamoException  # here, since to import it takes seconds
+    if "torch._dynamo.exc" not in sys.modules:  # nothing was compiled; to import it takes seconds
+        return False
+    from torch._dynamo.exc import TorchDynamoException
 
     return isinstance(error, TorchDynamoException)
+
+
+def reason_of(error: RuntimeError) -> str:
+    """The reason that a compiler gives, in one line."""
+    cause = getattr(error, "inner_exception", error)
+    return next(iter(str(cause).strip().splitlines()), type(cause).__name__)
 
 
 def compiled(module: nn.Module, recipe: Recipe) -> nn.Module:
     """The module with a compiled forward pass; ``module`` itself stays as it is.
 
-    A batch in unequal parts has two sizes for each size of images, and frozen layers need graphs of their own; torch
-    keeps 8 graphs of a module unless told otherwise.
+    A batch in unequal parts has two sizes for each size of images, and frozen layers need graphs of their own. torch
+    keeps 8 graphs unless told otherwise, and all modules of a class share them, such as those of trial steps.
     """
     from torch._dynamo import config
 
     sizes = len({recipe.size_at(epoch) for epoch in range(recipe.epochs)})
     name = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"  # the name before torch 2.7
-    setattr(config, name, max(8, 4 * sizes))
+    setattr(config, name, 16 + 4 * sizes)
     forward: Any = torch.compile(module, dynamic=False, backend=BACKEND)
     return forward

@@ -1,7 +1,7 @@
 """Finds the device, and applies the arrangement of a fold to torch: threads, memory layout, dtype.
 
-arrangement.py chooses the arrangement. The rules here and there depend only on the device, the sizes and the amount of
-work, never on timings, since each choice changes the last bits of a result.
+arrangement.py chooses the arrangement. The rules here and there depend on the device, its memory, the sizes and the
+amount of work, never on timings, since each choice changes the last bits of a result.
 """
 
 from __future__ import annotations
@@ -116,9 +116,9 @@ class Arrangement:
         if self.deterministic:  # docs.pytorch.org, "Reproducibility"
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.backends.cudnn.benchmark = False
-            torch.use_deterministic_algorithms(True)
             settings: Any = torch.utils.deterministic
             settings.fill_uninitialized_memory = False  # it takes time, and nothing here reads such memory
+        torch.use_deterministic_algorithms(self.deterministic)
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain values, for the files that record them."""

@@ -149,8 +149,13 @@ class CachedLoader:
         if not self.kept:
             batches = on_device(self.loader.epoch(), self.device)
             # Loader processes put their batches into shared memory, which may be small: keep a copy elsewhere.
-            self.kept = [(images.clone() if images.is_shared() else images, rows) for images, rows in batches]
+            self.kept = [(images.clone() if is_passed(images) else images, rows) for images, rows in batches]
         return iter(self.kept[start:])
+
+
+def is_passed(images: torch.Tensor) -> bool:
+    """True if the images are in the shared memory through which a loader process passed them."""
+    return images.device.type == "cpu" and images.is_shared()
 
 
 def train_batches(

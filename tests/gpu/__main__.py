@@ -28,8 +28,10 @@ from tests.gpu.steps import STEPS
 
 #: Seconds for all steps on a GPU; the machine may be lent for ten minutes.
 BUDGET = 520
+#: Steps that run at once on a GPU.
+LANES = 5
 #: How much longer a step may take on a CPU.
-CPU_FACTOR = 8
+CPU_FACTOR = 5
 #: Beginning of the line with which the process of a step tells what it found.
 FOUND = "[found] "
 
@@ -57,6 +59,11 @@ class Running:
                 start_new_session=True,
             )  # fmt: skip
 
+    @property
+    def has_ended(self) -> bool:
+        """True if the process has ended, or its time is over."""
+        return self.process.poll() is not None or time.monotonic() > self.began + self.seconds
+
     def finish(self) -> dict[str, Any]:
         """Waits for its end, or ends it when its time is over; returns step, status, seconds and found."""
         try:
@@ -82,26 +89,37 @@ def line_of(result: dict[str, Any]) -> str:
     return f"{verdict:<5}{result['seconds']:>6.0f} s  {result['step']:<22}{result['found']}"
 
 
+def can_start(name: str, running: list[Running], left: list[str]) -> bool:
+    """True if a step may start: what it needs is done, and neither it nor one that runs wants to be alone.
+
+    Steps that want to be alone come after all others.
+    """
+    names = [other.name for other in running]
+    if {*STEPS[name].after} & {*left, *names}:
+        return False
+    if STEPS[name].alone:
+        return not running and all(STEPS[other].alone for other in left)
+    return not any(STEPS[other].alone for other in names)
+
+
 def run_steps(here: Here, names: list[str], log: Path) -> list[dict[str, Any]]:
-    """Runs the steps in order. On a GPU, the tests run beside the steps that are not timed, which use few cores."""
-    end = time.monotonic() + BUDGET
+    """Runs the steps: on a GPU several at once, except those that are timed; on a CPU one after another."""
+    end, lanes = time.monotonic() + BUDGET, LANES if here.on_gpu else 1
     results: list[dict[str, Any]] = []
-    beside: Running | None = None
-    for name in names:
-        seconds = float(STEPS[name].seconds)
-        seconds = min(seconds, end - time.monotonic()) if here.on_gpu else seconds * CPU_FACTOR
-        if seconds < 5:
-            results.append({"step": name, "status": 124, "seconds": 0, "found": "no time was left for it"})
-            continue
-        if beside and STEPS[name].timed:
-            results.append(beside.finish())
-            beside = None
-        running = Running(here, name, seconds, log)
-        if name == "tests" and here.on_gpu:
-            beside = running
-        else:
-            results.append(running.finish())
-    return results + ([beside.finish()] if beside else [])
+    running: list[Running] = []
+    left = list(names)
+    while left or running:
+        for name in list(left):
+            if len(running) < lanes and can_start(name, running, left):
+                left.remove(name)
+                seconds = float(STEPS[name].seconds)
+                seconds = min(seconds, end - time.monotonic()) if here.on_gpu else seconds * CPU_FACTOR
+                running.append(Running(here, name, max(1.0, seconds), log))
+        for each in [each for each in running if each.has_ended]:
+            running.remove(each)
+            results.append(each.finish())
+        time.sleep(0.1)
+    return results
 
 
 def main() -> None:
@@ -119,6 +137,8 @@ def main() -> None:
     names = options.only.replace(",", " ").split() or [*STEPS]
     if unknown := [name for name in names if name not in STEPS]:
         parser.error(f"unknown step '{unknown[0]}'; known: {', '.join(STEPS)}")
+    needed = {before for name in names for before in STEPS[name].after}
+    names = [name for name in STEPS if name in needed or name in names]
     out = options.out or Path(tempfile.mkdtemp(prefix="foldwise-check-gpu-"))
     out.mkdir(parents=True, exist_ok=True)
     (out / "log.txt").write_text("")

@@ -33,6 +33,8 @@ from pipeline.records.job import Job, make_job
 from pipeline.records.runs import open_run
 from pipeline.system.signals import Stop
 
+#: What torch warns of at each hidden wait. (Another warning says that it may miss some.)
+WAITED = "called a synchronizing CUDA operation"
 #: Steps before the time counts.
 WARM_UP = 5
 
@@ -176,4 +178,4 @@ def hidden_waits(job: Job) -> list[str]:
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         run_loop(job, lambda real: Endless(real, tick))
-    return sorted({f"{Path(each.filename).name}:{each.lineno}" for each in found if "synchroniz" in str(each.message)})
+    return sorted({f"{Path(each.filename).name}:{each.lineno}" for each in found if WAITED in str(each.message)})

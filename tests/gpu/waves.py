@@ -28,16 +28,18 @@ value   = "class"
 
 def draw_waves(home: Path, train: int, test: int, side: int) -> None:
     """``train`` and ``test`` images of (side, 4/3 side) pixels in four classes: directions of a wave, in noise."""
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "competition.toml").write_text(TOML)
     rng = np.random.default_rng(0)
     down, across = np.mgrid[0:side, 0 : side * 4 // 3].astype(np.float32)
     directions = [down, across, down + across, down - across]
+    noises = [128 + rng.normal(0, 20, (*down.shape, 3)).astype(np.float32) for _ in range(8)]  # to draw each takes long
     for split, number in (("train", train), ("test", test)):
         folder = home / "raw" / split
         folder.mkdir(parents=True, exist_ok=True)
         for index in range(number):
-            wave = np.sin(directions[index % 4] * (0.12 + 0.05 * rng.random()) + 6 * rng.random())
-            noise = rng.normal(0, 25, (1, 1, 3)) + rng.normal(0, 20, (*wave.shape, 3))
-            image = np.clip(128 + 50 * wave[..., None] + noise, 0, 255).astype(np.uint8)
+            wave = 50 * np.sin(directions[index % 4] * (0.12 + 0.05 * rng.random()) + 6 * rng.random())
+            image = noises[rng.integers(8)] + rng.normal(0, 25, 3).astype(np.float32) + wave[..., None]
             name = f"{'abcd'[index % 4]}_{index}.jpg" if split == "train" else f"{index}.jpg"
-            cv2.imwrite(str(folder / name), image, [cv2.IMWRITE_JPEG_QUALITY, 85])
-    (home / "competition.toml").write_text(TOML)
+            pixels = np.clip(image, 0, 255).astype(np.uint8)
+            cv2.imwrite(str(folder / name), pixels, [cv2.IMWRITE_JPEG_QUALITY, 85])

@@ -59,7 +59,7 @@ def test_cards_that_only_emulate_bf16_use_fp16(
 
 def test_determinism_is_set_before_the_trial_step(split: Paths, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """cuBLAS reads its variable when it starts, and that is in the trial step."""
-    monkeypatch.setattr(memory, "SPLIT_BATCH_ON", ("cpu",))
+    monkeypatch.setattr(memory, "SPLIT_BATCH_ON", ("cpu", "cuda"))
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     seen: list[tuple[bool, str | None]] = []
@@ -95,7 +95,7 @@ def test_gpu_memory(
 ) -> None:
     """Batches of 16 in four parts make the weights that whole ones make, and a resumed fold keeps to them."""
     monkeypatch.setitem(networks.REGISTERED, "greedy", networks.Registered(Greedy, IMAGENET))
-    monkeypatch.setattr(memory, "SPLIT_BATCH_ON", ("cpu",))
+    monkeypatch.setattr(memory, "SPLIT_BATCH_ON", ("cpu", "cuda"))
     stage("train", "--fold", "0", "--set", "model=greedy", "epochs=3")
     assert "each batch goes through the model in 4 parts" in capsys.readouterr().out
     folder = next(split.runs.glob("*/fold0"))
@@ -118,7 +118,7 @@ def test_a_later_step_that_does_not_fit_leads_to_smaller_parts(
 ) -> None:
     """Another program takes memory after the trial step; the training goes on from its last checkpoint."""
     monkeypatch.setitem(networks.REGISTERED, "greedy", networks.Registered(Greedy, IMAGENET))
-    monkeypatch.setattr(memory, "SPLIT_BATCH_ON", ("cpu",))
+    monkeypatch.setattr(memory, "SPLIT_BATCH_ON", ("cpu", "cuda"))
     steps = []
 
     def forward(module: Greedy, inputs: torch.Tensor) -> torch.Tensor:
@@ -130,9 +130,11 @@ def test_a_later_step_that_does_not_fit_leads_to_smaller_parts(
     monkeypatch.setattr(Greedy, "forward", forward)
     stage("train", "--fold", "0", "--set", "model=greedy", "epochs=6")
     said = capsys.readouterr().out
+    assert "the memory is full; no images stay on the GPU from now on" in said
     assert "the memory is full; each batch now goes through the model in 2 parts" in said
     folder = next(split.runs.glob("*/fold0"))
-    assert json.loads((folder / "trained.json").read_text())["parts"] == 2
+    facts = json.loads((folder / "trained.json").read_text())
+    assert (facts["parts"], facts["kept_bytes"]) == (2, 0)
     assert len(pd.read_csv(folder / "log.csv")) == 6
 
 

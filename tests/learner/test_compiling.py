@@ -25,8 +25,8 @@ SETTINGS = ["epochs=3", "start_scale=0.5", "batch_size=16", "accumulate=3"]
 def compile_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every training is compiled, by aot_eager on the CPU."""
     torch._dynamo.reset()
-    monkeypatch.setattr(arrangement, "COMPILE_ON", ("cpu",))
-    monkeypatch.setattr(arrangement, "SPLIT_BATCH_ON", ("cpu",))
+    monkeypatch.setattr(arrangement, "COMPILE_ON", ("cpu", "cuda"))
+    monkeypatch.setattr(arrangement, "SPLIT_BATCH_ON", ("cpu", "cuda"))
     monkeypatch.setattr(arrangement, "COMPILE_FROM", 0)
     monkeypatch.setattr(compiling, "BACKEND", "aot_eager")
 
@@ -79,6 +79,23 @@ def test_without_a_c_compiler_a_sentence_says_so(
     assert "the model is not compiled, and trains more slowly: there is no C compiler (gcc, clang, cc); install" in said
     monkeypatch.setenv("CC", "my-cc -O2")
     assert why_not_compiled() == "there is no C compiler (my-cc); install gcc"
+
+
+def test_a_compiler_that_fails_later_is_left_out_then(
+    split: Paths, stage: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a size that the trial step did not have."""
+
+    def sometimes(graph: torch.fx.GraphModule, inputs: list) -> object:
+        if any(isinstance(each, torch.Tensor) and each.shape[-2:] == (8, 8) for each in inputs):
+            raise RuntimeError("out of registers")
+        return graph.forward
+
+    monkeypatch.setattr(compiling, "BACKEND", sometimes)
+    stage("train", *FOLD_0, *SETTINGS)
+    said = capsys.readouterr().out
+    assert "note: the compiler failed (out of registers); the model is no longer compiled" in said
+    assert '"compiled": false' in next(split.runs.glob("*/fold0/trained.json")).read_text()
 
 
 def test_a_compiler_that_fails_is_left_out(
