@@ -77,7 +77,7 @@ def tests(here: Here) -> str:
     """The tests of the learner and of the pixels, on this device."""
     some = ["tests/learner/test_resident.py", "tests/learner/test_arrangement.py"]
     folders = some if here.tiny else ["tests/learner", "tests/pixels"]
-    words = ["-q", "-n", "2" if here.tiny else "8", "--dist", "loadgroup", "-p", "no:cacheprovider", "--tb=short"]
+    words = ["-q", "-n", "1" if here.tiny else "8", "--dist", "loadgroup", "-p", "no:cacheprovider", "--tb=short"]
     device, _, number = here.device.partition(":")
     shown = number or os.environ.get("CUDA_VISIBLE_DEVICES", "0")
     said = here.run("pytest", *words, *folders, FOLDWISE_TEST_DEVICE=device, CUDA_VISIBLE_DEVICES=shown)
