@@ -53,7 +53,7 @@ from pipeline.learner.training_pictures import draw_augmented, draw_validation
 from pipeline.learner.transfer import set_frozen
 from pipeline.pixels.dataset import Interruptible
 from pipeline.records.job import Job, job_of
-from pipeline.records.names import fold_name
+from pipeline.records.names import fold_name, heading_of
 from pipeline.records.runs import open_run, start_run
 from pipeline.records.tables import read_csv
 from pipeline.records.task import metric_sha256
@@ -175,7 +175,7 @@ def finish(
     """
     log, fold, folder = trained.log, store.fold, store.folder
     facts = {"metric": data.metric.name, **facts, **trained.facts}
-    heading = f"{job.paths.competition}, {job.run.name}, {fold_name(fold)}"
+    heading = heading_of(job.paths.competition, job.run.name, fold)
     log.close(heading)
     if len(data.val_rows):
         draw_validation(folder, data, trained.predictions, heading)
@@ -230,7 +230,7 @@ def train(job: Job, fold: int, stop: Stop) -> None:
             f"validate; {device}, {count_of(settled.threads, 'thread')}{share}",
         )
         if ranks.is_first and (recipe.kind == "network" or recipe.augment):
-            draw_augmented(folder / "augmented.png", data.train_images, data.train_rows["label"].tolist())
+            draw_augmented(folder, data, heading_of(job.paths.competition, job.run.name, fold))
 
         checkpoints = Checkpoints(folder / "checkpoints", {**tables.identity, "fold": fold}, ranks.is_first)
         store = FoldStore(fold, folder, checkpoints, stop, data.train_rows["image_id"].tolist())

@@ -94,14 +94,14 @@ class TrainingLog:
         if self.writer is None:
             return
         table = self.table
-        panels = {
-            "loss": {"train": table["train_loss"]},
-            self.metric_name: {"train, augmented": table["train_score"]},
-            "learning rate": {"lr": table["lr"]},
-        }
+        panels = {"loss": {"train": table["train_loss"]}}
+        if self.metric_name != "log_loss":  # the validation loss is the log loss
+            panels[self.metric_name] = {"train, augmented": table["train_score"]}
         if "val_loss" in table:
             panels["loss"]["validation"] = table["val_loss"]
-            panels[self.metric_name]["validation"] = table["val_score"]
+            if self.metric_name in panels:
+                panels[self.metric_name]["validation"] = table["val_score"]
+        panels["learning rate"] = {"lr": table["lr"]}
         save_curves(self.folder / "curves.png", table["epoch"].tolist(), panels, heading)
         forget_progress(self.folder)
         self.writer.close()

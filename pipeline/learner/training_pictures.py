@@ -5,44 +5,39 @@ Legend: N rows, C targets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.learner.fold_data import FoldData
-from pipeline.pixels.dataset import ImageDataset
 from pipeline.pixels.pictures import save_confusion, save_grid, save_scatter, save_tags
 
 #: Maximum number of images in a picture.
 SHOWN = 24
 
 
-def rows_to_show(number: int) -> np.ndarray:
-    """At most SHOWN of ``number`` rows, in random order but the same in every run: (K,) int."""
-    return np.random.default_rng(0).permutation(number)[:SHOWN]
-
-
-def draw_augmented(path: Path, dataset: ImageDataset, labels: Sequence[str]) -> None:
-    """Draws augmented train images as the model sees them in its last epoch; labels (N,) by row of the dataset."""
-    rows = rows_to_show(len(dataset))
+def draw_augmented(folder: Path, data: FoldData, heading: str) -> None:
+    """Draws augmented.png: random train images as the model sees them in its last epoch."""
+    dataset, labels = data.train_images, data.train_rows["label"].tolist()
+    rows = np.random.default_rng(0).permutation(len(dataset))[:SHOWN]
     images = [dataset[len(dataset.transforms) - 1, int(row)] for row in rows]
-    save_grid(path, images, [labels[row] or "(none)" for row in rows], 8, "train images after augmentation")
+    titles = [labels[row] or "(none)" for row in rows]
+    save_grid(folder / "augmented.png", images, titles, 8, f"{heading}: train images after augmentation")
 
 
 def draw_validation(folder: Path, data: FoldData, predictions: np.ndarray, heading: str) -> None:
-    """Draws validation.png, some validation images with their predicted and true labels, and a picture of all of them.
+    """Draws validation.png, the images that cost most with their predicted and true labels, and a picture of all.
 
-    This is confusion.png for classes and grades, tags.png for several labels, and scatter.png for numbers.
+    The latter is confusion.png for classes and grades, tags.png for several labels, and scatter.png for numbers.
 
     predictions: (M, C) by row of the validation images
     """
     task, labels = data.task, data.val_rows["label"].tolist()
     rule = task.default_rule(data.metric)
-    rows = rows_to_show(len(labels))
+    rows = np.argsort(-task.costs(data.val_targets, predictions), kind="stable")[:SHOWN]
     titles, wrong = zip(*(task.verdict(predictions[row], labels[row], rule) for row in rows), strict=True)
     images = [data.val_images[0, int(row)] for row in rows]
-    save_grid(folder / "validation.png", images, titles, 8, f"{heading}: validation images as predicted", wrong)
+    save_grid(folder / "validation.png", images, titles, 8, f"{heading}: the validation images that cost most", wrong)
     if task.picture == "scatter":
         score = f"{data.metric.name} {data.metric(data.val_targets, predictions):.4f}"
         names = task.target_names

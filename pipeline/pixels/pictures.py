@@ -17,15 +17,31 @@ from pipeline.system.files import atomic_path
 INK, RED, BLUE = "#222222", "#c0392b", "#2a6f97"
 
 
+#: Fonts with letters of other scripts, as systems have them.
+OTHER_FONTS = (
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Hiragino Sans", "PingFang SC",
+    "Yu Gothic", "Microsoft YaHei", "Malgun Gothic", "Noto Sans Devanagari", "Noto Sans Arabic", "Noto Sans Thai",
+    "Arial Unicode MS", "Unifont",
+)  # fmt: skip
+#: Largest number of classes that are named at the axes of a confusion matrix.
+NAMED_CLASSES = 25
+#: Largest number of cells along a confusion matrix.
+MOST_CELLS = 100
+
+
 def new_figure(size: tuple[float, float]) -> Any:
     """An empty figure of this (width, height) in inches.
 
-    Names in it are never parsed as formulas, and letters that the font lacks cause no warning.
+    Names in it are never parsed as formulas. Letters that the usual font lacks are drawn in another one of the machine,
+    if it has one for them; letters that no font has cause no warning.
     """
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import get_font_names
 
     matplotlib.rcParams["text.parse_math"] = False
+    there = set(get_font_names())
+    matplotlib.rcParams["font.family"] = ["DejaVu Sans", *(name for name in OTHER_FONTS if name in there)]
     warnings.filterwarnings("ignore", "Glyph .* missing from font")
     return Figure(figsize=size, layout="constrained")
 
@@ -59,12 +75,11 @@ def save_grid(
 
 
 def wrapped(title: str, width: int = 20, most: int = 5) -> str:
-    """The title in at most ``most`` lines; a line with commas continues in the next line, others are shortened."""
+    """The title in at most ``most`` lines; long lines continue in the next line, and long words are shortened."""
     lines: list[str] = []
     for part in title.split("\n"):
-        lines += (
-            textwrap.wrap(part, width + 4, break_long_words=False, break_on_hyphens=False) if ", " in part else [part]
-        )
+        room = width + 4 if ", " in part else width
+        lines += textwrap.wrap(part, room, break_long_words=False, break_on_hyphens=False) or [""]
     more = [f"{lines[most - 1]} …"] if len(lines) > most else lines[most - 1 : most]
     return "\n".join(shorten(line, width + 6 if ", " in title else width) for line in [*lines[: most - 1], *more])
 
@@ -124,6 +139,7 @@ def save_classified(path: Path, image: np.ndarray, heat: np.ndarray | None, bars
     axes[-1].set_yticks(places, [shorten(name) for name in names], fontsize=9)
     axes[-1].set_xlim(0, 1.25)
     axes[-1].set_ylim(max(len(names), 3) - 0.5, -0.5)
+    axes[-1].spines["bottom"].set_bounds(0, 1)  # the numbers stand to its right
     axes[-1].set_xticks([0, 0.5, 1] if ranges is None else [0, 1], None if ranges is None else ["lowest", "highest"])
     axes[-1].spines[["top", "right"]].set_visible(False)
     with atomic_path(path) as temporary:
@@ -131,33 +147,59 @@ def save_classified(path: Path, image: np.ndarray, heat: np.ndarray | None, bars
 
 
 def save_confusion(path: Path, counts: np.ndarray, names: Sequence[str], heading: str) -> None:
-    """Saves a confusion matrix.
+    """Saves a confusion matrix; for many classes, beside it the pairs that are confused most often.
 
     counts: (C, C) int, by true class (rows) and predicted class (columns); the colour is the fraction of the row
     """
     number = len(names)
-    side = min(11.0, 2.6 + 0.42 * number)
-    figure = new_figure((side + 0.6, side))
-    axis = figure.subplots()
-    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    shown = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if number <= 20:
+    few = number <= NAMED_CLASSES
+    side = 2.6 + 0.42 * number if few else 7.0
+    figure = new_figure((side + 0.6, side) if few else (2 * side, side))
+    axes = np.atleast_1d(figure.subplots(1, 1 if few else 2, squeeze=True))
+    block = math.ceil(number / MOST_CELLS)  # classes that share a cell
+    starts = np.arange(0, number, block)
+    blocks = np.add.reduceat(np.add.reduceat(counts, starts, axis=0), starts, axis=1)
+    shares = blocks / np.maximum(1, blocks.sum(axis=1, keepdims=True))
+    ends = (-0.5, number - 0.5)
+    shown = axes[0].imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest", extent=(*ends, *ends[::-1]))
+    axes[0].set_xlabel("predicted")
+    axes[0].set_ylabel("true")
+    figure.colorbar(shown, ax=axes[0], shrink=0.7, label="fraction of the true class")
+    if few:
         for row, column in np.argwhere(counts > 0):
             ink = "white" if shares[row, column] > 0.5 else INK
-            axis.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", fontsize=8, color=ink)
-    size = 9 if number <= 20 else 6
-    labels = [shorten(name) for name in names]
-    slanted = max(map(len, labels)) > 2
-    axis.set_xticks(
-        range(number), labels, rotation=45 if slanted else 0, ha="right" if slanted else "center", fontsize=size
-    )
-    axis.set_yticks(range(number), labels, fontsize=size)
-    axis.set_xlabel("predicted")
-    axis.set_ylabel("true")
-    axis.set_title(heading, fontsize=10)
-    figure.colorbar(shown, ax=axis, shrink=0.7, label="fraction of the true class")
+            axes[0].text(column, row, f"{counts[row, column]:,}", ha="center", va="center", fontsize=8, color=ink)
+        labels = [shorten(name) for name in names]
+        slanted = max(map(len, labels)) > 2
+        turned: dict[str, Any] = {"rotation": 45, "ha": "right"} if slanted else {}
+        axes[0].set_xticks(range(number), labels, fontsize=9, **turned)
+        axes[0].set_yticks(range(number), labels, fontsize=9)
+        axes[0].set_title(heading, fontsize=10)
+    else:
+        figure.suptitle(heading, fontsize=11)
+        each = f", {block} in each cell" if block > 1 else ""
+        axes[0].set_title(f"{number:,} classes, in the order of their names{each}", fontsize=10)
+        draw_pairs(axes[1], counts, names)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
+
+
+def draw_pairs(axis: Any, counts: np.ndarray, names: Sequence[str]) -> None:
+    """Draws the pairs of classes that are confused most often as bars; counts: (C, C) int as in save_confusion."""
+    wrong = counts - np.diag(counts.diagonal())
+    rows, columns = np.unravel_index(np.argsort(-wrong, axis=None, kind="stable")[:NAMED_CLASSES], wrong.shape)
+    pairs = [(row, column) for row, column in zip(rows, columns, strict=True) if wrong[row, column]]
+    places, numbers = range(len(pairs)), [wrong[pair] for pair in pairs]
+    axis.barh(places, numbers, color=RED, height=0.7)
+    axis.set_yticks(places, [f"{shorten(names[row])} as {shorten(names[column])}" for row, column in pairs], fontsize=9)
+    for place, (row, column) in enumerate(pairs):
+        text = f" {wrong[row, column]:,} of {counts[row].sum():,}"
+        axis.text(wrong[row, column], place, text, va="center", fontsize=8, color=INK)
+    axis.set_ylim(max(len(pairs), 5) - 0.5, -0.5)
+    axis.margins(x=0.15)
+    axis.set_xlabel("validation images")
+    axis.set_title("most frequent mistakes, of all images of the true class" if pairs else "no mistakes", fontsize=10)
+    axis.spines[["top", "right"]].set_visible(False)
 
 
 def save_tags(path: Path, counts: np.ndarray, names: Sequence[str], heading: str) -> None:
@@ -222,6 +264,8 @@ def save_curves(
         axis.set_xlabel("epoch")
         axis.set_title(name, fontsize=10)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if len(epochs) == 1:
+            axis.set_xticks(epochs)
         axis.grid(alpha=0.3)
         if len(curves) > 1:
             axis.legend(fontsize=8)

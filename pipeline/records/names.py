@@ -81,6 +81,11 @@ def parse_folds(text: str, num_folds: int) -> list[int]:
     return sorted(set(folds)) or list(range(num_folds))
 
 
+def heading_of(competition: str, run: str, fold: int) -> str:
+    """The heading of the pictures of a fold; a run that has the name of its competition is not named twice."""
+    return ", ".join(dict.fromkeys([competition, run, fold_name(fold)]))
+
+
 def fold_name(fold: int) -> str:
     """``"fold 3"``, or ``"all rows"``."""
     return "all rows" if fold == ALL_ROWS else f"fold {fold}"

@@ -10,7 +10,7 @@ import pandas as pd
 from pipeline.system.errors import InputError
 from pipeline.tasks.metrics import Kind
 from pipeline.tasks.objective import Objective, class_weights
-from pipeline.tasks.scores import log_loss
+from pipeline.tasks.scores import log_loss, losses_of_rows
 from pipeline.tasks.task import Rule, Task
 
 if TYPE_CHECKING:
@@ -73,6 +73,9 @@ class Classification(Task):
 
     def val_loss(self, targets: np.ndarray, predictions: np.ndarray) -> float:
         return log_loss(targets.argmax(axis=1), predictions)
+
+    def costs(self, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        return losses_of_rows(targets.argmax(axis=1), predictions)
 
     def prior(self, targets: np.ndarray) -> np.ndarray:
         return targets.mean(axis=0).astype(np.float32)

@@ -11,7 +11,7 @@ from pipeline.system.errors import InputError
 from pipeline.tasks.classification import LEAST_CHANCE
 from pipeline.tasks.metrics import Metric
 from pipeline.tasks.objective import Objective, class_weights
-from pipeline.tasks.scores import tag_log_loss
+from pipeline.tasks.scores import tag_log_loss, tag_losses
 from pipeline.tasks.task import Learner, Rule, Task
 from pipeline.tasks.thresholds import common_threshold, threshold_for_each
 
@@ -75,6 +75,9 @@ class Multilabel(Task):
 
     def val_loss(self, targets: np.ndarray, predictions: np.ndarray) -> float:
         return tag_log_loss(targets, predictions)
+
+    def costs(self, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        return tag_losses(targets, predictions).mean(axis=1)
 
     def prior(self, targets: np.ndarray) -> np.ndarray:
         return targets.mean(axis=0).astype(np.float32)

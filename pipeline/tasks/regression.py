@@ -95,7 +95,14 @@ class Regression(Task):
 
     def val_loss(self, targets: np.ndarray, predictions: np.ndarray) -> float:
         """The mean squared error of standardised numbers."""
-        return float(np.mean(((predictions - targets) / np.array(self.fitted_to["std"])) ** 2))
+        return float(np.mean(self.losses_of(targets, predictions)))
+
+    def costs(self, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        return self.losses_of(targets, predictions).mean(axis=1)
+
+    def losses_of(self, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        """The squared errors (M, C) of standardised numbers."""
+        return ((predictions - targets) / np.array(self.fitted_to["std"])) ** 2
 
     def prior(self, targets: np.ndarray) -> np.ndarray:
         return targets.mean(axis=0).astype(np.float32)

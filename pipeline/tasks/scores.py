@@ -130,11 +130,16 @@ def f_beta(truth: np.ndarray, values: np.ndarray, beta: float, average: str) -> 
     return float(np.mean((1 + beta**2) * hits / np.maximum(beta**2 * there + found, 1e-12)))
 
 
-def tag_log_loss(truth: np.ndarray, probs: np.ndarray) -> float:
-    """Mean over the tags of the log loss of each (mean column-wise log loss)."""
+def tag_losses(truth: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """Negative log likelihood (N, C) of each tag of each row."""
     eps = np.finfo(probs.dtype).eps
     clipped = np.clip(probs, eps, 1 - eps)
-    return float(np.mean(-np.where(truth > 0, np.log(clipped), np.log1p(-clipped))))
+    return -np.where(truth > 0, np.log(clipped), np.log1p(-clipped))
+
+
+def tag_log_loss(truth: np.ndarray, probs: np.ndarray) -> float:
+    """Mean over the tags of the log loss of each (mean column-wise log loss)."""
+    return float(np.mean(tag_losses(truth, probs)))
 
 
 def tag_roc_auc(truth: np.ndarray, probs: np.ndarray) -> float:

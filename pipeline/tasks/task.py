@@ -101,6 +101,10 @@ class Task(ABC):
         """The validation loss that is logged, from targets (M, C) and predictions (M, C)."""
 
     @abstractmethod
+    def costs(self, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        """What each row adds to the validation loss, (M,): the dearest rows are the worst mistakes."""
+
+    @abstractmethod
     def prior(self, targets: np.ndarray) -> np.ndarray:
         """The prediction (C,) float32 for an image that cannot be read, from all train targets (N, C)."""
 

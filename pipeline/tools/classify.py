@@ -108,7 +108,7 @@ def report_image(dataset: ImageDataset, heat: np.ndarray | None, bars: Bars, tar
     target: path of the picture, without the suffix
     heading: the prediction in words, and the models
     """
-    picture = target.with_name(f"{target.name}.png")
+    picture = target.with_suffix(".png")
     save_classified(picture, dataset[0, 0], heat, bars, f"{target.name}: {heading}")
     say("classify", f"{target.name}: {heading}")
     width = max(16, *map(len, bars.names))

@@ -28,7 +28,8 @@ def test_wrong_predictions_are_marked_and_counted(
     dataset = ImageDataset(open_pixels(split, readable_rows(read_manifest(split.manifest)), 24, "train"), rows,
                            eval_transforms(load_recipe("tiny", [])))  # fmt: skip
     labels, task = rows["label"].tolist(), Classification(["circle", "square"])
-    data = cast(FoldData, SimpleNamespace(val_images=dataset, val_rows=rows, task=task, metric=task.metric("accuracy")))
+    facts = {"val_images": dataset, "val_rows": rows, "val_targets": task.targets(rows["label"]), "task": task}
+    data = cast(FoldData, SimpleNamespace(**facts, metric=task.metric("accuracy")))
     predictions = np.random.default_rng(0).dirichlet([1, 1], 30)
     drawn: dict[str, Any] = {}
     monkeypatch.setattr(training_pictures, "save_grid", lambda *arguments: drawn.update(grid=arguments))
@@ -36,7 +37,8 @@ def test_wrong_predictions_are_marked_and_counted(
     training_pictures.draw_validation(tmp_path, data, predictions, "heading")
     best = [task.target_names[position] for position in predictions.argmax(1)]
     np.testing.assert_array_equal(drawn["confusion"][1], confusion_matrix(labels, best, labels=task.target_names))
-    shown = training_pictures.rows_to_show(30)
+    costs = [-np.log(of_row[int(name == "square")]) for of_row, name in zip(predictions, labels, strict=True)]
+    shown = np.argsort(costs)[::-1][:24]  # the images that cost most come first
     assert list(drawn["grid"][5]) == [best[row] != labels[row] for row in shown]
     for row, title in zip(shown, drawn["grid"][2], strict=True):
         assert title.startswith(f"{best[row]} (") and ("\nis " in title) == (best[row] != labels[row])

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from pipeline.pixels import pictures
 from pipeline.pixels.pictures import (
     Bars,
     save_classified,
@@ -55,9 +56,10 @@ def test_titles_are_wrapped_at_commas_and_else_shortened() -> None:
     assert wrapped("missed: pavement, bare-soil, mobile-home\nfalse: sea") == (
         "missed: pavement,\nbare-soil, mobile-home\nfalse: sea"
     )
-    assert wrapped("a_very_long_name_of_a_class (93%)\nis b") == "a_very_lo…lass (93%)\nis b"
+    assert wrapped("a_very_long_name_of_a_class (93%)\nis b") == "a_very_lo…of_a_class\n(93%)\nis b"
     assert wrapped(", ".join(["label"] * 40)).count("\n") == 4 and wrapped(", ".join(["label"] * 40)).endswith("…")
     assert wrapped("") == ""
+    assert wrapped("Acer circinatum var. rubrum", 14) == "Acer\ncircinatum\nvar. rubrum"
 
 
 def test_pictures_of_several_labels_and_of_numbers(tmp_path: Path) -> None:
@@ -68,3 +70,27 @@ def test_pictures_of_several_labels_and_of_numbers(tmp_path: Path) -> None:
     save_classified(tmp_path / "one.png", np.full((16, 16, 3), 99, np.uint8), None, bars, "heading")
     for name in ("tags", "scatter", "one"):
         drawn(tmp_path / f"{name}.png")
+
+
+@pytest.mark.parametrize("classes", [62, 1000])
+def test_many_classes_are_shown_by_their_most_frequent_mistakes(tmp_path: Path, classes: int) -> None:
+    """Two of them have names that are shortened to the same text: both get a bar."""
+    names = [f"{'a very long name of a class'}{number:04}" for number in range(classes)]
+    names[5], names[7] = "a very long name, and its end", "a very long text, and its end"
+    counts = np.diag(np.full(classes, 9))
+    counts[5, 1], counts[7, 1] = 4, 3
+    figures = []
+    original = pictures.new_figure
+
+    def new_figure(size: tuple[float, float]) -> object:
+        figures.append(original(size))
+        return figures[-1]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pictures, "new_figure", new_figure)
+        save_confusion(tmp_path / "confusion.png", counts, names, "heading")
+    picture = drawn(tmp_path / "confusion.png")
+    assert picture.shape[1] > 1200 and picture.shape[0] > 600
+    bars = figures[0].axes[1]
+    assert [text.get_text().strip() for text in bars.texts] == ["4 of 13", "3 of 12"]
+    assert len(bars.get_yticklabels()) == 2

@@ -42,7 +42,7 @@ def test_it_says_what_the_ensemble_says(trained: Paths, stage: Stage, capsys: py
     said = capsys.readouterr().out
     best = expected.loc["7"].max()
     assert f"{best:.4f}" in said and "by 2 folds of tiny" in said
-    for picture in ("7.png.png", "test.png"):
+    for picture in ("7.png", "test.png"):
         assert (trained.run(RUN) / "classified" / picture).stat().st_size > 5000
 
 
