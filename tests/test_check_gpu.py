@@ -20,7 +20,7 @@ def test_some_steps_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert not ended.value.code, (tmp_path / "out" / "log.txt").read_text()
     machine, waves = json.loads((tmp_path / "out" / "results.json").read_text())
     assert machine["status"] == waves["status"] == 0 and "cores" in machine["found"]
-    assert waves["found"] == "160 train and 20 test images of 96 px"
+    assert waves["found"] == "80 train and 10 test images of 96 px"
     assert "all 2 are fine" in capsys.readouterr().out
 
 

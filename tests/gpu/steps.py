@@ -77,7 +77,7 @@ def tests(here: Here) -> str:
     """The tests of the learner and of the pixels, on this device."""
     some = ["tests/learner/test_resident.py", "tests/learner/test_arrangement.py"]
     folders = some if here.tiny else ["tests/learner", "tests/pixels"]
-    words = ["-q", "-n", "1" if here.tiny else "8", "--dist", "loadgroup", "-p", "no:cacheprovider", "--tb=short"]
+    words = ["-n", "1" if here.tiny else "8", "--dist", "loadgroup", "-p", "no:cacheprovider", "--tb=short"]
     device, _, number = here.device.partition(":")
     shown = number or os.environ.get("CUDA_VISIBLE_DEVICES", "0")
     said = here.run("pytest", *words, *folders, FOLDWISE_TEST_DEVICE=device, CUDA_VISIBLE_DEVICES=shown)
@@ -113,7 +113,7 @@ def classify(here: Here) -> str:
 @step(90)
 def waves(here: Here) -> str:
     """Draws the made-up photographs, and prepares them up to the folds."""
-    numbers = (160, 20, 96) if here.tiny else (2400, 100, 400)
+    numbers = (80, 10, 96) if here.tiny else (2400, 100, 400)
     draw_waves(here.root / "data" / "wave", *numbers)
     here.run("pipeline", "folds", "COMPETITION=wave")
     return f"{numbers[0]} train and {numbers[1]} test images of {numbers[2]} px"
@@ -176,7 +176,7 @@ COMPILE_ON_CPU = f"{COMPILE}; a.COMPILE_ON = ('cpu',); a.SPLIT_BATCH_ON = ('cpu'
 @step(200, "waves")
 def compiled(here: Here) -> str:
     """Compiled, with sizes that grow; interrupted, it runs the same graphs and ends with the same bits."""
-    settings = f"{sizes(here)} start_scale=0.5 seed=2"
+    settings = f"{sizes(here)} start_scale=0.5 seed=2" + (" model=small_cnn" if here.tiny else "")
     patch = COMPILE if here.on_gpu else COMPILE_ON_CPU
     found = same_bits(here, "resnet18_sprint", settings, "--deterministic", patch=patch)
     require("compiled" in found, "it was not compiled; the log says why")
