@@ -27,6 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 from pipeline.learner.device import find_device
 from pipeline.system.errors import InputError, MachineError
 from pipeline.system.processes import end_with_parent, has_ranks, rank
+from pipeline.system.signals import Stopped
 
 T = TypeVar("T")
 
@@ -204,6 +205,9 @@ def join_ranks(name: str) -> Iterator[tuple[Ranks, torch.device]]:
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=RANK_TIMEOUT)
         yield here, device
         here.wait()
+    except Stopped:  # all ranks stop at the same step
+        dist.destroy_process_group()  # else its threads may block the end of the process
+        raise
     except (dist.DistError, RuntimeError) as error:
         if not lost_a_rank(error):
             raise

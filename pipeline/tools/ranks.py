@@ -16,13 +16,14 @@ import sys
 import tempfile
 import uuid
 from pathlib import Path
+from types import FrameType
 
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from pipeline.system.console import end_with_driver
-from pipeline.system.signals import STOPPED, unignored_signals
+from pipeline.system.signals import STOPPED, is_repeat, unignored_signals
 
 
 def error_message(failed: ChildFailedError, logs: Path, size: int) -> str:
@@ -36,6 +37,12 @@ def error_message(failed: ChildFailedError, logs: Path, size: int) -> str:
     lines = [line for log in logs.rglob(f"{rank}/stderr.log") for line in log.read_text(errors="replace").splitlines()]
     faults = [line for line in lines if line.startswith("error: ")] or lines[-1:]
     return faults[-1].replace("error: ", f"error: process {rank} of {size}: ", 1) + "\n" if faults else ""
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """Signal handler: torchrun then hands the first signal on to the ranks, and waits until they have saved."""
+    if not is_repeat(number):
+        raise SignalException(f"stopped by {signal.Signals(number).name}", signal.Signals(number))
 
 
 def start(size: int, command: list[str]) -> int:
@@ -53,9 +60,7 @@ def start(size: int, command: list[str]) -> int:
             max_restarts=0,  # the user should read the error first; the same command continues
             logs_specs=DefaultLogsSpecs(logs, redirects=dict.fromkeys(range(1, size), Std.ERR)),
         )
-        config.signals_to_handle = ",".join(
-            number.name for number in unignored_signals()
-        )  # without those that nohup ignores
+        config.signals_to_handle = ""  # torchrun's own handler raises for repeated signals too, even while it stops
         try:
             elastic_launch(config, sys.executable)("-m", *command)
         except SignalException:
@@ -70,6 +75,8 @@ def main() -> None:
     if len(sys.argv) < 3 or not sys.argv[1].isdecimal() or int(sys.argv[1]) < 1:
         sys.exit("error: wrong arguments; type: python -m pipeline.tools.ranks <number of ranks> <stage> <options>")
     end_with_driver()
+    for number in unignored_signals():
+        signal.signal(number, stop)  # until the process has ended: make may repeat a signal at any moment
     sys.exit(start(int(sys.argv[1]), [f"pipeline.{sys.argv[2]}", *sys.argv[3:]]))
 
 

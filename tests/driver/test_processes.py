@@ -135,11 +135,12 @@ def test_several_ranks_train_and_predict_a_fold(folded: Path) -> None:
     process = start_make(checkout, "train", "FOLD=1", "GPUS=2", *LONG)
     wait_for(lambda: steps(folded), process)
     os.kill(driver_of(folded), signal.SIGKILL)
-    process.communicate(timeout=60)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while at_work(checkout):
         assert time.monotonic() < end, at_work(checkout)
         time.sleep(0.05)
+    _, err = process.communicate(timeout=10)
+    assert "Traceback" not in err and "is saved after step" in err, err
 
 
 def test_the_driver_ends_with_75_and_after_a_second_signal_with_130(folded: Path) -> None:
