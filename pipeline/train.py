@@ -26,7 +26,7 @@ if __name__ == "__main__":  # before the imports that take seconds
 import time
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -145,7 +145,7 @@ def train_fold(
                 average.update(module, step=step)
 
             # Save if a checkpoint is due; if asked to stop, save and stop.
-            training.add(*ranks.gather_step(torch.stack(losses).sum(), torch.cat(logits), rows, batch_size))
+            training.add(*ranks.gather_step(reduce(torch.add, losses), torch.cat(logits), rows, batch_size))
             saver.after_step(end_of_epoch=training.step % steps == 0)
 
         # Validate; this can be interrupted between two batches.

@@ -6,6 +6,7 @@ None of them is chosen by a score, so that the out-of-fold score stays honest.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 
 import torch
 from timm.utils import ModelEmaV3
@@ -55,16 +56,20 @@ class MovingAverage(ModelEmaV3):
     def __init__(self, module: nn.Module, decay: float) -> None:
         super().__init__(module, decay=decay, use_warmup=True)
         pairs = list(zip(self.module.state_dict().values(), module.state_dict().values(), strict=True))
-        self.learnt = [(mean, value) for mean, value in pairs if mean.is_floating_point()]
-        self.counted = [(mean, value) for mean, value in pairs if not mean.is_floating_point()]
+        self.means, self.values = columns(pair for pair in pairs if pair[0].is_floating_point())
+        self.counts, self.counted = columns(pair for pair in pairs if not pair[0].is_floating_point())
 
     def apply_update_(self, model: nn.Module, decay: float) -> None:
         """Moves the average towards the module that it was made for."""
-        means, values = map(list, zip(*self.learnt, strict=True))
-        torch._foreach_lerp_(means, values, weight=1 - decay)
-        if self.counted:  # such as BatchNorm's number of batches
-            means, values = map(list, zip(*self.counted, strict=True))
-            torch._foreach_copy_(means, values)
+        torch._foreach_lerp_(self.means, self.values, weight=1 - decay)
+        if self.counts:  # such as BatchNorm's number of batches
+            torch._foreach_copy_(self.counts, self.counted)
+
+
+def columns(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """The first and the second tensors of the pairs."""
+    kept = list(pairs)
+    return [first for first, _ in kept], [second for _, second in kept]
 
 
 def average_of(module: nn.Module, recipe: Recipe, steps: int) -> MovingAverage | LastAverage | None:

@@ -25,13 +25,17 @@ class Normalize(nn.Module):
         mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
         self.scale, self.offset = nn.Buffer(1 / (std * 255)), nn.Buffer(-mean / std)
         self.channels_last = channels_last
+        self.of_rows: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if not self.channels_last:
             planes = images.permute(0, 3, 1, 2).contiguous().float()
             return torch.addcmul(self.offset.view(3, 1, 1), planes, self.scale.view(3, 1, 1), out=planes)
         rows, side = images.flatten(2).float(), images.shape[2]  # (B, S, S * 3)
-        torch.addcmul(self.offset.repeat(side), rows, self.scale.repeat(side), out=rows)
+        if side not in self.of_rows:
+            self.of_rows[side] = self.offset.repeat(side), self.scale.repeat(side)
+        offset, scale = self.of_rows[side]
+        torch.addcmul(offset, rows, scale, out=rows)
         return rows.view(images.shape).permute(0, 3, 1, 2)
 
 

@@ -20,7 +20,7 @@ from pipeline.pixels.dataset import Batch, Batches, EpochBatches, ImageDataset, 
 #: Number of batches whose random draws a loader process makes at once: to pass a message takes 0.4 ms, to draw for an
 #: image 0.02 ms.
 DRAWN_AT_ONCE = 16
-#: Number of output pixels that are cropped at once.
+#: Largest number of output pixels that are cropped at once.
 PIXELS_AT_ONCE = 2**22
 
 
@@ -121,17 +121,21 @@ class ResidentLoader:
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """Yields (images, rows) of one epoch from batch ``start``."""
         size = self.dataset.transform_at(epoch).size
-        sides = torch.tensor(size[::-1]).view(2, 1)
-        for drawn, of_rows in self.draws.epoch(epoch, start):
-            swaps, on_here = bool(drawn[:, 7].any()), drawn.to(self.device, non_blocking=True)
-            for draws, rows in zip(on_here.split(self.part), of_rows.split(self.part), strict=True):
-                # In parts, since the four neighbours of each pixel take 80 bytes.
-                parts = draws.split(max(1, PIXELS_AT_ONCE // math.prod(size)))
-                made = [crop_and_flip(self.pixels, self.starts, self.widths, part, sides) for part in parts]
+        sides, most = torch.tensor(size[::-1]).view(2, 1), PIXELS_AT_ONCE // math.prod(size)
+        # Several batches are cropped at once if they are small, a large one in parts, since the four neighbours of each
+        # pixel take 80 bytes.
+        whole = self.part * max(1, most // self.part)
+        for group, of_rows in self.draws.epoch(epoch, start):
+            swaps, on_here = bool(group[:, 7].any()), group.to(self.device, non_blocking=True)
+            for drawn, rows in zip(on_here.split(whole), of_rows.split(whole), strict=True):
+                made = [
+                    crop_and_flip(self.pixels, self.starts, self.widths, draws, sides)
+                    for draws in drawn.split(max(1, most))
+                ]
                 images = made[0] if len(made) == 1 else torch.cat(made)
                 if swaps:  # then the images are square
-                    images = torch.where(draws[:, 7, None, None, None].bool(), images.transpose(1, 2), images)
-                yield images, rows
+                    images = torch.where(drawn[:, 7, None, None, None].bool(), images.transpose(1, 2), images)
+                yield from zip(images.split(self.part), rows.split(self.part), strict=True)
 
 
 class CachedLoader:

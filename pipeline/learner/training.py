@@ -6,6 +6,7 @@ Legend: N train rows, B rows of a step, C targets.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import IO, Any
 
 import numpy as np
@@ -52,6 +53,17 @@ class Training:
         """The different modules by name: "module", and "kept" if it is another one."""
         return {"module": self.module} | ({} if self.kept is self.module else {"kept": self.kept})
 
+    @cached_property
+    def scores_all(self) -> bool:
+        """True if the train score of an epoch is computed on all rows."""
+        return bool(self.scored.all())
+
+    @cached_property
+    def floats(self) -> list[torch.Tensor]:
+        """All weights and buffers of floating point numbers, including the averaged ones."""
+        tensors = [tensor for module in self.modules.values() for tensor in module.state_dict().values()]
+        return [tensor for tensor in tensors if tensor.is_floating_point()]
+
     def first_bad_loss(self) -> int | None:
         """Index of this epoch's first step with a NaN or infinite loss; None if there is none. Waits for the device."""
         if not self.losses:
@@ -61,19 +73,16 @@ class Training:
 
     def weights_are_finite(self) -> bool:
         """True if all weights and buffers, including the averaged ones, are finite. Waits for the device."""
-        tensors = [tensor for module in self.modules.values() for tensor in module.state_dict().values()]
-        largest = nn.utils.get_total_norm((tensor for tensor in tensors if tensor.is_floating_point()), torch.inf)
-        return bool(largest.isfinite())
+        return bool(nn.utils.get_total_norm(self.floats, torch.inf).isfinite())
 
     def add(self, loss: torch.Tensor, logits: torch.Tensor, rows: torch.Tensor) -> None:
         """Adds one step: its loss (scalar), logits (B, C) and train rows (B,)."""
         self.step += 1
         self.losses.append(loss)
         self.rows.append(rows)
-        scored = self.scored[rows]
-        if not scored.all():
+        if not self.scores_all:
             # The places are found on the CPU: to find them on the device would wait for it.
-            logits = logits[scored.nonzero()[:, 0].to(logits.device, non_blocking=True)]
+            logits = logits[self.scored[rows].nonzero()[:, 0].to(logits.device, non_blocking=True)]
         self.logits.append(logits)
 
     def scored_logits(self) -> tuple[torch.Tensor, torch.Tensor]:

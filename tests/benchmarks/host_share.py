@@ -6,7 +6,8 @@ On a GPU this part decides how fast small steps are: while the host prepares and
 waits. Here it is measured on the CPU: a stub with the tensors of ResNet-18, whose forward pass is one small product, on
 batches of 64 images of 4 px, which are cropped as on a GPU. A plain loop with the same stub is measured in the same
 run, in turns; the difference is what is told. Only the time that the main thread works counts, not its waiting for
-loader processes. The work that a GPU would do is then small, but not zero.
+loader processes. The work that a GPU would do is then small, but not zero. What takes one operation on a GPU and 122 on
+a CPU, to update the moving average of all weights, is done for one weight only.
 """
 
 from __future__ import annotations
@@ -72,8 +73,14 @@ def loop_seconds(job: Job) -> float:
     return clock.step_seconds
 
 
+def of_one(update: Callable) -> Callable:
+    """An update of lists of tensors, done for the first tensors only."""
+    return lambda means, values, **more: update(means[:1], values[:1], **more)
+
+
 def main() -> None:
     torch.set_num_threads(1)
+    torch._foreach_lerp_, torch._foreach_copy_ = of_one(torch._foreach_lerp_), of_one(torch._foreach_copy_)
     REGISTERED["stub"] = Registered(Stub, IMAGENET)
     kept: Callable = lambda dataset, order, workers, device, room: ResidentLoader(dataset, order, workers, device)  # noqa: E731
     fold_data.train_batches = kept
