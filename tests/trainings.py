@@ -22,8 +22,8 @@ SETTINGS = ["epochs=3", "mixup=0.4", "ema_decay=0.9", "augment.affine.degrees=5"
 FOLD_0 = ["--fold", "0", "--threads", "1", "--set"]
 
 
-def tiny_training(seed: int = 0) -> Training:
-    """A module with an optimizer that has moments, after one step."""
+def tiny_training(seed: int = 0, scored: torch.Tensor | None = None) -> Training:
+    """A module with an optimizer that has moments, after one step of six rows, which are scored unless told."""
     torch.manual_seed(seed)
     module = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
     training = Training(
@@ -31,7 +31,7 @@ def tiny_training(seed: int = 0) -> Training:
         module,
         torch.optim.AdamW(module.parameters()),
         torch.amp.GradScaler("cpu", enabled=False),
-        torch.ones(6, dtype=torch.bool),
+        torch.ones(6, dtype=torch.bool) if scored is None else scored,
     )
     loss = module(torch.randn(6, 4)).square().mean()
     loss.backward()

@@ -23,9 +23,8 @@ def test_the_logits_of_an_epoch_take_a_megabyte_at_most() -> None:
 
 def stepped(scored: torch.Tensor) -> tuple[Training, torch.Tensor]:
     """A training after two steps over ten rows, and the logits of all rows in the order of the steps."""
-    training = tiny_training()
+    training = tiny_training(scored=scored)
     training.end_epoch()
-    training.scored = scored
     logits = torch.arange(20.0).view(10, 2)
     rows = torch.tensor([3, 1, 4, 0, 9, 2, 6, 5, 8, 7])
     training.add(torch.tensor(0.5), logits[:5], rows[:5])
@@ -44,8 +43,7 @@ def test_only_scored_rows_are_kept_and_come_back_from_a_checkpoint() -> None:
     file.seek(0)
     saved = torch.load(file, weights_only=True)
     assert len(saved["logits"]) == 3
-    other = tiny_training(seed=1)
-    other.scored = scored
+    other = tiny_training(seed=1, scored=scored)
     import safetensors.torch
 
     weights = {"module": safetensors.torch.save(training.module.state_dict())}
