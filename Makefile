@@ -6,7 +6,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/ready
 STAGES := prepare manifest folds train predict ensemble submit
-VERBS  := $(STAGES) blend runs compare reproduce new classify results why doctor clean help
+VERBS  := $(STAGES) blend runs compare report reproduce new classify results why doctor clean help
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .NOTPARALLEL:
@@ -27,7 +27,7 @@ RUN = FOLDWISE_MAKE='$(TYPED)' exec $(shell test -x $(PY) && echo $(PY) || echo 
 .PHONY: $(VERBS) setup check check-gpu test chaos bench
 $(VERBS): # "+": the driver also runs for make -n, and then prints its plan
 	+@$(RUN) $@
-$(STAGES) blend runs compare reproduce new classify results: $(READY)
+$(STAGES) blend runs compare report reproduce new classify results: $(READY)
 
 setup: $(READY) # install the packages of constraints.txt into .venv (the other targets do it too)
 

@@ -118,6 +118,19 @@ def compare(options: Options) -> None:
     run_or_print(options, "compare", [*tool(options, "compare"), f"--first={options.a}", f"--second={options.b}"])
 
 
+def report(options: Options) -> None:
+    """Makes the page of a run or blend or, if none is named, that of all runs."""
+    if options.blend:
+        words = [*tool(options, "report"), f"--blend={options.blend}"]
+    elif options.recipe or options.settings or options.folds or options.seeds > 1:
+        plan = make_plan(options)
+        words = ["-m", "pipeline.tools.report", *selection_options(plan, run=True), *member_options(plan)]
+        words += machine_options(options)
+    else:
+        words = [*tool(options, "report"), "--all-runs"]
+    run_or_print(options, "report", words)
+
+
 def doctor(options: Options) -> None:
     """Checks the machine; in this process, since it also works before anything is installed."""
     runpy.run_module("pipeline.tools.doctor", run_name="__main__")
@@ -129,6 +142,7 @@ BESIDE: dict[str, Callable[[Options], None]] = {
     "classify": classify,
     "runs": list_runs,
     "compare": compare,
+    "report": report,
     "reproduce": reproduce,
     "results": lambda options: run_or_print(options, "results", ["-m", "pipeline.tools.results"]),
     "doctor": doctor,

@@ -32,6 +32,7 @@ VERBS = {
     "blend": 'blend runs (RUNS="resnet18 lenet"), each with its honest worth; then make submit BLEND=name',
     "runs": 'list all runs and blends, best first (SCORE="name=0.45" notes a leaderboard score)',
     "compare": "say whether one run is really better than another (A=name B=name)",
+    "report": "make a page that explains a run (RECIPE=, or BLEND=); without one, a page of all runs",
     "reproduce": "build a submission again (SUBMISSION=name), and say whether the bytes are the same",
     "classify": "classify an image (IMAGE=photo.jpg) or a folder with the trained folds, and draw the result",
     "results": "update the table of the five tutorials in tests/benchmarks/README.md",
@@ -45,7 +46,8 @@ VARIABLES = (
 )  # fmt: skip
 #: The verbs of variables that only some verbs use.
 ONLY_FOR = {
-    "TEST": ("submit",), "IDS": ("submit",), "RUNS": ("blend", "submit", "why"), "BLEND": ("blend", "submit", "why"),
+    "TEST": ("submit",), "IDS": ("submit",), "RUNS": ("blend", "submit", "why"),
+    "BLEND": ("blend", "report", "submit", "why"),
     "A": ("compare",), "B": ("compare",), "SCORE": ("runs",), "SUBMISSION": ("reproduce",),
 }  # fmt: skip
 #: Variables that replace files, or are common names: they count only if they are typed.

@@ -135,6 +135,23 @@ def comparable(paths: Paths, table: pd.DataFrame) -> list[ScoredRows]:
     return found
 
 
+def best_of(scored: list[ScoredRows], metric: Metric) -> str:
+    """The score of the best of several runs, and what it is without the luck of having been chosen; "" for one run."""
+    scores = [metric(one.truth, one.values) for one in scored]
+    if len(scored) < 2 or not np.isfinite(scores).any():
+        return ""
+    first = scored[int(np.nanargmax(scores) if metric.greater_is_better else np.nanargmin(scores))]
+    corrected = corrected_for_choice(metric, first.truth, [one.values for one in scored], first.units)
+    best = metric(first.truth, first.values)
+    corrected = corrected if metric.is_better(best, corrected) else best
+    rng = np.random.default_rng(0)
+    error = float(np.nanstd(bootstrap(metric, first.truth, first.values, first.units, len(first.truth), rng)))
+    return (
+        f"the best of these {len(scored)}, {first.name}, has {metric.name} {best:.4f}; corrected for having been "
+        f"chosen: {corrected:.4f} ± {error:.4f}"
+    )
+
+
 def run(paths: Paths, score: str = "") -> pd.DataFrame:
     """Prints the list, and the corrected score of the best run; returns the list."""
     if score:
@@ -147,20 +164,8 @@ def run(paths: Paths, score: str = "") -> pd.DataFrame:
     metric = metric_of(competition, read_task(paths, competition), paths)
     table = table_of(paths, metric, competition.folds.n)
     show(table, metric)
-    scored = comparable(paths, table)
-    if len(scored) > 1 and any(np.isfinite(metric(one.truth, one.values)) for one in scored):
-        scores = [metric(one.truth, one.values) for one in scored]
-        first = scored[int(np.nanargmax(scores) if metric.greater_is_better else np.nanargmin(scores))]
-        corrected = corrected_for_choice(metric, first.truth, [one.values for one in scored], first.units)
-        best = metric(first.truth, first.values)
-        corrected = corrected if metric.is_better(best, corrected) else best
-        rng = np.random.default_rng(0)
-        error = float(np.nanstd(bootstrap(metric, first.truth, first.values, first.units, len(first.truth), rng)))
-        say(
-            "runs",
-            f"the best of these {len(scored)}, {first.name}, has {metric.name} "
-            f"{best:.4f}; corrected for having been chosen: {corrected:.4f} ± {error:.4f}",
-        )
+    if said := best_of(comparable(paths, table), metric):
+        say("runs", said)
     return table
 
 

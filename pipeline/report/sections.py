@@ -1,0 +1,253 @@
+"""Writes the sections of the page of a prediction, in the order in which a person asks.
+
+Each function answers one question from the material, and returns the blocks of page.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.records.score_words import words_of_steps
+from pipeline.records.tables import read_csv
+from pipeline.report import charts, findings
+from pipeline.report.material import Material
+from pipeline.report.page import Chart, Code, Facts, Section, Table, Text, number, table_of
+from pipeline.system.console import duration
+from pipeline.system.errors import count_of
+
+#: Most rows of a table of classes with the size of its chart of counts, and most panels of numbers.
+MOST_ROWS, MOST_PANELS = 2000, 6
+
+
+def headline(material: Material) -> Facts:
+    """What was run and its score, with what is known of the test."""
+    score, metric = material.score, material.tables.metric
+    better = "higher" if metric.greater_is_better else "lower"
+    facts = [(f"out-of-fold {metric.name} ({better} is better)", number(score["cv_score"]))]
+    if score["interval_95"]:
+        low, high = score["interval_95"]
+        rows = f"{score.get('interval_rows') or len(material.test_rows):,} test images"
+        facts += [
+            (f"to expect on {rows}", number(score["expected_score"])),
+            ("95 % interval", f"{low:.4f} to {high:.4f}"),
+        ]
+    known = material.submission.get("test_score")
+    facts += [("on the known test labels", number(known))] if known is not None else []
+    facts += [("on the leaderboard", number(material.leaderboard))] if material.leaderboard is not None else []
+    if score["train_score"] is not None:
+        facts.append(("on the train images", number(score["train_score"])))
+    if "accuracy" in score and score["metric"] != "accuracy":
+        facts.append(("out-of-fold accuracy", number(score["accuracy"])))
+    members = material.job.members.described if not material.job.call.blend else f"{len(score['members'])} runs"
+    partial = ", PARTIAL" if score["partial"] else ""
+    facts += [("made of", members + partial), ("training time", duration(score["training_seconds"]))]
+    return Facts(facts)
+
+
+def progress(material: Material) -> Section | None:
+    """Is it still improving: the curves of all folds."""
+    logs, metric = material.logs, material.tables.metric
+    logs = {fold: log for fold, log in logs.items() if "val_loss" in log}
+    if not logs or max(map(len, logs.values())) < 2:
+        return None
+    blocks: list[Any] = [Chart(charts.curves(logs, "val_loss", "train_loss", "loss"))]
+    if metric.name != "log_loss":
+        blocks.append(Chart(charts.curves(logs, "val_score", "train_score", metric.name)))
+    said = findings.still_improving(logs)
+    return Section("progress", "Is it still improving?", [*([Text(said)] if said else []), *blocks])
+
+
+def mistakes(material: Material) -> Section | None:
+    """Where it is wrong."""
+    if not len(material.rows):
+        return None
+    show = {"confusion": of_classes, "tags": of_tags, "scatter": of_numbers}[material.task.picture]
+    return Section("mistakes", "Where is it wrong?", show(material))
+
+
+def costs_of(material: Material, parts: list[Any], rows_of: list[np.ndarray]) -> tuple[list[float], str]:
+    """What each part costs, and in what: in the metric or, if that takes too long, in the validation loss."""
+    task, metric = material.task, material.tables.metric
+    costs = findings.cost_of_parts(task, metric, material.targets, material.values, parts)
+    if costs is not None and np.isfinite(costs).all():
+        return costs, f"cost: how much better {metric.name} would be if all of these were right"
+    number_of_rows = len(material.rows)
+    losses = [float(material.costs[rows].sum() / number_of_rows) for rows in rows_of]
+    return losses, "cost: the part of the mean validation loss that comes from these images"
+
+
+FORMATS = {"images": ",d", "precision": ".3f", "recall": ".3f", "f1": ".3f", "cost": ".4f"}
+
+
+def of_classes(material: Material) -> list[Any]:
+    """Confusion matrix, most frequent mistakes and a row for each class."""
+    task, names = material.task, material.task.target_names
+    counts = findings.confusion_of(task, material.rows["label"], material.decisions)
+    truth = material.targets.argmax(axis=1)
+    rows = [truth == place for place in range(len(names))]
+    costs, meaning = costs_of(material, rows, rows)
+    classes = findings.of_classes(counts, names, costs).head(MOST_ROWS)
+    pairs = findings.worst_pairs(counts, names)
+    named = {"often": "most often taken for"}
+    right = counts.trace() / max(1, counts.sum())
+    return [
+        Text(f"{counts.trace():,} of {count_of(int(counts.sum()), 'out-of-fold image')} are right ({right:.1%})."),
+        Chart(charts.confusion(counts, names), "All folds together; the colour is the share of the true class."),
+        table_of(classes, FORMATS, f"Each {task.noun}; {meaning}.", named),
+        table_of(pairs, {"images": ",d", "of": ",d"}, "The most frequent mistakes, of all images of the true class."),
+    ]
+
+
+def of_tags(material: Material) -> list[Any]:
+    """A row for each tag, with its threshold."""
+    task = material.task
+    number_of_tags = len(task.target_names)
+    parts = [(slice(None), place) for place in range(number_of_tags)]
+    chosen = (material.decisions > 0).astype(float)
+    wrong = [chosen[:, place] != material.targets[:, place] for place in range(number_of_tags)]
+    costs, meaning = costs_of(material, parts, wrong)
+    tags = findings.of_tags(material.targets, chosen, task.target_names, costs)
+    thresholds = dict(zip(task.target_names, material.rule.get("thresholds", []), strict=False))
+    tags.insert(2, "threshold", tags["name"].map(thresholds))
+    whole = (chosen == material.targets).all(axis=1)
+    return [
+        Text(
+            f"All labels are right for {whole.sum():,} of {count_of(len(whole), 'out-of-fold image')} "
+            f"({whole.mean():.1%})."
+        ),
+        table_of(tags, {"threshold": ".3f", **FORMATS}, f"Each {task.noun}, of all folds together; {meaning}."),
+    ]
+
+
+def of_numbers(material: Material) -> list[Any]:
+    """True against predicted numbers, and errors by ranges."""
+    task, names = material.task, material.task.target_names
+    blocks: list[Any] = []
+    for place, name in list(enumerate(names))[:MOST_PANELS]:
+        truth, values = material.targets[:, place].astype(float), material.predictions[:, place]
+        blocks += [Chart(charts.scatter(truth, values, name)), Chart(charts.residuals(truth, values, name))]
+    if len(names) > MOST_PANELS:
+        blocks.insert(0, Text(f"The first {MOST_PANELS} of {len(names)} numbers."))
+    ranges = findings.of_ranges(task, material.rows["label"], material.targets, material.predictions)
+    formats = {"images": ",d", "bias": "+.4f", "mae": ".4f", "rmse": ".4f"}
+    meaning = "Errors by the true number; bias: the mean of predicted minus true, mae: the mean absolute error."
+    return [*blocks, table_of(ranges, formats, meaning, {"name": names[0]})]
+
+
+def calibration(material: Material) -> Section | None:
+    """Are the probabilities right."""
+    task = material.task
+    if not len(material.rows) or task.kind == "regression":
+        return None
+    given, right = findings.confidence_of(task, material.targets, material.predictions)
+    table = findings.reliability(given, right)
+    error = findings.calibration_error(table)
+    of = "each label of each image" if task.kind == "multilabel" else f"the most probable {task.noun}"
+    steps = material.score.get("steps_of_one", [])
+    after = f" They are shown after what was learnt: {words_of_steps(steps)}." if steps else ""
+    blocks: list[Any] = [
+        Text(f"Probabilities and shares differ by {error:.3f} on average (expected calibration error).{after}"),
+        Chart(charts.reliability(table, of), "Above the dashed line, predictions are right more often than they say."),
+    ]
+    if len(material.test):
+        of_test = material.test.ravel() if task.kind == "multilabel" else material.test.max(axis=1)
+        bands = findings.confident(given, right, of_test)
+        rows = bands.assign(least=[f"at least {least:g}" for least in bands["least"]])
+        formats = {"images": ",d", "wrong": ",d", "share": ".2%", "test": ",d", "expected": ".1f"}
+        named = {
+            "least": "probability",
+            "images": "out of fold",
+            "share": "share wrong",
+            "expected": "wrong to expect in test",
+        }
+        meaning = (
+            "Confident predictions: log loss punishes each wrong one of them by at least 2.3, and at 0.999 by 6.9."
+        )
+        blocks.append(table_of(rows, formats, meaning, named))
+    return Section("calibration", "Is it calibrated?", blocks)
+
+
+def folds(material: Material) -> Section | None:
+    """Are the folds alike; for a blend, what its runs add."""
+    score, metric = material.score, material.tables.metric
+    if material.job.call.blend:
+        return Section("runs", "What do its runs add?", [blended(score)])
+    if not len(material.rows) or len(score["fold_scores"]) < 2:
+        return None
+    losses = findings.fold_losses(material.task, material.rows["fold"].to_numpy(), material.costs)
+    sizes = material.rows["fold"].value_counts().sort_index()
+    logs = {fold: log["seconds"].sum() for fold, log in material.logs.items()}
+    table = pd.DataFrame({
+        "fold": sizes.index, "images": sizes.to_numpy(), metric.name: score["fold_scores"], "loss": losses.values(),
+        "time": [duration(logs[fold]) if fold in logs else "–" for fold in sizes.index],
+    })  # fmt: skip
+    spread = score["fold_sd"]
+    text = f"The scores of the folds have a standard deviation of {spread:.4f}." if spread is not None else ""
+    return Section("folds", "Are the folds alike?", [
+        *([Text(text)] if text else []),
+        Chart(charts.by_fold(score["fold_scores"], [*sizes.index], score["cv_score"], metric.name)),
+        table_of(table, {"images": ",d", metric.name: ".4f", "loss": ".4f"}),
+    ])  # fmt: skip
+
+
+def blended(score: dict[str, Any]) -> Table:
+    """The runs of a blend."""
+    shares = score["weights"] or [None] * len(score["members"])
+    table = pd.DataFrame({
+        "run": score["members"], "alone": score["scores_alone"], "share": pd.Series(shares, dtype=float),
+        "adds": [one["adds"] for one in score["without"]], "±": [one["error"] for one in score["without"]],
+    })  # fmt: skip
+    meaning = (
+        f"Blended by {score['way']}. adds: how much worse the score would be without the run, ± its standard error."
+    )
+    return table_of(table, {"alone": ".4f", "share": ".2f", "adds": "+.4f", "±": ".4f"}, meaning)
+
+
+def data(material: Material, augmented: Any) -> Section:
+    """What it was learnt from; augmented: train images as the models see them, or None."""
+    task, manifest = material.task, material.tables.manifest
+    train = manifest[manifest["split"] == "train"]
+    members = {name: len(rows) for name, rows in task.members(train["label"]).items()}
+    table = pd.DataFrame({"name": members.keys(), "images": members.values()})
+    table = table.assign(share=table["images"] / max(1, len(train))).sort_values(
+        "images", ascending=False, kind="stable"
+    )
+    readable = manifest[manifest["width"] > 0]
+    facts = [("train images", f"{len(train):,}"), ("test images", f"{len(material.test_rows):,}")]
+    facts += [("groups", f"{train['group'].nunique():,}")] if (train["group"] != "").any() else []
+    problems = read_csv(material.job.paths.problems) if material.job.paths.problems.exists() else pd.DataFrame()
+    found = problems["problem"].value_counts() if len(problems) else pd.Series(dtype=int)
+    blocks: list[Any] = [
+        Facts([*facts, ("problems found", f"{len(problems):,}")]),
+        table_of(table, {"images": ",d", "share": ".1%"}, f"Train images of each {task.noun}.", {"name": task.noun}),
+    ]
+    if len(readable):
+        blocks.append(Chart(charts.sizes(readable["width"].to_numpy(float), readable["height"].to_numpy(float))))
+    if len(found):
+        first = problems.drop_duplicates("problem").set_index("problem")
+        rows = pd.DataFrame({
+            "problem": found.index, "files": found.to_numpy(), "first": first["path"].reindex(found.index).to_numpy(),
+            "detail": first["detail"].reindex(found.index).to_numpy(),
+        })  # fmt: skip
+        blocks.append(table_of(rows, {"files": ",d"}, "Problems in the files; problems.csv lists all of them."))
+    return Section("data", "What was it learnt from?", [*blocks, *([augmented] if augmented else [])])
+
+
+def making(material: Material) -> Section:
+    """How it was made, and how to make it again."""
+    score, call = material.score, material.job.call
+    packages = ", ".join(f"{name} {version}" for name, version in score["packages"].items())
+    facts = [("device", score["device"]), ("CPUs", str(score["cpus"])), ("system", score["system"])]
+    facts += [("commit", (score["commit"] or "–")[:12] + ("+changes" if "+" in (score["commit"] or "") else ""))]
+    commands = [call.make_line("submit")]
+    if material.submission:
+        commands.append(f"make reproduce COMPETITION={call.competition} SUBMISSION={material.job.predictions.name}")
+    return Section("making", "How was it made?", [
+        Facts(facts),
+        Code("\n".join(commands)),
+        Code(material.recipe_text, "the blend" if call.blend else "the whole recipe"),
+        Text(f"Python {score['python']}, {packages}."),
+    ])  # fmt: skip
