@@ -43,8 +43,8 @@ def as_svg(figure: Any, title: str) -> str:
     label = title.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
     width, height = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', text).groups()  # type: ignore[union-attr]
     text = re.sub(r' width="[\d.]+pt" height="[\d.]+pt"', "", text, count=1)
-    style = f"max-width: {float(width) * 4 / 3:.0f}px; aspect-ratio: {float(width) / float(height):.4f}"
-    return text.replace("<svg ", f'<svg role="img" aria-label="{label}" style="{style}" ', 1)
+    size = f'width="{float(width) * 4 / 3:.0f}" height="{float(height) * 4 / 3:.0f}"'
+    return text.replace("<svg ", f'<svg role="img" aria-label="{label}" {size} ', 1)
 
 
 def new_chart(size: tuple[float, float] = SIZE) -> tuple[Any, Any]:
@@ -70,6 +70,11 @@ def style(axis: Any) -> None:
 def legend(axis: Any, **more: Any) -> None:
     """A legend without a frame."""
     axis.legend(fontsize=8.5, frameon=False, labelcolor=INK, **more)
+
+
+def legend_above(figure: Any) -> None:
+    """A legend of all that the figure shows, above its axes."""
+    figure.legend(loc="outside upper center", fontsize=8.5, frameon=False, labelcolor=INK, ncols=3)
 
 
 def curves(logs: dict[int, pd.DataFrame], column: str, train_column: str, name: str) -> str:
@@ -155,7 +160,7 @@ def reliability(table: pd.DataFrame, of: str) -> str:
     axis.set_ylabel("share that is right")
     axis.set_xlim(0, 1)
     axis.set_ylim(-0.02, 1.02)
-    legend(axis, loc="upper left")
+    legend(axis, loc="lower right")
     below.bar(table["low"] + 0.05, table["count"], width=0.09, color=BLUE, alpha=0.7)
     below.set_ylabel("number")
     below.set_xlabel(f"probability of {of} (n = {table['count'].sum():,})")
@@ -172,7 +177,7 @@ def by_fold(scores: Sequence[float], folds: Sequence[int], pooled: float, name: 
     axis.set_ylim(len(scores) - 0.5, -0.5)
     axis.margins(x=0.2)
     axis.set_xlabel(name)
-    legend(axis, loc="upper center", bbox_to_anchor=(0.5, 1.25))
+    legend_above(figure)
     return as_svg(figure, f"{name} of each fold")
 
 
@@ -244,5 +249,5 @@ def intervals(table: pd.DataFrame, name: str, better: str) -> str:
     axis.set_yticks(places, [shorten(text, 34) for text in table["name"]], fontsize=8.5)
     axis.set_ylim(len(table) - 0.5, -0.5)
     axis.set_xlabel(f"{name} ({better} is better)")
-    legend(axis, loc="upper center", bbox_to_anchor=(0.4, 1 + 0.55 / len(table)), ncols=3)
+    legend_above(figure)
     return as_svg(figure, f"{name} of {len(table)} runs")

@@ -81,7 +81,8 @@ class Material:
     @cached_property
     def costs(self) -> np.ndarray:
         """What each row adds to the validation loss, (N,)."""
-        return self.task.costs(self.targets, self.predictions)
+        fitted = self.task.fitted(self.targets, self.job.recipe.objective)
+        return fitted.costs(self.targets, self.predictions)
 
     @cached_property
     def test_rows(self) -> pd.DataFrame:

@@ -7,6 +7,7 @@ escaped, is put in as it is.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,13 @@ class Chart:
     def markup(self) -> Markup:
         """The SVG element."""
         return Markup(self.svg)
+
+    @property
+    def width(self) -> int:
+        """The width in pixels at which its text has the size of the page's."""
+        found = re.search(r'width="(\d+)"', self.svg)
+        assert found is not None
+        return int(found[1])
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def of_classes(material: Material) -> list[Any]:
     costs, meaning = costs_of(material, rows, rows)
     classes = findings.of_classes(counts, names, costs).head(MOST_ROWS)
     pairs = findings.worst_pairs(counts, names)
-    named = {"often": "most often taken for"}
+    named = {"name": task.noun, "f1": "F1", "often": "most often taken for"}
     right = counts.trace() / max(1, counts.sum())
     return [
         Text(f"{counts.trace():,} of {count_of(int(counts.sum()), 'out-of-fold image')} are right ({right:.1%})."),
@@ -118,7 +118,12 @@ def of_tags(material: Material) -> list[Any]:
             f"All labels are right for {whole.sum():,} of {count_of(len(whole), 'out-of-fold image')} "
             f"({whole.mean():.1%})."
         ),
-        table_of(tags, {"threshold": ".3f", **FORMATS}, f"Each {task.noun}, of all folds together; {meaning}."),
+        table_of(
+            tags,
+            {"threshold": ".3f", **FORMATS},
+            f"Each {task.noun}, of all folds together; {meaning}.",
+            {"name": task.noun, "f1": "F1"},
+        ),
     ]
 
 
@@ -220,12 +225,15 @@ def data(material: Material, augmented: Any) -> Section:
     facts += [("groups", f"{train['group'].nunique():,}")] if (train["group"] != "").any() else []
     problems = read_csv(material.job.paths.problems) if material.job.paths.problems.exists() else pd.DataFrame()
     found = problems["problem"].value_counts() if len(problems) else pd.Series(dtype=int)
+    facts.append(("problems found", f"{len(problems):,}"))
     blocks: list[Any] = [
-        Facts([*facts, ("problems found", f"{len(problems):,}")]),
-        table_of(table, {"images": ",d", "share": ".1%"}, f"Train images of each {task.noun}.", {"name": task.noun}),
+        table_of(table, {"images": ",d", "share": ".1%"}, f"Train images of each {task.noun}.", {"name": task.noun})
     ]
-    if len(readable):
-        blocks.append(Chart(charts.sizes(readable["width"].to_numpy(float), readable["height"].to_numpy(float))))
+    widths, heights = readable["width"].to_numpy(float), readable["height"].to_numpy(float)
+    if len({*zip(widths, heights, strict=True)}) == 1:
+        facts.append(("size of all images", f"{widths[0]:.0f} x {heights[0]:.0f} pixels"))
+    elif len(readable):
+        blocks.append(Chart(charts.sizes(widths, heights)))
     if len(found):
         first = problems.drop_duplicates("problem").set_index("problem")
         rows = pd.DataFrame({
@@ -233,7 +241,7 @@ def data(material: Material, augmented: Any) -> Section:
             "detail": first["detail"].reindex(found.index).to_numpy(),
         })  # fmt: skip
         blocks.append(table_of(rows, {"files": ",d"}, "Problems in the files; problems.csv lists all of them."))
-    return Section("data", "What was it learnt from?", [*blocks, *([augmented] if augmented else [])])
+    return Section("data", "What was it learnt from?", [Facts(facts), *blocks, *([augmented] if augmented else [])])
 
 
 def making(material: Material) -> Section:
