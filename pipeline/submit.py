@@ -19,7 +19,7 @@ PARSER = parser_for(__doc__, "run", "folds", "seeds", "blend")
 if __name__ == "__main__":  # before the imports that take seconds
     answer_early(PARSER)
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -145,6 +145,8 @@ def report(job: Job, path: Path, about: dict[str, Any], known: KnownScore | None
         on_train = "" if score["train_score"] is None else f", {score['train_score']:.4f} on train images"
         some = "" if known.number == about["images"] else f" of {known.number:,} of {about['images']:,} images"
         say("submit", f"{score['metric']} {known.value:.4f} on the known test labels{some}{on_train}")
+    call = job.call if job.call.blend else replace(job.call, recipe=job.run.recipe)
+    say("submit", f"a page that explains it: {call.make_line('report')}")
     if job.competition.slug and not job.paths.dry_run:
         message = path.stem + ("" if score["cv_score"] is None else f" cv={score['cv_score']:.4f}")
         say("submit", f'upload: kaggle competitions submit {job.competition.slug} -f {shown(path)} -m "{message}"')

@@ -129,7 +129,8 @@ def confusion(counts: np.ndarray, names: Sequence[str]) -> str:
     axis.set_aspect("equal")
     if few:
         labels = [shorten(name, 16) for name in names]
-        turned: dict[str, Any] = {"rotation": 45, "ha": "right"} if max(map(len, labels)) > 2 else {}
+        is_tight = max(map(len, labels)) * 0.08 > 0.7 * side / number  # inches
+        turned: dict[str, Any] = {"rotation": 45, "ha": "right"} if is_tight else {}
         axis.set_xticks(range(number), labels, fontsize=8.5, **turned)
         axis.set_yticks(range(number), labels, fontsize=8.5)
     axis.set_xlabel("predicted class" + ("" if few else ", in the order of their names"))
@@ -224,12 +225,16 @@ def said(number: int, shown: int) -> str:
 
 def sizes(width: np.ndarray, height: np.ndarray) -> str:
     """Sizes of the images in pixels, on logarithmic axes if they vary by more than a factor of ten."""
+    from matplotlib.ticker import NullFormatter, StrMethodFormatter
+
     figure, axis = new_chart()
     shown = sample(len(width))
     axis.scatter(width[shown], height[shown], s=9, color=BLUE, alpha=0.35, linewidths=0)
-    for scale, values in ((axis.set_xscale, width), (axis.set_yscale, height)):
+    for along, values in ((axis.xaxis, width), (axis.yaxis, height)):
         if values.max() > 10 * values.min():
-            scale("log")
+            (axis.set_xscale if along is axis.xaxis else axis.set_yscale)("log")
+            along.set_major_formatter(StrMethodFormatter("{x:,g}"))  # not as powers of ten
+            along.set_minor_formatter(NullFormatter())
     axis.margins(0.15)
     axis.set_xlabel(f"width in pixels ({said(len(width), len(shown))})")
     axis.set_ylabel("height in pixels")

@@ -79,6 +79,7 @@ def costs_of(material: Material, parts: list[Any], rows_of: list[np.ndarray]) ->
     return losses, "cost: the part of the mean validation loss that comes from these images"
 
 
+FREQUENT = "The most frequent mistakes, of all images of the true class."
 FORMATS = {"images": ",d", "precision": ".3f", "recall": ".3f", "f1": ".3f", "cost": ".4f"}
 
 
@@ -97,7 +98,7 @@ def of_classes(material: Material) -> list[Any]:
         Text(f"{counts.trace():,} of {count_of(int(counts.sum()), 'out-of-fold image')} are right ({right:.1%})."),
         Chart(charts.confusion(counts, names), "All folds together; the colour is the share of the true class."),
         table_of(classes, FORMATS, f"Each {task.noun}; {meaning}.", named),
-        table_of(pairs, {"images": ",d", "of": ",d"}, "The most frequent mistakes, of all images of the true class."),
+        *([table_of(pairs, {"images": ",d", "of": ",d"}, FREQUENT)] if len(names) > 2 and len(pairs) else []),
     ]
 
 
@@ -186,15 +187,16 @@ def folds(material: Material) -> Section | None:
     sizes = material.rows["fold"].value_counts().sort_index()
     logs = {fold: log["seconds"].sum() for fold, log in material.logs.items()}
     table = pd.DataFrame({
-        "fold": sizes.index, "images": sizes.to_numpy(), metric.name: score["fold_scores"], "loss": losses.values(),
-        "time": [duration(logs[fold]) if fold in logs else "–" for fold in sizes.index],
+        "fold": sizes.index, "images": sizes.to_numpy(), metric.name: score["fold_scores"],
+        "loss": losses.values(), "time": [duration(logs[fold]) if fold in logs else "–" for fold in sizes.index],
     })  # fmt: skip
+    table = table.drop(columns="loss") if metric.name == "log_loss" else table
     spread = score["fold_sd"]
     text = f"The scores of the folds have a standard deviation of {spread:.4f}." if spread is not None else ""
     return Section("folds", "Are the folds alike?", [
         *([Text(text)] if text else []),
         Chart(charts.by_fold(score["fold_scores"], [*sizes.index], score["cv_score"], metric.name)),
-        table_of(table, {"images": ",d", metric.name: ".4f", "loss": ".4f"}),
+        table_of(table, {name: ",d" if name == "images" else ".4f" for name in table.columns[1:-1]}),
     ])  # fmt: skip
 
 

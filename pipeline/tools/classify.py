@@ -148,7 +148,9 @@ def run(job: Job, path: Path) -> pd.DataFrame:
     mean = by_fold.mean(axis=0)
 
     target = job.run_folder / "classified" / path.resolve().name[:100]
-    by = f"{outside.described} on {job.paths.competition}"
+    by = outside.described
+    if job.run.name != job.paths.competition:  # else it would be named twice
+        by += f" on {job.paths.competition}"
     if path.is_dir():
         return report_folder(dataset, mean, task, rule, target, by)
     inputs = outside.normalize(torch.from_numpy(dataset[0, 0])[None].to(outside.compute.device))
