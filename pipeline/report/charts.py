@@ -145,6 +145,20 @@ def rectangle(corner: tuple[float, float], side: float, colour: str, strength: f
     return Rectangle(corner, side, side, facecolor=colour, alpha=float(strength), linewidth=0)
 
 
+def tags(counts: np.ndarray, names: Sequence[str]) -> str:
+    """How often each tag was found, missed, and predicted without being there; counts: (C, 3) int in this order."""
+    figure, axis = new_chart((SIZE[0] * 1.15, 0.9 + 0.21 * len(names)))
+    places, left = np.arange(len(names)), np.zeros(len(names))
+    for column, (label, colour, strength) in enumerate((("found", BLUE, 1), ("missed", BLUE, 0.35), ("false", RED, 1))):
+        axis.barh(places, counts[:, column], left=left, color=colour, alpha=strength, label=label, height=0.75)
+        left += counts[:, column]
+    axis.set_yticks(places, [shorten(name, 24) for name in names], fontsize=8.5)
+    axis.set_ylim(len(names) - 0.4, -0.6)
+    axis.set_xlabel("out-of-fold images")
+    legend_above(figure)
+    return as_svg(figure, "labels that were found, missed and false")
+
+
 def reliability(table: pd.DataFrame, of: str) -> str:
     """A reliability diagram with the counts of its bins; of: what the probabilities are given to."""
     figure = new_figure((SIZE[0], SIZE[1] + 0.9))

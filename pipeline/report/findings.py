@@ -78,6 +78,12 @@ def of_tags(targets: np.ndarray, chosen: np.ndarray, names: Sequence[str], costs
     return table_of_scores(names, there, found, hits, costs).sort_values("cost", ascending=False, kind="stable")
 
 
+def counts_of_tags(targets: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """How often each tag was found, missed, and chosen without being there, (C, 3) int."""
+    hits = (targets * chosen).sum(axis=0)
+    return np.stack([hits, targets.sum(axis=0) - hits, chosen.sum(axis=0) - hits], axis=1).astype(int)
+
+
 def table_of_scores(
     names: Sequence[str], there: np.ndarray, found: np.ndarray, hits: np.ndarray, costs: Sequence[float]
 ) -> pd.DataFrame:

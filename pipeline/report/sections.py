@@ -18,8 +18,8 @@ from pipeline.report.page import Chart, Code, Facts, Section, Table, Text, numbe
 from pipeline.system.console import duration
 from pipeline.system.errors import count_of
 
-#: Most rows of a table of classes with the size of its chart of counts, and most panels of numbers.
-MOST_ROWS, MOST_PANELS = 2000, 6
+#: Most rows of a table of classes, most tags in a chart, and most numbers with charts.
+MOST_ROWS, MOST_TAGS, MOST_PANELS = 2000, 30, 6
 
 
 def headline(material: Material) -> Facts:
@@ -114,11 +114,15 @@ def of_tags(material: Material) -> list[Any]:
     thresholds = dict(zip(task.target_names, material.rule.get("thresholds", []), strict=False))
     tags.insert(2, "threshold", tags["name"].map(thresholds))
     whole = (chosen == material.targets).all(axis=1)
+    shown = tags.head(MOST_TAGS)
+    counts = findings.counts_of_tags(material.targets, chosen)[shown.index]
+    first = f", of the {MOST_TAGS} that cost most" if len(tags) > MOST_TAGS else ""
     return [
         Text(
             f"All labels are right for {whole.sum():,} of {count_of(len(whole), 'out-of-fold image')} "
             f"({whole.mean():.1%})."
         ),
+        Chart(charts.tags(counts, shown["name"].tolist()), f"Images of each label{first}."),
         table_of(
             tags,
             {"threshold": ".3f", **FORMATS},

@@ -58,6 +58,7 @@ def test_every_chart_is_well_formed_and_says_how_many() -> None:
         "(n = 5,000, 2,000 shown)": charts.scatter(truth, truth, HOSTILE[0]),
         "n = 5,000": charts.residuals(truth, truth + 1, "age"),
         "width in pixels (n = 2)": charts.sizes(np.array([8.0, 800]), np.array([9.0, 9])),
+        "false": charts.tags(np.array([[3, 1, 2], [0, 5, 1]]), HOSTILE[:2]),
         "leaderboard": charts.intervals(runs, "accuracy", "higher"),
     }
     for expected, svg in drawn.items():

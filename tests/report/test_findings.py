@@ -58,6 +58,7 @@ def test_the_cost_of_a_tag() -> None:
     targets, chosen = np.array([[1.0, 0], [1, 1]]), np.array([[1.0, 1], [1, 1]])
     parts = [(slice(None), 0), (slice(None), 1)]
     assert findings.cost_of_parts(task, metric, targets, chosen, parts) == pytest.approx([0, 1 - (2 / 3 + 1) / 2])
+    assert findings.counts_of_tags(targets, chosen).tolist() == [[2, 0, 0], [1, 0, 1]]
     table = findings.of_tags(targets, chosen, ["a", "b"], [0.0, 1.0])
     assert list(table["name"]) == ["b", "a"] and table["precision"].tolist() == [0.5, 1.0]
 

@@ -32,10 +32,9 @@ def test_the_headline_and_the_tables_hold_the_scores(split: Paths) -> None:
     right = round(score["cv_score"] * 60)
     mistakes = sections.mistakes(material)
     assert f"{right} of 60 out-of-fold images are right" in blocks_of(mistakes, Text)[0].text
-    classes, pairs = blocks_of(mistakes, Table)
+    (classes,) = blocks_of(mistakes, Table)  # the most frequent mistakes of two classes are in it
     lost = [row[classes.columns.index("cost")].value for row in classes.rows]
     assert sum(lost) == pytest.approx(1 - score["cv_score"]) and lost == sorted(lost, reverse=True)
-    assert sum(row[2].value for row in pairs.rows) == 60 - right
     by_fold = blocks_of(sections.folds(material), Table)[0]
     assert [row[2].value for row in by_fold.rows] == pytest.approx(score["fold_scores"])
     assert sections.progress(material) is None  # drawn predictions have no log
@@ -59,4 +58,4 @@ def test_every_kind_of_task_has_its_tables(kind: str, root: Path, stage: Stage) 
     assert (sections.calibration(material) is None) == (kind == "regression")
     problems = blocks_of(sections.data(material, None), Table)[-1]
     assert ("unreadable", "raw/test/4.png") in [(row[0].text, row[2].text) for row in problems.rows]
-    assert len(blocks_of(sections.mistakes(material), Chart)) == {"multilabel": 0, "regression": 2, "ordinal": 1}[kind]
+    assert len(blocks_of(sections.mistakes(material), Chart)) == {"multilabel": 1, "regression": 2, "ordinal": 1}[kind]
