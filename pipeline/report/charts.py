@@ -74,7 +74,7 @@ def legend(axis: Any, **more: Any) -> None:
 
 def legend_above(figure: Any) -> None:
     """A legend of all that the figure shows, above its axes."""
-    figure.legend(loc="outside upper center", fontsize=8.5, frameon=False, labelcolor=INK, ncols=3)
+    figure.legend(loc="outside upper center", fontsize=8.5, frameon=False, labelcolor=INK, ncols=2)
 
 
 def curves(logs: dict[int, pd.DataFrame], column: str, train_column: str, name: str) -> str:
@@ -97,7 +97,7 @@ def curves(logs: dict[int, pd.DataFrame], column: str, train_column: str, name: 
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     if epochs == 1:
         axis.set_xticks([1])
-    legend(axis)
+    legend_above(figure)
     return as_svg(figure, f"{name} by epoch, of all folds")
 
 

@@ -63,7 +63,9 @@ def dearest(material: Material, examples: Examples) -> Section | None:
             {"dearest first": float(material.costs[row]), **chance},
         ))  # fmt: skip
     heated = any(len(card.images) > 1 and card.images[1] for card in cards)
-    caption = "The out-of-fold images that cost most in the validation loss; those in colour are wrong."
+    caption = "The out-of-fold images that cost most in the validation loss."
+    if task.kind != "regression":
+        caption += " Wrong predictions are in colour."
     if heated:
         caption += " The heat maps show where the model of the fold found evidence for its prediction (Grad-CAM)."
     return Section("dearest", "Which images cost most?", [Cards(cards, caption)])

@@ -92,7 +92,7 @@ def of_all_runs(paths: Paths) -> Path:
     scored = comparable(paths, table)
     better = "higher" if metric.greater_is_better else "lower"
     drawn = table[table["score"].notna() & (table["note"].isin(["", "no predictions"]))].head(MOST_DRAWN)
-    blocks: list[Any] = [Text(said)] if (said := best_of(scored, metric)) else []
+    blocks: list[Any] = [Text(f"{said[0].upper()}{said[1:]}.")] if (said := best_of(scored, metric)) else []
     if len(drawn):
         blocks.append(Chart(charts.intervals(with_bounds(drawn), metric.name, better)))
     blocks.append(listing(table, {name: page_of(files) for name, files in there.items()}, page.parent))
@@ -124,20 +124,11 @@ def listing(table: pd.DataFrame, pages: dict[str, Path], base: Path) -> Table:
             cells.append(Cell(number(known), "" if known is None else known))
         cells += [Cell(row[column], row[column]) for column in ("interval", "time", "folds", "when", "note")]
         rows.append(cells)
-    columns = [
-        "name",
-        "what",
-        "out of fold",
-        "expected",
-        "leaderboard",
-        "95 % interval",
-        "time",
-        "folds",
-        "when",
-        "note",
-    ]
+    names = ["name", "what", "out of fold", "expected", "leaderboard", "95 % interval", "time", "folds", "when", "note"]
+    told = [place for place in range(len(names)) if any(row[place].text not in ("", "–") for row in rows)]
     caption = "A name links to the page of the run; make report with its RECIPE or BLEND makes that page."
-    return Table(columns, rows, columns[2:5], caption)
+    kept = [[row[place] for place in told] for row in rows]
+    return Table([names[place] for place in told], kept, names[2:5], caption)
 
 
 def compared(scored: list[ScoredRows], metric: Metric) -> Table:
