@@ -58,7 +58,7 @@ from pipeline.records.runs import open_run, start_run
 from pipeline.records.tables import read_csv
 from pipeline.records.task import metric_sha256
 from pipeline.system.console import duration, folds_at_once, run_stage, say, side_by_side_note
-from pipeline.system.errors import count_of
+from pipeline.system.errors import MachineError, count_of
 from pipeline.system.files import fingerprint, write_json
 from pipeline.system.locks import owned
 from pipeline.system.places import shown
@@ -269,8 +269,12 @@ def could_train(job: Job, fold: int, stop: Stop) -> bool:
         train(job, fold, stop)
     except RuntimeError as error:
         record = job.fold_folder(fold) / "arrangement.json"
-        if has_ranks() or not made_easier(record, error, job.recipe.batch_size):
+        change = made_easier(record, error, job.recipe.batch_size)
+        if not change:
             raise
+        if has_ranks():  # the other ranks cannot begin again
+            raise MachineError(f"{change}; the same command continues") from error
+        say("train", f"note: {change}")
         return False
     return True
 

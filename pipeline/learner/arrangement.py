@@ -144,15 +144,17 @@ def settle_arrangement(
     return chosen
 
 
-def made_easier(record: Path, error: RuntimeError, batch_size: int) -> bool:
-    """Changes the recorded arrangement of a fold that ended with this error, so that it can go on; False if it cannot.
+def made_easier(record: Path, error: RuntimeError, batch_size: int) -> str:
+    """Changes the recorded arrangement of a fold that ended with this error, so that it can go on.
+
+    Returns what has changed, in words; "" if nothing can help.
 
     The trial step may have found enough memory, and other programs may need some since: then no images stay on the
     device or, the next time, the batch goes in twice as many parts. If the compiler has failed, the model is no longer
     compiled.
     """
     if not record.exists():
-        return False
+        return ""
     begun: dict[str, Any] = read_json(record, "device", "compiled", "parts")
     change: dict[str, int]
     is_full = is_out_of_memory(error) and "CPUAllocator" not in str(error) and begun["device"] in SPLIT_BATCH_ON
@@ -164,10 +166,9 @@ def made_easier(record: Path, error: RuntimeError, batch_size: int) -> bool:
         change = {"parts": min(2 * begun["parts"], batch_size)}
         what = f"the memory is full; each batch now goes through the model in {change['parts']} parts"
     else:
-        return False
+        return ""
     write_json(record, {**begun, **change})
-    say("train", f"note: {what}")
-    return True
+    return what
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 
+from pipeline import train
 from pipeline.learner import arrangement, compiling
 from pipeline.learner.compiling import compiled, why_not_compiled
 from pipeline.learner.networks import small_cnn
 from pipeline.records.paths import Paths
-from tests.conftest import Stage
+from tests.conftest import Failure, Stage
 from tests.learner.networks import recipe
 from tests.trainings import FOLD_0, forget, stopped_at_once, trained
 
@@ -81,16 +82,27 @@ def test_without_a_c_compiler_a_sentence_says_so(
     assert why_not_compiled() == "there is no C compiler (my-cc); install gcc"
 
 
+def sometimes(graph: torch.fx.GraphModule, inputs: list) -> object:
+    """A compiler that fails at a size that the trial step did not have."""
+    if any(isinstance(each, torch.Tensor) and each.shape[-2:] == (8, 8) for each in inputs):
+        raise RuntimeError("out of registers")
+    return graph.forward
+
+
+def test_a_compiler_that_fails_on_one_of_several_ranks_is_left_out_by_the_same_command(
+    split: Paths, stage: Stage, failure: Failure, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "BACKEND", sometimes)
+    monkeypatch.setattr(train, "has_ranks", lambda: True)
+    message = failure("train", *FOLD_0, *SETTINGS)
+    assert "(out of registers); the model is no longer compiled; the same command continues" in message
+    stage("train", *FOLD_0, *SETTINGS)
+    assert '"compiled": false' in next(split.runs.glob("*/fold0/trained.json")).read_text()
+
+
 def test_a_compiler_that_fails_later_is_left_out_then(
     split: Paths, stage: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At a size that the trial step did not have."""
-
-    def sometimes(graph: torch.fx.GraphModule, inputs: list) -> object:
-        if any(isinstance(each, torch.Tensor) and each.shape[-2:] == (8, 8) for each in inputs):
-            raise RuntimeError("out of registers")
-        return graph.forward
-
     monkeypatch.setattr(compiling, "BACKEND", sometimes)
     stage("train", *FOLD_0, *SETTINGS)
     said = capsys.readouterr().out
