@@ -165,6 +165,8 @@ class Ranks:
         return convert_sync_batchnorm(module)
 
 
+#: The groups that this process has left.
+_LEFT: list[object] = []
 #: A single process, without other ranks.
 ALONE = Ranks()
 
@@ -206,7 +208,7 @@ def join_ranks(name: str) -> Iterator[tuple[Ranks, torch.device]]:
         yield here, device
         here.wait()
     except Stopped:  # all ranks stop at the same step
-        dist.destroy_process_group()  # else its threads may block the end of the process
+        leave_group()
         raise
     except (dist.DistError, RuntimeError) as error:
         if not lost_a_rank(error):
@@ -215,6 +217,17 @@ def join_ranks(name: str) -> Iterator[tuple[Ranks, torch.device]]:
             f"another process of this fold ended or cannot be reached ({str(error).splitlines()[0]}); the same command "
             "continues after the last checkpoint"
         ) from error
+    leave_group()
+
+
+def leave_group() -> None:
+    """Leaves the group of all ranks.
+
+    When the group is freed, torch holds Python's lock (GIL) and waits for the threads of the group. Such a thread may
+    still need the lock, to free the tensors of the last exchange, and then the process would never end. So the group is
+    kept, and freed when the process ends.
+    """
+    _LEFT.append(dist.group.WORLD)
     dist.destroy_process_group()
 
 
