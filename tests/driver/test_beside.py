@@ -38,5 +38,10 @@ def test_tools_get_the_names_that_were_typed(checkout: Path) -> None:
     assert commands(checkout, "runs", "SCORE=a=0.5", "DRY=1") == [
         "tools.runs --competition=digits --dry-run --score=a=0.5"
     ]
+    assert commands(checkout, "report") == ["tools.report --competition=digits --all-runs"]
+    assert commands(checkout, "report", "BLEND=a+b") == ["tools.report --competition=digits --blend=a+b"]
+    assert commands(checkout, "report", "RECIPE=digits", "FOLDS=0", "DEVICE=cpu") == [
+        "tools.report --competition=digits --recipe=digits --folds 0 --device cpu"
+    ]
     answer = make(checkout, "-n", "compare", "A=tiny")
     assert answer.returncode and "needs the names of two runs" in answer.stderr
