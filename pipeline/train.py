@@ -265,11 +265,11 @@ def train_folds(job: Job) -> None:
 
 def could_train(job: Job, fold: int, stop: Stop) -> bool:
     """Trains one fold; False if the memory of the GPU or the compiler failed, and the next attempt makes it easier."""
+    began = time.time()
     try:
         train(job, fold, stop)
     except RuntimeError as error:
-        record = job.fold_folder(fold) / "arrangement.json"
-        change = made_easier(record, error, job.recipe.batch_size)
+        change = made_easier(job.fold_folder(fold) / "arrangement.json", error, job.recipe.batch_size, began)
         if not change:
             raise
         if has_ranks():  # the other ranks cannot begin again

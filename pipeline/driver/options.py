@@ -49,6 +49,7 @@ ONLY_FOR = {
     "TEST": ("submit",), "IDS": ("submit",), "RUNS": ("blend", "submit", "why"),
     "BLEND": ("blend", "report", "submit", "why"),
     "A": ("compare",), "B": ("compare",), "SCORE": ("runs",), "SUBMISSION": ("reproduce",),
+    "IMAGE": ("classify",),
 }  # fmt: skip
 #: Variables that replace files, or are common names: they count only if they are typed.
 COMMAND_LINE_ONLY = ("FORCE", *ONLY_FOR)
@@ -127,9 +128,10 @@ def read_options(words: Sequence[str], environment: Mapping[str, str]) -> Option
         raise InputError("IDS needs TEST=folder, another test folder to predict")
     if values.get("FOLD") and values.get("FOLDS"):
         raise InputError("FOLD and FOLDS are both given; give one of them")
+    named = "BLEND" if values.get("BLEND") else "RUNS"
     beside = [name for name in ("RECIPE", "SET", "FOLD", "FOLDS", "SEEDS", "TEST") if values.get(name)]
     if beside and (values.get("BLEND") or values.get("RUNS")):
-        raise InputError(f"BLEND and RUNS name trained runs; leave out {beside[0]}, which has no effect beside them")
+        raise InputError(f"{named} names trained runs; leave out {beside[0]}, which has no effect beside it")
     return Options(
         competition=values.get("COMPETITION") or DEFAULT_COMPETITION,
         recipe=values.get("RECIPE", ""),

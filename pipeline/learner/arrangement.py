@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, replace
@@ -132,6 +133,7 @@ def settle_arrangement(
     """
     if record.exists():
         begun = read_json(record, "device", *(field.name for field in fields(chosen) if field.default is MISSING))
+        begun.pop("eased_at", None)
         if (begun.pop("device"), begun["ranks"]) == (device.type, chosen.ranks):
             return compiled_if_possible(Arrangement(**begun))
         now = f"{count_of(chosen.ranks, 'process')} on {device.type}"
@@ -144,10 +146,13 @@ def settle_arrangement(
     return chosen
 
 
-def made_easier(record: Path, error: RuntimeError, batch_size: int) -> str:
+def made_easier(record: Path, error: RuntimeError, batch_size: int, began: float) -> str:
     """Changes the recorded arrangement of a fold that ended with this error, so that it can go on.
 
     Returns what has changed, in words; "" if nothing can help.
+
+    began: time at which this attempt began (seconds since 1970); if another rank has changed the arrangement since,
+        that is enough
 
     The trial step may have found enough memory, and other programs may need some since: then no images stay on the
     device or, the next time, the batch goes in twice as many parts. If the compiler has failed, the model is no longer
@@ -156,6 +161,8 @@ def made_easier(record: Path, error: RuntimeError, batch_size: int) -> str:
     if not record.exists():
         return ""
     begun: dict[str, Any] = read_json(record, "device", "compiled", "parts")
+    if begun.get("eased_at", 0) > began:
+        return "another process of this fold has changed how it is computed"
     change: dict[str, int]
     is_full = is_out_of_memory(error) and "CPUAllocator" not in str(error) and begun["device"] in SPLIT_BATCH_ON
     if begun["compiled"] and is_compiler_error(error) and not is_full:
@@ -167,7 +174,7 @@ def made_easier(record: Path, error: RuntimeError, batch_size: int) -> str:
         what = f"the memory is full; each batch now goes through the model in {change['parts']} parts"
     else:
         return ""
-    write_json(record, {**begun, **change})
+    write_json(record, {**begun, **change, "eased_at": time.time()})
     return what
 
 

@@ -38,13 +38,20 @@ def as_svg(figure: Any, title: str) -> str:
     text = re.sub(
         r' id="(figure|axes|patch|matplotlib|xtick|ytick|line2d|text|legend|[A-Za-z]+Collection)[\w.]*"', "", text
     )
-    for colour, variable in VARIABLES.items():
-        text = text.replace(colour, variable)
+    text = re.sub("<[^>]*>", with_variables, text)  # in tags only: a class may have the name of a colour
     label = title.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
     width, height = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', text).groups()  # type: ignore[union-attr]
     text = re.sub(r' width="[\d.]+pt" height="[\d.]+pt"', "", text, count=1)
     size = f'width="{float(width) * 4 / 3:.0f}" height="{float(height) * 4 / 3:.0f}"'
     return text.replace("<svg ", f'<svg role="img" aria-label="{label}" {size} ', 1)
+
+
+def with_variables(tag: re.Match[str]) -> str:
+    """A tag with variables in place of the colours."""
+    text = tag[0]
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour, variable)
+    return text
 
 
 def new_chart(size: tuple[float, float] = SIZE) -> tuple[Any, Any]:
@@ -256,13 +263,17 @@ def sizes(width: np.ndarray, height: np.ndarray) -> str:
 
 
 def intervals(table: pd.DataFrame, name: str, better: str) -> str:
-    """The scores of runs with their 95 % intervals on the test images; table: name, score, expected, low, high."""
+    """The scores of runs with their 95 % intervals on the test images.
+
+    table: name, score, expected, low, high, leaderboard
+    """
     figure, axis = new_chart((SIZE[0] * 1.6, 1.0 + 0.3 * len(table)))
     places = np.arange(len(table))
     axis.hlines(
         places, table["low"], table["high"], color=BLUE, linewidth=2, alpha=0.5, label="95 % interval on the test"
     )
     axis.plot(table["score"], places, "o", color=BLUE, markersize=6, label="out of fold")
+    axis.plot(table["expected"], places, "|", color=INK, markersize=11, label="expected on the test")
     if table["leaderboard"].notna().any():
         axis.plot(table["leaderboard"], places, "D", color=RED, markersize=6, label="leaderboard")
     axis.set_yticks(places, [shorten(text, 34) for text in table["name"]], fontsize=8.5)

@@ -52,16 +52,16 @@ def heated(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
 class Examples:
     """The images of a competition, and the models of a run that look at them.
 
-    manifest: by image_id
+    rows: of the manifest, for "train" and "test", by image_id; a train and a test image may have the same id
     """
 
     def __init__(self, job: Job, manifest: pd.DataFrame) -> None:
         self.job = job
-        self.manifest = manifest.set_index("image_id", drop=False)
+        self.rows = {split: rows.set_index("image_id", drop=False) for split, rows in manifest.groupby("split")}
 
-    def thumbnail(self, image_id: str) -> str:
-        """The address of an image; "" if it cannot be read."""
-        row = self.manifest.loc[image_id]
+    def thumbnail(self, image_id: str, split: str) -> str:
+        """The address of a train or test image; "" if it cannot be read."""
+        row = self.rows[split].loc[image_id]
         file = image_file(self.job, row["path"])
         if file is None or not row["width"]:
             return ""
@@ -81,35 +81,37 @@ class Examples:
             say("report", f"note: no heat maps: {fault}")
             return None
 
-    def rows(self, ids: Sequence[str]) -> pd.DataFrame:
-        """The rows of the manifest with these ids, as ``Outside.dataset`` needs them."""
-        return self.manifest.loc[list(ids)].assign(position=np.arange(len(ids)))
+    def train_rows(self, ids: Sequence[str]) -> pd.DataFrame:
+        """The rows of train images, as ``Outside.dataset`` needs them, without those that are no images of ours."""
+        rows = self.rows["train"].loc[list(ids)]
+        rows = rows[[image_file(self.job, path) is not None for path in rows["path"]]]
+        return rows.assign(position=np.arange(len(rows)))
 
     def heat_map(self, image_id: str, fold: int, target: int) -> str:
-        """What the model of a fold looks at in an image, as evidence for a target (Grad-CAM); "" without maps."""
-        outside = self.models
-        if outside is None or image_file(self.job, self.manifest.loc[image_id, "path"]) is None:
+        """What the model of a fold looks at in a train image, as evidence for a target (Grad-CAM); "" without maps."""
+        outside, rows = self.models, self.train_rows([image_id])
+        trained = [each for each in self.job.folds if (self.job.fold_folder(each) / "trained.json").exists()]
+        if outside is None or rows.empty or fold not in trained:
             return ""
         try:
-            image = outside.dataset(self.rows([image_id]))[0, 0]
+            image = outside.dataset(rows)[0, 0]
         except FoldwiseError:
             return ""
-        trained = [each for each in self.job.folds if (self.job.fold_folder(each) / "trained.json").exists()]
         inputs = outside.normalize(torch.from_numpy(image)[None].to(outside.compute.device))
         heat = grad_cam(outside.models[trained.index(fold)].module, inputs, target)
         return "" if heat is None else as_data(shrunk(heated(image, heat)))
 
-    def augmented(self, ids: Sequence[str]) -> list[str]:
-        """Train images as the models see them in their last epoch; [] if they see them without augmentation."""
+    def augmented(self, ids: Sequence[str]) -> dict[str, str]:
+        """Train images as the models see them in their last epoch, by id; {} if they see them without augmentation."""
         recipe, outside = self.job.recipe, self.models
         if outside is None or not (recipe.kind == "network" or recipe.augment):
-            return []
+            return {}
         transforms = train_transforms(recipe, self.job.competition.symmetries, outside.preprocessing)
-        rows = self.rows([one for one in ids if image_file(self.job, self.manifest.loc[one, "path"])])
+        rows = self.train_rows(ids)
         pixels = Pixels(self.job.paths.home, rows, recipe.cache_side, None)
         flips = has_alternating_flip(recipe, self.job.competition.symmetries)
         dataset = ImageDataset(pixels, rows, transforms, recipe.seed, flips)
         try:
-            return [as_data(shrunk(dataset[len(transforms) - 1, row])) for row in range(len(rows))]
+            return {name: as_data(shrunk(dataset[len(transforms) - 1, row])) for row, name in enumerate(dataset.ids)}
         except FoldwiseError:
-            return []
+            return {}

@@ -5,7 +5,6 @@ Legend: N out-of-fold rows, M test rows, C targets.
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,11 +24,19 @@ from pipeline.records.predictions import Predictions
 from pipeline.records.runs import Tables, read_tables
 from pipeline.records.scoring import truth_and_values
 from pipeline.records.tables import read_csv
-from pipeline.system.errors import FoldwiseError, StaleError
+from pipeline.system.errors import FoldwiseError, InputError, StaleError
 from pipeline.system.files import fingerprint, read_json, read_record
 from pipeline.system.places import shown
 from pipeline.tasks.postprocessing import apply_steps
 from pipeline.tasks.task import Rule, Task
+
+#: What the page needs of score.json.
+KEYS = (
+    "sha256", "folds", "metric", "rule", "cv_score", "interval_95", "expected_score", "train_score", "partial",
+    "training_seconds", "packages", "device", "cpus", "system", "commit", "python",
+)  # fmt: skip
+#: The columns of log.csv that the curves need.
+CURVES = {"epoch", "train_loss", "train_score", "val_loss", "val_score", "seconds"}
 
 
 @dataclass(frozen=True)
@@ -120,7 +127,8 @@ class Material:
     def logs(self) -> dict[int, pd.DataFrame]:
         """The log of the training of each fold, by its number, of the first seed; {} for a blend."""
         found = {fold: self.job.fold_folder(fold) / "log.csv" for fold in self.folds}
-        return {fold: read_csv(path).astype(float) for fold, path in found.items() if path.exists()}
+        logs = {fold: read_csv(path).astype(float) for fold, path in found.items() if path.exists()}
+        return {fold: log for fold, log in logs.items() if {*log.columns} >= CURVES}  # not those of older versions
 
     @property
     def folds(self) -> list[int]:
@@ -146,10 +154,7 @@ class Material:
 
     @property
     def recipe_text(self) -> str:
-        """The complete recipe; for a blend, how it is made."""
-        if self.job.call.blend:
-            kept = ("way", "members", "weights", "ways", "scores_alone", "without", "correlations")
-            return json.dumps({name: self.score.get(name) for name in kept}, indent=2)
+        """The complete recipe of a run."""
         path = self.job.run_folder / "recipe.toml"
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
@@ -167,9 +172,14 @@ def read_material(job: Job) -> Material:
     """Reads the prediction of a job; raises FoldwiseError if it is not combined, or of other folds than there are."""
     files = job.predictions
     again = job.call.make_line(job.call.combined_by)
+    if not files.record.exists() and job.call.blend:
+        there = sorted(path.parent.name for path in job.paths.blends.glob("*/score.json"))
+        listed = f"there are {', '.join(there)}" if there else "there is none"
+        raise InputError(f"there is no blend '{files.name}' of {job.paths.competition} ({listed})")
     if not files.record.exists():
-        raise StaleError(f"{files.name} of {job.paths.competition} is not combined yet; type: {again}")
-    score = read_record(files.record, "sha256", "folds", "metric", "rule")
+        which = f"the dry run of {files.name}" if job.call.dry_run else files.name
+        raise StaleError(f"{which} of {job.paths.competition} is not combined yet; type: {again}")
+    score = read_record(files.record, *KEYS)
     tables = read_tables(job.paths, job.competition)
     if score.get("folds_sha256") != fingerprint(job.paths.folds):
         raise StaleError(f"{files.name} was made with other folds than {shown(job.paths.folds)} has now; type: {again}")

@@ -9,7 +9,8 @@ for (const table of document.querySelectorAll("table")) {
     const value = (row) => row.cells[place].dataset.value;
     const order = (a, b) => {
       if (a === "" || b === "") return (a === "") - (b === "");  // unknown values come last
-      return (isNumber ? a - b : a.localeCompare(b)) * (down ? -1 : 1);
+      const areNumbers = !isNaN(a) && !isNaN(b);
+      return (areNumbers ? a - b : a.localeCompare(b, undefined, {numeric: true})) * (down ? -1 : 1);
     };
     body.append(...[...body.rows].sort((a, b) => order(value(a), value(b))));
     for (const other of heads) other.removeAttribute("aria-sort");

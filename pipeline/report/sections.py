@@ -24,16 +24,19 @@ MOST_ROWS, MOST_TAGS, MOST_PANELS = 2000, 30, 6
 
 def headline(material: Material) -> Facts:
     """What was run and its score, with what is known of the test."""
-    score, metric = material.score, material.tables.metric
+    score, metric, tested = material.score, material.tables.metric, len(material.test_rows)
     better = "higher" if metric.greater_is_better else "lower"
-    facts = [(f"out-of-fold {metric.name} ({better} is better)", number(score["cv_score"]))]
+    whose = f" of {score['twin']}" if score.get("twin") else ""
+    facts = [(f"out-of-fold {metric.name}{whose} ({better} is better)", number(score["cv_score"]))]
     if score["interval_95"]:
         low, high = score["interval_95"]
-        rows = f"{score.get('interval_rows') or len(material.test_rows):,} test images"
+        rows = f"{score.get('interval_rows') or len(material.test_rows):,} {'test' if tested else 'unseen'} images"
         facts += [
             (f"to expect on {rows}", number(score["expected_score"])),
             ("95 % interval", f"{low:.4f} to {high:.4f}"),
         ]
+    if tested and score.get("averaging_gain"):
+        facts.append(("of that, by averaging the folds", f"{score['averaging_gain']:+.4f}"))
     known = material.submission.get("test_score")
     facts += [("on the known test labels", number(known))] if known is not None else []
     facts += [("on the leaderboard", number(material.leaderboard))] if material.leaderboard is not None else []
@@ -50,7 +53,6 @@ def headline(material: Material) -> Facts:
 def progress(material: Material) -> Section | None:
     """Is it still improving: the curves of all folds."""
     logs, metric = material.logs, material.tables.metric
-    logs = {fold: log for fold, log in logs.items() if "val_loss" in log}
     if not logs or max(map(len, logs.values())) < 2:
         return None
     blocks: list[Any] = [Chart(charts.curves(logs, "val_loss", "train_loss", "loss"))]
@@ -79,6 +81,7 @@ def costs_of(material: Material, parts: list[Any], rows_of: list[np.ndarray]) ->
     return losses, "cost: the part of the mean validation loss that comes from these images"
 
 
+TIMES = "Folds that train side by side share the machine, so their times add up to more than the training took."
 FREQUENT = "The most frequent mistakes, of all images of the true class."
 FORMATS = {"images": ",d", "precision": ".3f", "recall": ".3f", "f1": ".3f", "cost": ".4f"}
 
@@ -171,11 +174,14 @@ def calibration(material: Material) -> Section | None:
             "least": "probability",
             "images": "out of fold",
             "share": "share wrong",
-            "expected": "wrong to expect in test",
+            "expected": "wrong in test, expected",
         }
         meaning = (
-            "Confident predictions: log loss punishes each wrong one of them by at least 2.3, and at 0.999 by 6.9."
+            "Confident predictions, and how many of them are wrong. In the test, (wrong + 1) / (out of fold + 2) of "
         )
+        meaning += "them are expected to be wrong, since no error in few images does not mean that there is none."
+        if "log_loss" in material.tables.metric.name:
+            meaning += " The log loss of a wrong one is at least 2.3; at 0.999, 6.9."
         blocks.append(table_of(rows, formats, meaning, named))
     return Section("calibration", "Is it calibrated?", blocks)
 
@@ -184,7 +190,7 @@ def folds(material: Material) -> Section | None:
     """Are the folds alike; for a blend, what its runs add."""
     score, metric = material.score, material.tables.metric
     if material.job.call.blend:
-        return Section("runs", "What do its runs add?", [blended(score)])
+        return Section("runs", "What do its runs add?", [blended(score), ways(score)])
     if not len(material.rows) or len(score["fold_scores"]) < 2:
         return None
     losses = findings.fold_losses(material.task, material.rows["fold"].to_numpy(), material.costs)
@@ -200,7 +206,7 @@ def folds(material: Material) -> Section | None:
     return Section("folds", "Are the folds alike?", [
         *([Text(text)] if text else []),
         Chart(charts.by_fold(score["fold_scores"], [*sizes.index], score["cv_score"], metric.name)),
-        table_of(table, {name: ",d" if name == "images" else ".4f" for name in table.columns[1:-1]}),
+        table_of(table, {name: ",d" if name == "images" else ".4f" for name in table.columns[1:-1]}, TIMES),
     ])  # fmt: skip
 
 
@@ -215,6 +221,19 @@ def blended(score: dict[str, Any]) -> Table:
         f"Blended by {score['way']}. adds: how much worse the score would be without the run, ± its standard error."
     )
     return table_of(table, {"alone": ".4f", "share": ".2f", "adds": "+.4f", "±": ".4f"}, meaning)
+
+
+def ways(score: dict[str, Any]) -> Table:
+    """The ways to blend that were tried."""
+    table = pd.DataFrame(
+        [
+            (name, one["optimistic"], one["honest"], "used" if name == score["way"] else "")
+            for name, one in score["ways"].items()
+        ],
+        columns=["way", "optimistic", "honest", "note"],
+    )
+    meaning = "Ways to blend: scored on the rows that they were learnt from (optimistic), and on others (honest)."
+    return table_of(table, {"optimistic": ".4f", "honest": ".4f"}, meaning)
 
 
 def data(material: Material, augmented: Any) -> Section:
@@ -262,6 +281,6 @@ def making(material: Material) -> Section:
     return Section("making", "How was it made?", [
         Facts(facts),
         Code("\n".join(commands)),
-        Code(material.recipe_text, "the blend" if call.blend else "the whole recipe"),
+        *([] if call.blend else [Code(material.recipe_text, "the whole recipe")]),
         Text(f"Python {score['python']}, {packages}."),
     ])  # fmt: skip

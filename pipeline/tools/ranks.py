@@ -77,7 +77,11 @@ def main() -> None:
     end_with_driver()
     for number in unignored_signals():
         signal.signal(number, stop)  # until the process has ended: make may repeat a signal at any moment
-    sys.exit(start(int(sys.argv[1]), [f"pipeline.{sys.argv[2]}", *sys.argv[3:]]))
+    try:
+        status = start(int(sys.argv[1]), [f"pipeline.{sys.argv[2]}", *sys.argv[3:]])
+    except SignalException:  # before the ranks started
+        status = STOPPED
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def run(job: Job) -> Path:
     parts = [
         sections.progress(material),
         sections.mistakes(material),
-        images.dearest(material, examples),
+        images.costly(material, examples),
         images.unsure(material, examples),
         sections.calibration(material),
         sections.folds(material),
@@ -122,9 +122,10 @@ def listing(table: pd.DataFrame, pages: dict[str, Path], base: Path) -> Table:
         for column in ("score", "expected", "leaderboard"):
             known = row[column] if pd.notna(row[column]) else None
             cells.append(Cell(number(known), "" if known is None else known))
-        cells += [Cell(row[column], row[column]) for column in ("interval", "time", "folds", "when", "note")]
+        cells += [Cell(row["interval"], row["interval"].split(" to ")[0]), Cell(row["time"], row["seconds"])]
+        cells += [Cell(row[column], row[column]) for column in ("folds", "when", "note")]
         rows.append(cells)
-    names = ["name", "what", "out of fold", "expected", "leaderboard", "95 % interval", "time", "folds", "when", "note"]
+    names = ["name", "kind", "out of fold", "expected", "leaderboard", "95 % interval", "time", "folds", "when", "note"]
     told = [place for place in range(len(names)) if any(row[place].text not in ("", "–") for row in rows)]
     caption = "A name links to the page of the run; make report with its RECIPE or BLEND makes that page."
     kept = [[row[place] for place in told] for row in rows]

@@ -63,7 +63,7 @@ def older_row(folder: PredictionFolder, num_folds: int) -> dict[str, str]:
 def table_of(paths: Paths, metric: Metric, num_folds: int) -> pd.DataFrame:
     """The last row of each run and blend, best first; those with another metric, other or only some folds follow.
 
-    Columns: name, what, score, interval, expected, leaderboard, time, folds, when, note
+    Columns: name, what, score, interval, expected, leaderboard, time, seconds, folds, when, note
     """
     ledger = read_ledger(paths)
     last = ledger[ledger["what"].isin(["run", "blend"])].drop_duplicates(["what", "name"], keep="last")
@@ -81,7 +81,8 @@ def table_of(paths: Paths, metric: Metric, num_folds: int) -> pd.DataFrame:
             "name": row["name"], "what": row["what"], "score": score,
             "interval": "" if low is None or high is None else f"{low:.4f} to {high:.4f}", "expected": expected,
             "leaderboard": number_in(on_board.loc[row["name"]], "score") if row["name"] in on_board.index else None,
-            "time": duration(number_in(row, "seconds") or 0), "folds": row["folds"] + seeds_of(row["seeds"]),
+            "time": duration(number_in(row, "seconds") or 0), "seconds": number_in(row, "seconds") or 0,
+            "folds": row["folds"] + seeds_of(row["seeds"]),
             "when": row["when"], "note": ", ".join(notes),
         })  # fmt: skip
     sign = -1 if metric.greater_is_better else 1
@@ -90,7 +91,19 @@ def table_of(paths: Paths, metric: Metric, num_folds: int) -> pd.DataFrame:
         is_other = line["note"].startswith(("metric", "other folds", "some folds"))
         return is_other, line["score"] is None, sign * (line["score"] or 0)
 
-    columns = ("name", "what", "score", "interval", "expected", "leaderboard", "time", "folds", "when", "note")
+    columns = (
+        "name",
+        "what",
+        "score",
+        "interval",
+        "expected",
+        "leaderboard",
+        "time",
+        "seconds",
+        "folds",
+        "when",
+        "note",
+    )
     return pd.DataFrame(sorted(lines, key=order), columns=list(columns))
 
 
@@ -113,7 +126,7 @@ def show(table: pd.DataFrame, metric: Metric) -> None:
             for name in ("score", "expected", "leaderboard")
         }
     )
-    table = table.loc[:, (table != "").any()]
+    table = table.drop(columns="seconds").loc[:, (table.drop(columns="seconds") != "").any()]
     names = {"score": f"out-of-fold {metric.name}", "interval": "95 % interval"}
     print(table.rename(columns=names).to_string(index=False))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import time
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,7 +18,7 @@ from torch import nn
 import pipeline.train
 from pipeline.learner import arrangement as memory
 from pipeline.learner import networks
-from pipeline.learner.arrangement import choose_arrangement
+from pipeline.learner.arrangement import choose_arrangement, made_easier
 from pipeline.learner.device import choose_workers
 from pipeline.learner.fold_data import FoldData
 from pipeline.learner.resident import CachedLoader
@@ -24,6 +26,7 @@ from pipeline.pixels.dataset import Loader
 from pipeline.pixels.preprocessing import IMAGENET
 from pipeline.records.command_line import Machine
 from pipeline.records.paths import Paths
+from pipeline.system.files import read_json, write_json
 from tests.conftest import Stage
 from tests.learner.networks import recipe
 from tests.trainings import FOLD_0, forget, stopped_at_once, trained
@@ -182,3 +185,13 @@ def test_half_precision_clips_accumulates_and_resumes(
         assert ("scale" in state["scaler"]) == (dtype == "float16")
     stage("train", *FOLD_0, *settings)
     assert trained(split) == undisturbed
+
+
+def test_ranks_that_fail_together_change_the_arrangement_once(tmp_path: Path) -> None:
+    record, full = tmp_path / "arrangement.json", RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+    write_json(record, {"device": "cuda", "compiled": False, "parts": 1, "kept_bytes": 5})
+    began = time.time()
+    assert "no images stay on the GPU" in made_easier(record, full, 8, began)
+    assert "another process of this fold has changed how it is computed" in made_easier(record, full, 8, began)
+    assert read_json(record)["parts"] == 1
+    assert "in 2 parts" in made_easier(record, full, 8, time.time())  # the next attempt

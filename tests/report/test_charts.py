@@ -50,7 +50,14 @@ def test_every_chart_is_well_formed_and_says_how_many() -> None:
         "low": [0.0, 0.5], "high": [0.5, 1.0], "count": [3, 4], "mean": [0.3, 0.8], "share": [0.5, 1.0]
     })  # fmt: skip
     runs = pd.DataFrame(
-        {"name": HOSTILE, "score": [0.1, 0.2, 0.3], "low": 0.0, "high": 0.5, "leaderboard": [None, 0.2, None]}
+        {
+            "name": HOSTILE,
+            "score": [0.1, 0.2, 0.3],
+            "expected": 0.2,
+            "low": 0.0,
+            "high": 0.5,
+            "leaderboard": [None, 0.2, None],
+        }
     )
     drawn = {
         "(n = 7)": charts.reliability(table, HOSTILE[0]),
@@ -65,3 +72,8 @@ def test_every_chart_is_well_formed_and_says_how_many() -> None:
         assert any(expected in text for text in texts(svg)), expected
         assert "<script" not in svg and ' id="figure' not in svg and "<metadata" not in svg
     assert any(HOSTILE[2] in text for text in texts(drawn["leaderboard"]))
+
+
+def test_a_class_with_the_name_of_a_colour_keeps_it() -> None:
+    svg = charts.confusion(np.eye(2, dtype=int), [charts.BLUE, "b"])
+    assert any(text.strip().startswith("#007") for text in texts(svg)) and "var(--blue)" in svg

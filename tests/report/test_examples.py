@@ -11,6 +11,7 @@ import pytest
 from pipeline.pixels.decode import decode
 from pipeline.records.job import make_job
 from pipeline.records.paths import Paths
+from pipeline.records.tables import read_manifest
 from pipeline.report.examples import SIDE, Examples, as_data, heated, shrunk
 from pipeline.report.material import read_material
 from tests.conftest import Stage
@@ -51,20 +52,32 @@ def test_images_and_heat_maps_of_a_trained_run(split: Paths, stage: Stage, capsy
     examples = Examples(job, material.tables.manifest)
     row = material.rows.iloc[0]
     original = decode((split.home / row["path"]).read_bytes())
-    assert np.array_equal(pixels_of(examples.thumbnail(row["image_id"])), original)
+    assert np.array_equal(pixels_of(examples.thumbnail(row["image_id"], "train")), original)
     maps = [examples.heat_map(row["image_id"], fold, 0) for fold in (0, 2)]
     assert maps[0] != maps[1] and all(pixels_of(one).shape[2] == 3 for one in maps)
     shown = examples.augmented(material.rows["image_id"].tolist()[:5])
-    assert len(shown) == 5 and len({*shown}) == 5
+    assert [*shown] == material.rows["image_id"].tolist()[:5] and len({*shown.values()}) == 5
 
     (split.home / row["path"]).unlink()
-    assert examples.thumbnail(row["image_id"]) == examples.heat_map(row["image_id"], 0, 0) == ""
-    assert examples.augmented([row["image_id"]]) == []
+    assert examples.thumbnail(row["image_id"], "train") == examples.heat_map(row["image_id"], 0, 0) == ""
+    assert examples.augmented([row["image_id"]]) == {}
+    (split.fold("tiny~epochs=4", 0) / "trained.json").unlink()
+    again = Examples(job, material.tables.manifest)
+    assert again.heat_map(material.rows["image_id"].iloc[1], 0, 0) == ""
+
+
+def test_a_train_and_a_test_image_with_the_same_id(split: Paths, stage: Stage) -> None:
+    manifest = read_manifest(split.manifest)
+    manifest["image_id"] = manifest.groupby("split").cumcount().astype(str)
+    examples = Examples(make_job("shapes"), manifest)
+    for name in ("train", "test"):
+        path = manifest.loc[(manifest["split"] == name) & (manifest["image_id"] == "3"), "path"].item()
+        assert np.array_equal(pixels_of(examples.thumbnail("3", name)), decode((split.home / path).read_bytes()))
 
 
 def test_a_run_without_its_weights_has_no_heat_maps(split: Paths, capsys: pytest.CaptureFixture[str]) -> None:
     drawn_run(1.0, 0)
     material = read_material(make_job("shapes"))
     examples = Examples(material.job, material.tables.manifest)
-    assert examples.heat_map("circle_0", 0, 0) == "" and examples.augmented(["circle_0"]) == []
+    assert examples.heat_map("circle_0", 0, 0) == "" and examples.augmented(["circle_0"]) == {}
     assert "note: no heat maps: " in capsys.readouterr().out

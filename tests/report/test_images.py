@@ -21,19 +21,21 @@ def material_of_run() -> tuple[Material, Examples]:
     return material, Examples(material.job, material.tables.manifest)
 
 
-def test_the_dearest_images_come_first_and_each_class_has_some(split: Paths) -> None:
+def test_the_most_costly_images_come_first_and_each_class_has_some(split: Paths) -> None:
     drawn_run(2.0, 0)
     material, examples = material_of_run()
-    rows = images.dearest_rows(material)
+    rows = images.costly_rows(material)
     assert list(material.costs[rows]) == sorted(material.costs[rows], reverse=True)
     assert rows[0] == material.costs.argmax() and {*material.rows["label"].iloc[rows]} == {"circle", "square"}
-    section = images.dearest(material, examples)
+    section = images.costly(material, examples)
     assert section is not None
     first = section.blocks[0].cards[0]
     assert first.is_wrong and first.names == [material.rows["label"].iloc[rows[0]]]
-    assert first.sort["dearest first"] == material.costs.max() and first.images[0].startswith("data:image/png;base64,")
+    assert first.sort["highest loss first"] == material.costs.max() and first.images[0].startswith(
+        "data:image/png;base64,"
+    )
     few = replace(material, rows=material.rows.iloc[:3], raw=material.raw[:3], values=material.values[:3])
-    assert len(images.dearest_rows(few)) == 3
+    assert len(images.costly_rows(few)) == 3
 
 
 def test_the_test_images_that_the_folds_and_runs_disagree_on(split: Paths) -> None:

@@ -138,14 +138,14 @@ def test_a_browser_draws_sorts_and_filters(split: Paths, stage: Stage, opened: B
     assert opened.run(names) == ["circle", "square"]
     opened.run(click)
     assert opened.run(names) == ["square", "circle"]
-    there = "[...document.querySelectorAll('#dearest .card:not([hidden])')]"
+    there = "[...document.querySelectorAll('#costly-images .card:not([hidden])')]"
     shown = f"{there}.map((card) => JSON.parse(card.dataset.names)[0])"
     assert {*opened.run(shown)} == {"circle", "square"}
     choose = "(select, value) => { select.value = value; select.dispatchEvent(new Event('change')) }"
-    opened.run(f"({choose})(document.querySelector('#dearest .by-class'), 'square')")
+    opened.run(f"({choose})(document.querySelector('#costly-images .by-class'), 'square')")
     assert {*opened.run(shown)} == {"square"} and "of" in opened.run("document.querySelector('.shown').textContent")
-    opened.run(f"({choose})(document.querySelector('#dearest .by-order'), 'surest first')")
-    values = opened.run(f"{there}.map((card) => JSON.parse(card.dataset.sort)['surest first'])")
+    opened.run(f"({choose})(document.querySelector('#costly-images .by-order'), 'most confident first')")
+    values = opened.run(f"{there}.map((card) => JSON.parse(card.dataset.sort)['most confident first'])")
     assert values == sorted(values, reverse=True)
 
     stage("tools.report", "--all-runs")
