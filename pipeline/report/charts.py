@@ -84,8 +84,11 @@ def legend_above(figure: Any) -> None:
     figure.legend(loc="outside upper center", fontsize=8.5, frameon=False, labelcolor=INK, ncols=2)
 
 
-def curves(logs: dict[int, pd.DataFrame], column: str, train_column: str, name: str) -> str:
-    """A value over the epochs: of each fold's validation rows, their mean, and the mean of the train rows."""
+def curves(logs: dict[int, pd.DataFrame], column: str, train_column: str, name: str, rows: int) -> str:
+    """A value over the epochs: of each fold's validation rows, their mean, and the mean of the train rows.
+
+    column, train_column: of the logs; rows: number of validation rows of all folds together
+    """
     from matplotlib.ticker import MaxNLocator
 
     figure, axis = new_chart()
@@ -99,7 +102,7 @@ def curves(logs: dict[int, pd.DataFrame], column: str, train_column: str, name: 
     if len(logs) > 1:
         axis.plot(shared, mean, color=BLUE, linewidth=2, label="validation, mean", marker=marker)
     axis.plot(shared, of_train, color=RED, linewidth=1.5, linestyle="--", label="train, augmented", marker=marker)
-    axis.set_xlabel("epoch")
+    axis.set_xlabel(f"epoch (n = {rows:,} images, validated once each)")
     axis.set_ylabel(name)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     if epochs == 1:
@@ -152,8 +155,11 @@ def rectangle(corner: tuple[float, float], side: float, colour: str, strength: f
     return Rectangle(corner, side, side, facecolor=colour, alpha=float(strength), linewidth=0)
 
 
-def tags(counts: np.ndarray, names: Sequence[str]) -> str:
-    """How often each tag was found, missed, and predicted without being there; counts: (C, 3) int in this order."""
+def tags(counts: np.ndarray, names: Sequence[str], rows: int) -> str:
+    """How often each tag was found, missed, and predicted without being there.
+
+    counts: (C, 3) int in this order; rows: number of images
+    """
     figure, axis = new_chart((SIZE[0] * 1.15, 0.9 + 0.21 * len(names)))
     places, left = np.arange(len(names)), np.zeros(len(names))
     for column, (label, colour, strength) in enumerate((("found", BLUE, 1), ("missed", BLUE, 0.35), ("false", RED, 1))):
@@ -161,7 +167,7 @@ def tags(counts: np.ndarray, names: Sequence[str]) -> str:
         left += counts[:, column]
     axis.set_yticks(places, [shorten(name, 24) for name in names], fontsize=8.5)
     axis.set_ylim(len(names) - 0.4, -0.6)
-    axis.set_xlabel("out-of-fold images")
+    axis.set_xlabel(f"out-of-fold images (n = {rows:,})")
     legend_above(figure)
     return as_svg(figure, "labels that were found, missed and false")
 
@@ -189,8 +195,9 @@ def reliability(table: pd.DataFrame, of: str) -> str:
     return as_svg(figure, "reliability diagram")
 
 
-def by_fold(scores: Sequence[float], folds: Sequence[int], pooled: float, name: str) -> str:
-    """The score of each fold as dots, and that of all rows as a line."""
+def by_fold(score: dict[str, Any], folds: Sequence[int], name: str) -> str:
+    """The score of each fold as dots, and that of all rows as a line; score: the content of score.json."""
+    scores, pooled = score["fold_scores"], score["cv_score"]
     figure, axis = new_chart((SIZE[0], max(1.6, 0.8 + 0.3 * len(scores))))
     places = np.arange(len(scores))
     axis.axvline(pooled, color=GREY, linewidth=1, linestyle="--", label=f"all rows {pooled:.4f}")
@@ -198,7 +205,7 @@ def by_fold(scores: Sequence[float], folds: Sequence[int], pooled: float, name: 
     axis.set_yticks(places, [f"fold {fold}" for fold in folds])
     axis.set_ylim(len(scores) - 0.5, -0.5)
     axis.margins(x=0.2)
-    axis.set_xlabel(name)
+    axis.set_xlabel(f"{name} (n = {score['rows']:,} images)")
     legend_above(figure)
     return as_svg(figure, f"{name} of each fold")
 
@@ -262,10 +269,10 @@ def sizes(width: np.ndarray, height: np.ndarray) -> str:
     return as_svg(figure, "sizes of the images")
 
 
-def intervals(table: pd.DataFrame, name: str, better: str) -> str:
+def intervals(table: pd.DataFrame, name: str, better: str, rows: int) -> str:
     """The scores of runs with their 95 % intervals on the test images.
 
-    table: name, score, expected, low, high, leaderboard
+    table: name, score, expected, low, high, leaderboard; rows: number of out-of-fold images
     """
     figure, axis = new_chart((SIZE[0] * 1.6, 1.0 + 0.3 * len(table)))
     places = np.arange(len(table))
@@ -278,6 +285,6 @@ def intervals(table: pd.DataFrame, name: str, better: str) -> str:
         axis.plot(table["leaderboard"], places, "D", color=RED, markersize=6, label="leaderboard")
     axis.set_yticks(places, [shorten(text, 34) for text in table["name"]], fontsize=8.5)
     axis.set_ylim(len(table) - 0.5, -0.5)
-    axis.set_xlabel(f"{name} ({better} is better)")
+    axis.set_xlabel(f"{name} ({better} is better; n = {rows:,} out-of-fold images)")
     legend_above(figure)
     return as_svg(figure, f"{name} of {len(table)} runs")

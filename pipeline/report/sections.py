@@ -55,9 +55,9 @@ def progress(material: Material) -> Section | None:
     logs, metric = material.logs, material.tables.metric
     if not logs or max(map(len, logs.values())) < 2:
         return None
-    blocks: list[Any] = [Chart(charts.curves(logs, "val_loss", "train_loss", "loss"))]
+    blocks: list[Any] = [Chart(charts.curves(logs, "val_loss", "train_loss", "loss", len(material.rows)))]
     if metric.name != "log_loss":
-        blocks.append(Chart(charts.curves(logs, "val_score", "train_score", metric.name)))
+        blocks.append(Chart(charts.curves(logs, "val_score", "train_score", metric.name, len(material.rows))))
     said = findings.still_improving(logs)
     return Section("progress", "Is it still improving?", [*([Text(said)] if said else []), *blocks])
 
@@ -125,7 +125,7 @@ def of_tags(material: Material) -> list[Any]:
             f"All labels are right for {whole.sum():,} of {count_of(len(whole), 'out-of-fold image')} "
             f"({whole.mean():.1%})."
         ),
-        Chart(charts.tags(counts, shown["name"].tolist()), f"Images of each label{first}."),
+        Chart(charts.tags(counts, shown["name"].tolist(), len(whole)), f"Images of each label{first}."),
         table_of(
             tags,
             {"threshold": ".3f", **FORMATS},
@@ -205,7 +205,7 @@ def folds(material: Material) -> Section | None:
     text = f"The scores of the folds have a standard deviation of {spread:.4f}." if spread is not None else ""
     return Section("folds", "Are the folds alike?", [
         *([Text(text)] if text else []),
-        Chart(charts.by_fold(score["fold_scores"], [*sizes.index], score["cv_score"], metric.name)),
+        Chart(charts.by_fold(score, [*sizes.index], metric.name)),
         table_of(table, {name: ",d" if name == "images" else ".4f" for name in table.columns[1:-1]}, TIMES),
     ])  # fmt: skip
 

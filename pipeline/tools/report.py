@@ -36,6 +36,7 @@ from pipeline.records.ledger import read_ledger
 from pipeline.records.named import known_predictions
 from pipeline.records.paths import Paths, PredictionFolder
 from pipeline.records.scored import ScoredRows
+from pipeline.records.tables import read_csv
 from pipeline.records.task import metric_of, read_task
 from pipeline.report import charts, images, sections
 from pipeline.report.examples import Examples
@@ -94,7 +95,7 @@ def of_all_runs(paths: Paths) -> Path:
     drawn = table[table["score"].notna() & (table["note"].isin(["", "no predictions"]))].head(MOST_DRAWN)
     blocks: list[Any] = [Text(f"{said[0].upper()}{said[1:]}.")] if (said := best_of(scored, metric)) else []
     if len(drawn):
-        blocks.append(Chart(charts.intervals(with_bounds(drawn), metric.name, better)))
+        blocks.append(Chart(charts.intervals(with_bounds(drawn), metric.name, better, len(read_csv(paths.folds)))))
     blocks.append(listing(table, {name: page_of(files) for name, files in there.items()}, page.parent))
     parts = [Section("runs", "Which run is best?", blocks)]
     if len(scored) > 1:

@@ -15,7 +15,7 @@ from tests.checkouts import make
         (("train", "RUNS=a b"), "RUNS is for make blend and make submit and make why, not for make train"),
         (("submit", "SCORE=x=1"), "SCORE is for make runs, not for make submit"),
         (("why", "TEST=folder"), "TEST is for make submit, not for make why"),
-        (("submit", "BLEND=best", "RECIPE=tiny"), "leave out RECIPE, which has no effect beside them"),
+        (("submit", "BLEND=best", "RECIPE=tiny"), "leave out RECIPE, which has no effect beside it"),
         (("blend",), 'make blend needs the names of runs, such as RUNS="resnet18 lenet"'),
         (("reproduce",), "SUBMISSION=name"),
     ],

@@ -27,10 +27,15 @@ def log(epochs: int) -> pd.DataFrame:
 
 def test_curves_of_one_and_of_many_epochs() -> None:
     for epochs in (1, 7):
-        svg = charts.curves({0: log(epochs), 1: log(epochs + 1)}, "val_loss", "train_loss", "loss")
-        assert {"epoch", "loss", "validation, each of 2 folds", "train, augmented"} <= {*texts(svg)}
+        svg = charts.curves({0: log(epochs), 1: log(epochs + 1)}, "val_loss", "train_loss", "loss", 60)
+        assert {
+            "epoch (n = 60 images, validated once each)",
+            "loss",
+            "validation, each of 2 folds",
+            "train, augmented",
+        } <= {*texts(svg)}
         assert ("var(--blue)" in svg) and ("currentColor" in svg) and charts.BLUE not in svg
-    assert "1" in texts(charts.curves({0: log(1)}, "val_loss", "train_loss", "loss"))
+    assert "1" in texts(charts.curves({0: log(1)}, "val_loss", "train_loss", "loss", 60))
 
 
 @pytest.mark.parametrize("number", [3, 62, 1000])
@@ -61,12 +66,12 @@ def test_every_chart_is_well_formed_and_says_how_many() -> None:
     )
     drawn = {
         "(n = 7)": charts.reliability(table, HOSTILE[0]),
-        "all rows 0.5000": charts.by_fold([0.4, 0.6], [0, 1], 0.5, HOSTILE[1]),
+        "all rows 0.5000": charts.by_fold({"fold_scores": [0.4, 0.6], "cv_score": 0.5, "rows": 9}, [0, 1], HOSTILE[1]),
         "(n = 5,000, 2,000 shown)": charts.scatter(truth, truth, HOSTILE[0]),
         "n = 5,000": charts.residuals(truth, truth + 1, "age"),
         "width in pixels (n = 2)": charts.sizes(np.array([8.0, 800]), np.array([9.0, 9])),
-        "false": charts.tags(np.array([[3, 1, 2], [0, 5, 1]]), HOSTILE[:2]),
-        "leaderboard": charts.intervals(runs, "accuracy", "higher"),
+        "false": charts.tags(np.array([[3, 1, 2], [0, 5, 1]]), HOSTILE[:2], 9),
+        "leaderboard": charts.intervals(runs, "accuracy", "higher", 9),
     }
     for expected, svg in drawn.items():
         assert any(expected in text for text in texts(svg)), expected
