@@ -49,7 +49,7 @@ check: $(READY) # ruff and mypy
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
 
 check-gpu: $(READY) # check on a GPU that all works there, and how fast (DEVICE=cpu TINY=1: on a CPU; ONLY=digits,resume)
-	@$(PY) -m tests.gpu $${DEVICE:+--device "$$DEVICE"} $${TINY:+--tiny} $${ONLY:+--only "$$ONLY"}
+	@$(PY) -m tests.gpu $${DEVICE:+--device "$$DEVICE"} $${TINY:+--tiny "$$TINY"} $${ONLY:+--only "$$ONLY"}
 
 test chaos bench: export FOLDWISE_SHARED_DATA ?= $(wildcard ../shared/data)
 test: $(READY) # the tests, in a few minutes (TESTS=tests/test_folds.py)

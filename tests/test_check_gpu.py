@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.checkouts import heed_signals
 from tests.gpu import __main__ as check
 from tests.gpu import steps
-from tests.gpu.here import Failed, Here, require
+from tests.gpu.here import CHECKOUT, Failed, Here, require
 
 
 def test_some_steps_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
@@ -60,3 +67,58 @@ def test_other_bits_are_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(Failed, match="undisturbed aaaaaaaa, again aaaaaaaa, interrupted bbbbbbbb"):
         steps.same_bits(Here("cpu", True, tmp_path), "resnet18_sprint", "epochs=1")
     require(True, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--only", "nope"], "error: unknown step 'nope'; known: machine, digits"),
+        (["--only", ","], "error: ONLY=, names no step; known: machine, digits"),
+        (["--device", "xyz"], "error: unknown DEVICE=xyz; known: cpu, cuda, cuda:1"),
+        (["--device", "cuda:99"], "finds no cuda:99 here; on a CPU, type: make check-gpu DEVICE=cpu TINY=1"),
+        (["--tiny", "maybe"], "error: TINY=maybe is neither on nor off"),
+    ],
+)
+def test_a_wrong_value_is_one_sentence_before_any_step(words: list[str], message: str) -> None:
+    command = [sys.executable, "-m", "tests.gpu", "--device", "cpu", *words]
+    ended = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+    assert ended.returncode == 1 and message in ended.stderr and ended.stderr.count("\n") == 1 and not ended.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_check_leaves_no_process_and_no_folder(number: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.gpu", "--device", "cpu", "--tiny", "--only", "digits"]
+    process = subprocess.Popen(
+        command, cwd=CHECKOUT, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed_signals,
+    )  # fmt: skip
+
+    def at_work() -> list[int]:
+        """The processes of the check and its steps, which have this folder in their environment."""
+        mark, found = f"TMPDIR={tmp_path}\0".encode(), []
+        for place in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if mark in (place / "environ").read_bytes():
+                    found.append(int(place.name))
+        return found
+
+    end = time.monotonic() + 60
+    while len(at_work()) < 4:  # the check, the step, the driver and a stage
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    os.killpg(process.pid, number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 1 and "Traceback" not in said
+    assert f"stopped by {signal.Signals(number).name}; its steps are ended" in said
+    while at_work():
+        assert time.monotonic() < end, at_work()
+        time.sleep(0.05)
+    assert not list(tmp_path.glob("foldwise-gpu-*"))
+
+
+def test_a_step_does_not_run_if_one_that_it_needs_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(steps.STEPS, "waves", steps.STEPS["waves"]._replace(after=("machine",)))
+    results = check.run_steps(Here("cuda", True, tmp_path), ["machine", "waves"], tmp_path / "log.txt")
+    assert results[0]["status"] == 1 and "finds no GPU" in results[0]["found"]
+    assert (results[1]["status"], results[1]["found"]) == (1, "not run: machine failed")

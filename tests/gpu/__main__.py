@@ -16,13 +16,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from pipeline.driver.options import parse_switch
+from pipeline.system.errors import FoldwiseError, InputError, MachineError
+from pipeline.system.signals import Stopped, stop_on_signals
 from tests.gpu.here import CHECKOUT, Failed, Here
 from tests.gpu.steps import STEPS
 
@@ -64,13 +72,18 @@ class Running:
         """True if the process has ended, or its time is over."""
         return self.process.poll() is not None or time.monotonic() > self.began + self.seconds
 
+    def kill(self) -> None:
+        """Ends the process and all that it has started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
     def finish(self) -> dict[str, Any]:
         """Waits for its end, or ends it when its time is over; returns step, status, seconds and found."""
         try:
             status = self.process.wait(max(1, self.began + self.seconds - time.monotonic()))
         except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, 9)
-            self.process.wait()
+            self.kill()
             status = 124
         took, text = time.monotonic() - self.began, self.output.read_text(errors="replace")
         lines = [line for line in text.splitlines() if line.strip()]
@@ -108,43 +121,65 @@ def run_steps(here: Here, names: list[str], log: Path) -> list[dict[str, Any]]:
     results: list[dict[str, Any]] = []
     running: list[Running] = []
     left = list(names)
-    while left or running:
-        for name in list(left):
-            if len(running) < lanes and can_start(name, running, left):
-                left.remove(name)
-                seconds = float(STEPS[name].seconds)
-                seconds = min(seconds, end - time.monotonic()) if here.on_gpu else seconds * CPU_FACTOR
-                running.append(Running(here, name, max(1.0, seconds), log))
-        for each in [each for each in running if each.has_ended]:
-            running.remove(each)
-            results.append(each.finish())
-        time.sleep(0.1)
+    try:
+        while left or running:
+            for name in list(left):
+                failed = [each["step"] for each in results if each["status"] and each["step"] in STEPS[name].after]
+                if failed:
+                    left.remove(name)
+                    results.append({"step": name, "status": 1, "seconds": 0.0, "found": f"not run: {failed[0]} failed"})
+                elif len(running) < lanes and can_start(name, running, left):
+                    left.remove(name)
+                    seconds = float(STEPS[name].seconds)
+                    seconds = min(seconds, end - time.monotonic()) if here.on_gpu else seconds * CPU_FACTOR
+                    running.append(Running(here, name, max(1.0, seconds), log))
+            for each in [each for each in running if each.has_ended]:
+                running.remove(each)
+                results.append(each.finish())
+            time.sleep(0.1)
+    finally:  # some run only if the check itself is stopped
+        for each in running:
+            each.kill()
     return results
+
+
+def require_device(name: str) -> None:
+    """Raises FoldwiseError for a device that does not exist; does not start the GPU, which a step may want alone."""
+    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", name):
+        raise InputError(f"unknown DEVICE={name}; known: cpu, cuda, cuda:1")
+    number = int(name.partition(":")[2] or 0)
+    if name != "cpu" and torch.cuda.device_count() <= number:
+        raise MachineError(
+            f"torch {torch.__version__} finds no {name} here; on a CPU, type: make check-gpu DEVICE=cpu TINY=1"
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1 or cpu (default: cuda)")
-    parser.add_argument("--tiny", action="store_true", help="small sizes, for a CPU")
+    parser.add_argument("--tiny", nargs="?", const="1", default="", metavar="1", help="small sizes, for a CPU")
     parser.add_argument("--only", default="", help=f"some of the steps: {', '.join(STEPS)}")
     parser.add_argument("--out", type=Path, help="folder of results.json and log.txt (default: a temporary one)")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("step", nargs="?", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    tiny = parse_switch("TINY", options.tiny)
     if options.inside:
-        run_inside(Here(options.device, options.tiny, options.inside), options.step)
+        run_inside(Here(options.device, tiny, options.inside), options.step)
         return
-    names = options.only.replace(",", " ").split() or [*STEPS]
-    if unknown := [name for name in names if name not in STEPS]:
-        parser.error(f"unknown step '{unknown[0]}'; known: {', '.join(STEPS)}")
+    require_device(options.device)
+    names = options.only.replace(",", " ").split() if options.only else [*STEPS]
+    if not names or (unknown := [name for name in names if name not in STEPS]):
+        wrong = f"unknown step '{unknown[0]}'" if names else f"ONLY={options.only} names no step"
+        raise InputError(f"{wrong}; known: {', '.join(STEPS)}")
     needed = {before for name in names for before in STEPS[name].after}
     names = [name for name in STEPS if name in needed or name in names]
     out = options.out or Path(tempfile.mkdtemp(prefix="foldwise-check-gpu-"))
     out.mkdir(parents=True, exist_ok=True)
     (out / "log.txt").write_text("")
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="foldwise-gpu-") as root:
-        results = run_steps(Here(options.device, options.tiny, Path(root)), names, out / "log.txt")
+    with tempfile.TemporaryDirectory(prefix="foldwise-gpu-", ignore_cleanup_errors=True) as root:
+        results = run_steps(Here(options.device, tiny, Path(root)), names, out / "log.txt")
     results.sort(key=lambda result: names.index(result["step"]))
     (out / "results.json").write_text(json.dumps(results, indent=1))
     bad = [result["step"] for result in results if result["status"]]
@@ -155,4 +190,13 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if "--inside" in sys.argv:  # a step
+        main()
+        sys.exit()
+    try:
+        with stop_on_signals():
+            main()
+    except Stopped as stopped:
+        sys.exit(f"[check-gpu] {stopped}; its steps are ended")
+    except FoldwiseError as fault:
+        sys.exit(f"error: {fault}")
